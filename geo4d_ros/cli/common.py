@@ -1,0 +1,67 @@
+"""What the commands share: JSON reports with the git revision, and their confidence intervals."""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import math
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from geo4d_ros.errors import ConfigurationError
+
+
+def add_json_argument(parser: argparse.ArgumentParser) -> None:
+    """`--json F`: where the report object is written besides `outputs/`."""
+    parser.add_argument('--json', type=Path, metavar='F', help='also write the report as JSON to this file')
+
+
+def revision() -> str:
+    """Git revision of the source tree, with `-dirty` when it has changes; 'unknown' outside a checkout."""
+    root = Path(__file__).resolve().parents[2]
+    try:
+        out = subprocess.run(['git', '-C', str(root), 'describe', '--always', '--dirty', '--abbrev=12', '--match='],
+                             capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return 'unknown'
+    return out.stdout.strip() or 'unknown'
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file."""
+    digest = hashlib.sha256()
+    with open(path, 'rb') as file:
+        for block in iter(lambda: file.read(1 << 20), b''):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def write_report(name: str, report: dict[str, Any], extra: Path | None, out_dir: Path = Path('outputs')) -> None:
+    """Write `report` (with the revision) to outputs/<name>.json and to `extra` when given."""
+    text = json.dumps({'revision': revision(), **report}, indent=1, default=_plain) + '\n'
+    for path in filter(None, (out_dir / f'{name}.json', extra)):
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        except OSError as error:
+            raise ConfigurationError(f'cannot write {path}: {error.strerror}; choose a writable place') from error
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, 'tolist'):
+        return value.tolist()
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f'{type(value).__name__} is not JSON')
+
+
+def wilson_interval(successes: int, n: int, z: float = 1.96) -> tuple[float, float]:
+    """95 % interval of a success rate (Wilson 1927)."""
+    if n == 0:
+        return 0.0, 1.0
+    p = successes / n
+    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+    return max(0.0, centre - half), min(1.0, centre + half)

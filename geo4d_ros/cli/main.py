@@ -1,0 +1,83 @@
+"""Entry point of `geo4d`: finds the command, parses its arguments, turns errors into exit codes."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import logging
+import sys
+
+from geo4d_ros import __version__
+from geo4d_ros.errors import Geo4dError
+
+# Command words -> (module with add_arguments(parser) and run(args) -> int | None, one-line help).
+COMMANDS: dict[str, tuple[str, str]] = {
+    'demo': ('demo', 'run the closed loop in the simulated cell and write a report'),
+    'doctor': ('doctor', 'check this machine and say how to mend what is missing'),
+    'collect': ('collect', 'record expert demonstrations as zarr episodes'),
+    'train': ('train', 'train a generator from a config'),
+    'train segmenter': ('train_segmenter', 'train the gripper segmenter'),
+    'predict': ('predict', 'predict a 4D video from one observation file'),
+    'import svd': ('import_svd', 'start a geo4d-svd checkpoint from Stable Video Diffusion'),
+    'import 4dgen': ('import_4dgen', "convert the authors' released checkpoint"),
+    'replay': ('replay', 'replay a recorded run and compare its decisions'),
+    'evaluate expert': ('evaluate_expert', 'success rate of the scripted expert'),
+    'evaluate closed-loop': ('evaluate_closed_loop', 'success rate of the whole loop in simulation'),
+    'evaluate video': ('evaluate_video', 'image, depth, consistency and gripper metrics of a generator'),
+    'evaluate tracker': ('evaluate_tracker', 'pose, opening and lost-detection accuracy of a tracker'),
+    'evaluate safety': ('evaluate_safety', 'random and adversarial plans against the safety gates'),
+    'evaluate faults': ('evaluate_faults', 'inject faults into the running nodes'),
+    'benchmark generator': ('benchmark_generator', 'time the generator against the released algorithm'),
+    'benchmark loop': ('benchmark_loop', 'latencies, CPU and image rates of the running nodes'),
+}
+
+
+def split_command(argv: list[str]) -> tuple[str | None, list[str]]:
+    """Longest known command at the start of argv, and the rest."""
+    for words in (2, 1):
+        name = ' '.join(argv[:words])
+        if len(argv) >= words and name in COMMANDS:
+            return name, argv[words:]
+    return None, argv
+
+
+def usage() -> str:
+    """The text of `geo4d --help`."""
+    width = max(map(len, COMMANDS))
+    lines = [f'  {name:<{width}}  {text}' for name, (_, text) in COMMANDS.items()]
+    return '\n'.join([f'geo4d {__version__}', 'usage: geo4d <command> [options]; geo4d <command> --help', '', *lines])
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; 0 done, 2 bad input or usage, 3 a fault during the run."""
+    argv = sys.argv[1:] if argv is None else argv
+    if argv in (['--version'], ['-V']):
+        print(__version__)
+        return 0
+    name, rest = split_command(argv)
+    if name is None:
+        asked_for_help = argv in (['--help'], ['-h'])
+        print(usage(), file=sys.stdout if asked_for_help else sys.stderr)
+        if argv and not asked_for_help:
+            print(f'\ngeo4d: unknown command {" ".join(argv[:2])!r}; pick one of the above', file=sys.stderr)
+        return 0 if asked_for_help else 2
+    module_name, text = COMMANDS[name]
+    logging.basicConfig(level=logging.WARNING, format='%(levelname)s %(name)s: %(message)s')
+    module = importlib.import_module(f'geo4d_ros.cli.{module_name}')
+    parser = argparse.ArgumentParser(prog=f'geo4d {name}', description=text)
+    module.add_arguments(parser)
+    args = parser.parse_args(rest)
+    try:
+        return int(module.run(args) or 0)
+    except Geo4dError as error:
+        print(f'geo4d {name}: {error}', file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except Exception:
+        logging.getLogger('geo4d').exception('geo4d %s failed', name)
+        return 3
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Metrics, baselines, closed-loop harness and reports."""

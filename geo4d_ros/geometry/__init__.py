@@ -1,0 +1,1 @@
+"""Cameras, pointmaps and rigid transforms; numpy and scipy only."""

@@ -1,0 +1,1 @@
+"""Kinematics, timing, safety gates and the receding-horizon state machine; no ROS."""

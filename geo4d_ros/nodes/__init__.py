@@ -1,0 +1,1 @@
+"""The four ROS nodes; each converts, calls the library and publishes."""

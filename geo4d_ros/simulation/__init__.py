@@ -1,0 +1,1 @@
+"""The simulated cell: MuJoCo scene, tasks, scripted expert, cameras, depth noise."""
