@@ -1,0 +1,66 @@
+"""Open any checkpoint of this package as a `VideoGenerator`; its config names the class."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+
+from geo4d_ros.errors import CheckpointError, ConfigurationError
+from geo4d_ros.generation.manifest import verify_manifest
+from geo4d_ros.generation.protocol import VideoGenerator
+
+# `_class_name` -> module that defines it, with `from_pretrained(path)` and `to(device)`.
+GENERATORS: dict[str, str] = {
+    'TwoViewPredictor': 'geo4d_ros.generation.two_view.predictor',
+    'Geo4dPipeline': 'geo4d_ros.generation.pipeline',
+}
+
+
+def class_name_of(directory: Path) -> str:
+    """The `_class_name` in model_index.json (pipelines) or config.json (single models).
+
+    Raises CheckpointError when neither exists or names a class.
+    """
+    for name in ('model_index.json', 'config.json'):
+        path = directory / name
+        if not path.is_file():
+            continue
+        try:
+            config = json.loads(path.read_text())
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f'{path} is not readable JSON ({error}); fetch it again') from error
+        if isinstance(config, dict) and isinstance(config.get('_class_name'), str):
+            return config['_class_name']
+        raise CheckpointError(f'{path} has no _class_name, so it is not a model config')
+    raise CheckpointError(f'{directory} holds neither model_index.json nor config.json: not a checkpoint')
+
+
+def load_generator(path: str | Path, device: str = 'cpu') -> VideoGenerator:
+    """The generator stored in the directory `path`, on `device`.
+
+    Raises CheckpointError (one line) for a missing, truncated, changed or wrong-kind checkpoint and
+    ConfigurationError for a device that this machine lacks.
+    """
+    directory = Path(path)
+    if not directory.is_dir():
+        raise CheckpointError(f'checkpoint directory {directory} does not exist; check --checkpoint')
+    name = class_name_of(directory)
+    if name not in GENERATORS:
+        raise CheckpointError(f'{directory} holds a {name!r}, expected one of {", ".join(GENERATORS)}; '
+                              'convert it with `geo4d import svd` or `geo4d import 4dgen`')
+    verify_manifest(directory)
+    generator_class = getattr(importlib.import_module(GENERATORS[name]), name)
+    return generator_class.from_pretrained(directory).to(checked_device(device))
+
+
+def checked_device(device: str) -> str:
+    """`device` itself when torch can use it here; ConfigurationError otherwise."""
+    import torch
+
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigurationError(f'device {device!r} cannot be used here ({reason}); use cpu') from error
+    return device

@@ -1,0 +1,51 @@
+"""Checkpoints are opened by their config and never when incomplete."""
+
+import json
+
+import pytest
+
+from geo4d_ros.errors import CheckpointError, ConfigurationError
+from geo4d_ros.generation.loading import checked_device, load_generator
+from geo4d_ros.generation.manifest import checkpoint_sha256, verify_manifest, write_manifest
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    (tmp_path / 'config.json').write_text(json.dumps({'_class_name': 'TwoViewPredictor'}))
+    (tmp_path / 'unet').mkdir()
+    (tmp_path / 'unet' / 'model.safetensors').write_bytes(b'12345')
+    write_manifest(tmp_path)
+    return tmp_path
+
+
+def test_intact_checkpoint_verifies(checkpoint):
+    verify_manifest(checkpoint)
+    assert len(checkpoint_sha256(checkpoint)) == 64
+
+
+@pytest.mark.parametrize('break_it, message', [
+    (lambda d: (d / 'unet/model.safetensors').write_bytes(b'1234'), 'truncated or changed'),
+    (lambda d: (d / 'unet/model.safetensors').unlink(), 'is missing'),
+    (lambda d: (d / 'other.safetensors').write_bytes(b'x'), 'not listed'),
+    (lambda d: (d / 'manifest.json').unlink(), 'no manifest.json'),
+    (lambda d: (d / 'manifest.json').write_text('{'), 'cannot be read'),
+    (lambda d: (d / 'config.json').write_text('{'), 'not readable JSON'),
+    (lambda d: (d / 'config.json').write_text('{}'), 'no _class_name'),
+    (lambda d: (d / 'config.json').unlink(), 'not a checkpoint'),
+    (lambda d: (d / 'config.json').write_text('{"_class_name": "CLIPModel"}'), "holds a 'CLIPModel'"),
+])
+def test_broken_checkpoint_is_refused_in_one_line(checkpoint, break_it, message):
+    break_it(checkpoint)
+    with pytest.raises(CheckpointError, match=message) as caught:
+        load_generator(checkpoint)
+    assert '\n' not in str(caught.value)
+
+
+def test_missing_directory_is_named(tmp_path):
+    with pytest.raises(CheckpointError, match='nowhere'):
+        load_generator(tmp_path / 'nowhere')
+
+
+def test_unknown_device_is_refused():
+    with pytest.raises(ConfigurationError, match='abacus'):
+        checked_device('abacus')
