@@ -34,8 +34,8 @@ def carry_mask(mask: np.ndarray, points: np.ndarray, K_other: np.ndarray, T_ref_
                shape: tuple[int, int]) -> np.ndarray:
     """The mask (H, W) of the reference view, lifted with its pointmap [m] and drawn in the other view.
 
-    Returns `shape` bool. Points are (H, W, 3) in the reference frame; T_ref_other (4, 4) and K_other are the other camera's true
-    calibration. Single-pixel gaps between the drawn points are closed.
+    Returns `shape` bool. Points are (H, W, 3) in the reference frame; T_ref_other (4, 4) and K_other are the
+    other camera's true calibration. Single-pixel gaps between the drawn points are closed.
     """
     pixels, depth = project(transform_points(invert(T_ref_other), points[mask].astype(np.float64)), K_other)
     u, v = np.rint(pixels[depth > 1e-3]).astype(np.int64).T

@@ -30,7 +30,7 @@ def psnr(predicted: np.ndarray, true: np.ndarray, mask: np.ndarray | None = None
 
 
 def ssim_map(predicted: np.ndarray, true: np.ndarray) -> np.ndarray:
-    """Structural similarity per pixel, (H, W) float64, channel mean (Wang 2004: 11x11 Gaussian, sigma 1.5)."""
+    """Structural similarity, (H, W) float64, channel mean (Wang 2004; 11x11 Gaussian, sigma 1.5)."""
     require(predicted.shape == true.shape and predicted.ndim == 3,
             f'SSIM compares two (H, W, 3) images but got {predicted.shape}, {true.shape}')
     a, b = _as_unit_float(predicted), _as_unit_float(true)
