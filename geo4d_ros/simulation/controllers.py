@@ -1,0 +1,249 @@
+"""What a robot's controllers do with trajectories and gripper commands: sample, check tolerances, stop smoothly.
+
+The embedded twins of ros2_control's joint_trajectory_controller and parallel_gripper_action_controller,
+without ROS: the simulated cell's action servers call them once per control tick.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+import numpy as np
+from ruckig import ControlInterface, InputParameter, Result, Ruckig, Synchronization, Trajectory
+from scipy.interpolate import BPoly
+
+from geo4d_ros.errors import require
+
+# Franka Emika Panda data sheet (joint-space limits of the control interface).
+PANDA_MAX_VELOCITY = np.array([2.175, 2.175, 2.175, 2.175, 2.61, 2.61, 2.61])
+PANDA_MAX_ACCELERATION = np.array([15, 7.5, 10, 12.5, 15, 20, 20.0])
+
+
+class Outcome(Enum):
+    """How a goal ended; the names follow control_msgs/action/FollowJointTrajectory and action_msgs."""
+
+    SUCCEEDED = 'SUCCEEDED'
+    PATH_TOLERANCE_VIOLATED = 'PATH_TOLERANCE_VIOLATED'
+    GOAL_TOLERANCE_VIOLATED = 'GOAL_TOLERANCE_VIOLATED'
+    CANCELED = 'CANCELED'
+    PREEMPTED = 'PREEMPTED'
+
+
+@dataclass(frozen=True)
+class JointPath:
+    """A timed joint trajectory.
+
+    times (n,) [s] from the start, strictly increasing and > 0; positions (n, j) [rad]; velocities (n, j) [rad/s]
+    and accelerations (n, j) [rad/s^2] may be None: the order of the interpolation follows what is given.
+    """
+
+    times: np.ndarray
+    positions: np.ndarray
+    velocities: np.ndarray | None = None
+    accelerations: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        n = len(self.times)
+        require(n >= 1, 'a trajectory needs at least one point')
+        require(bool(np.isfinite(self.times).all() and (np.diff(self.times) > 0).all() and self.times[0] >= 0),
+                'time_from_start should be finite, not negative and strictly increasing')
+        for name in ('positions', 'velocities', 'accelerations'):
+            value = getattr(self, name)
+            if value is None:
+                continue
+            require(value.shape == self.positions.shape and len(value) == n,
+                    f'{name} should have shape {(n, self.positions.shape[-1])} but got {value.shape}')
+            require(bool(np.isfinite(value).all()), f'{name} has NaN or infinite values')
+        require(self.velocities is not None or self.accelerations is None, 'accelerations need velocities too')
+
+
+@dataclass(frozen=True)
+class Tolerances:
+    """Path and goal tolerance per joint [rad] (inf = unchecked), speed that counts as stopped [rad/s], patience [s]."""
+
+    path: np.ndarray
+    goal: np.ndarray
+    stopped_velocity: float = 0.02
+    goal_time: float = 2.0
+
+
+class TrajectoryController:
+    """Follows one trajectory at a time; cancel and every failure end in a stop within the limits.
+
+    `update` is called once per control tick with the controller's time [s] and the measured joints.
+    `outcome` is None while a goal runs; `error` is commanded minus measured [rad] of the last tick; after the arm was told to stop it keeps decelerating by itself.
+    """
+
+    def __init__(self, q: np.ndarray, max_velocity: np.ndarray = PANDA_MAX_VELOCITY,
+                 max_acceleration: np.ndarray = PANDA_MAX_ACCELERATION, stop_acceleration_scale: float = 0.4,
+                 stop_time_to_full_acceleration: float = 0.05) -> None:
+        self.max_velocity = max_velocity
+        self.stop_acceleration = stop_acceleration_scale * max_acceleration
+        self.stop_jerk = self.stop_acceleration / stop_time_to_full_acceleration
+        self.hold(q)
+
+    def hold(self, q: np.ndarray) -> None:
+        """Forget everything and hold `q` (j,) [rad]; for a start or a reset, when the arm is at rest there."""
+        self.q = np.array(q, float)
+        self.dq = np.zeros_like(self.q)
+        self.ddq = np.zeros_like(self.q)
+        self.error = np.zeros_like(self.q)
+        self.active = False
+        self.outcome: Outcome | None = None
+        self.message = ''
+        self._path: BPoly | None = None
+        self._stop: Trajectory | None = None
+        self._t0 = 0.0
+
+    @property
+    def moving(self) -> bool:
+        """Whether the commanded state has any speed left, or a goal runs."""
+        return self.active or self._stop is not None
+
+    def check(self, path: JointPath) -> str:
+        """Empty when the path may start from here, else why it is refused (one sentence)."""
+        if path.positions.shape[1] != len(self.q):
+            return f'positions should have {len(self.q)} joints but got {path.positions.shape[1]}'
+        knots = _with_start(path, self.q, self.dq, self.ddq)
+        steps = np.abs(np.diff(knots.positions, axis=0)) / np.diff(knots.times)[:, None]
+        worst = int(np.argmax((steps / self.max_velocity).max(axis=0)))
+        speed = float(steps[:, worst].max())
+        if speed > self.max_velocity[worst]:
+            return (f'joint {worst + 1} would need {speed:.2f} rad/s, its limit is '
+                    f'{self.max_velocity[worst]:.2f}; slow the trajectory down')
+        return ''
+
+    def start(self, path: JointPath, tolerances: Tolerances, now: float) -> None:
+        """Begin a goal at controller time `now` [s]; a running goal should have been ended by `preempt`."""
+        knots = _with_start(path, self.q, self.dq, self.ddq)
+        derivatives = [v for v in (knots.positions, knots.velocities, knots.accelerations) if v is not None]
+        self._path = BPoly.from_derivatives(knots.times, np.stack(derivatives, axis=1))
+        self._velocity = self._path.derivative()
+        self._acceleration = self._velocity.derivative()
+        self._duration, self._goal = float(knots.times[-1]), knots.positions[-1]
+        self._tolerances, self._t0 = tolerances, now
+        self._stop, self.active, self.outcome, self.message = None, True, None, ''
+
+    def stop(self, outcome: Outcome, message: str, now: float) -> None:
+        """End the goal and decelerate within the limits from the commanded state."""
+        if self.active:
+            self.active, self.outcome, self.message = False, outcome, message
+        if self._stop is None:
+            self._stop = plan_stop(self.q, self.dq, self.ddq, self.stop_acceleration, self.stop_jerk)
+            self._t0 = now
+
+    def preempt(self) -> None:
+        """End the running goal because a new one starts at once; the commanded state goes on smoothly."""
+        if self.active:
+            self.active, self.outcome, self.message = False, Outcome.PREEMPTED, 'a newer goal took over'
+
+    def update(self, now: float, q: np.ndarray, dq: np.ndarray) -> np.ndarray:
+        """Commanded joints (j,) [rad] at `now`; q, dq (j,) are the measured ones."""
+        t = now - self._t0
+        if self._stop is not None:
+            self._sample_stop(t)
+        elif self.active:
+            self._sample_path(t)
+            self.error = self.q - q
+            self._judge(t, now, dq)
+        self.error = self.q - q
+        return self.q
+
+    def _sample_stop(self, t: float) -> None:
+        q, dq, ddq = self._stop.at_time(min(t, self._stop.duration))
+        self.q, self.dq, self.ddq = np.array(q), np.array(dq), np.array(ddq)
+        if t >= self._stop.duration:
+            self._stop = None
+            self.dq, self.ddq = np.zeros_like(self.q), np.zeros_like(self.q)
+
+    def _sample_path(self, t: float) -> None:
+        if t >= self._duration:
+            self.q, self.dq, self.ddq = self._goal.copy(), np.zeros_like(self.q), np.zeros_like(self.q)
+            return
+        self.q = self._path(t)
+        self.dq = np.asarray(self._velocity(t))
+        self.ddq = np.asarray(self._acceleration(t))
+
+    def _judge(self, t: float, now: float, dq: np.ndarray) -> None:
+        error = np.abs(self.error)
+        if t < self._duration:
+            excess = error - self._tolerances.path
+            if (excess > 0).any():
+                j = int(np.argmax(excess))
+                self.stop(Outcome.PATH_TOLERANCE_VIOLATED, f'joint {j + 1} is {error[j]:.3f} rad off the path, '
+                          f'tolerance {self._tolerances.path[j]:.3f}', now)
+            return
+        arrived = (error <= self._tolerances.goal).all() and np.abs(dq).max() <= self._tolerances.stopped_velocity
+        if arrived:
+            self.active, self.outcome = False, Outcome.SUCCEEDED
+        elif t > self._duration + self._tolerances.goal_time:
+            j = int(np.argmax(error - self._tolerances.goal))
+            self.stop(Outcome.GOAL_TOLERANCE_VIOLATED, f'joint {j + 1} is {error[j]:.3f} rad from the goal after '
+                      f'{self._tolerances.goal_time:.1f} s, tolerance {self._tolerances.goal[j]:.3f}', now)
+
+
+def _with_start(path: JointPath, q: np.ndarray, dq: np.ndarray, ddq: np.ndarray) -> JointPath:
+    """The path with the commanded state as its first knot, as ros2_control does."""
+    if path.times[0] > 0:
+        times, skip = np.concatenate([[0.0], path.times]), 0
+    else:
+        # A first point at t = 0 describes the state it was planned from: ours takes its place.
+        times, skip = np.array(path.times, float), 1
+    if len(times) == 1:
+        times, skip = np.array([0.0, 0.05]), 0
+
+    def join(start: np.ndarray, rest: np.ndarray | None) -> np.ndarray | None:
+        return None if rest is None else np.concatenate([start[None], rest[skip:]])
+
+    return JointPath(times, join(q, path.positions), join(dq, path.velocities), join(ddq, path.accelerations))
+
+
+def plan_stop(q: np.ndarray, dq: np.ndarray, ddq: np.ndarray, max_acceleration: np.ndarray,
+              max_jerk: np.ndarray) -> Trajectory:
+    """Jerk-limited trajectory from (q, dq, ddq) to standstill, all joints on their own clock (ruckig)."""
+    inp = InputParameter(len(q))
+    inp.control_interface = ControlInterface.Velocity
+    inp.synchronization = Synchronization.No
+    inp.current_position, inp.current_velocity = list(q), list(dq)
+    inp.current_acceleration = list(np.clip(ddq, -max_acceleration, max_acceleration))
+    inp.target_velocity = [0.0] * len(q)
+    inp.target_acceleration = [0.0] * len(q)
+    inp.max_acceleration, inp.max_jerk = list(max_acceleration), list(max_jerk)
+    trajectory = Trajectory(len(q))
+    result = Ruckig(len(q)).calculate(inp, trajectory)
+    require(result in (Result.Working, Result.Finished), f'no stop from this state: ruckig says {result}')
+    return trajectory
+
+
+class GripperController:
+    """Opens or closes to a position; standing still before it is `stalled` (on an object, when closing)."""
+
+    def __init__(self, tolerance: float = 0.002, stall_speed: float = 0.002, stall_time: float = 0.4,
+                 deadline: float = 4.0) -> None:
+        self.tolerance, self.stall_speed, self.stall_time, self.deadline = tolerance, stall_speed, stall_time, deadline
+        self.active = self.reached = self.stalled = False
+        self.target = 0.0
+
+    def start(self, target: float, now: float) -> None:
+        """Begin a command to `target` [m of opening]."""
+        self.target, self.active, self.reached, self.stalled = target, True, False, False
+        self._t0 = self._moved_at = now
+        self._last: tuple[float, float] | None = None
+
+    def cancel(self) -> None:
+        """Give the command up; the fingers keep the last target."""
+        self.active = False
+
+    def update(self, now: float, opening: float) -> None:
+        """Judge progress with the measured opening [m] at controller time [s]."""
+        if not self.active:
+            return
+        if self._last is None or now - self._last[0] >= 0.02:
+            if self._last is None or abs(opening - self._last[1]) > self.stall_speed * (now - self._last[0]):
+                self._moved_at = now
+            self._last = (now, opening)
+        self.reached = abs(opening - self.target) <= self.tolerance
+        self.stalled = not self.reached and now - self._moved_at >= self.stall_time
+        if self.reached or self.stalled or now - self._t0 > self.deadline:
+            self.active = False
