@@ -40,7 +40,7 @@ def read_manifest(directory: Path) -> dict[str, str]:
     try:
         digests = json.loads(path.read_text())
     except FileNotFoundError:
-        raise CheckpointError(f'{directory} has no {MANIFEST}: not a checkpoint, or not saved completely') from None
+        raise CheckpointError(f'{directory} has no {MANIFEST}: not a complete checkpoint') from None
     except (OSError, ValueError) as error:
         raise CheckpointError(f'{path} cannot be read ({error}); fetch the checkpoint again') from error
     if not isinstance(digests, dict) or not all(isinstance(v, str) for v in digests.values()):
