@@ -85,7 +85,7 @@ def frechet_distance(features_a: np.ndarray, features_b: np.ndarray) -> float:
     |mu_a - mu_b|^2 + tr(A + B - 2 (A B)^1/2) (Heusel et al. 2017); the root by
     eigenvalues of a symmetric form.
     """
-    require(min(len(features_a), len(features_b)) >= 2, 'a Frechet distance needs at least two clips per side')
+    require(min(len(features_a), len(features_b)) >= 2, 'a Frechet distance needs two clips or more per side')
     cov_a, cov_b = (np.atleast_2d(np.cov(f, rowvar=False)) for f in (features_a, features_b))
     values, vectors = np.linalg.eigh(cov_a)
     root_a = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T

@@ -1,0 +1,103 @@
+"""What really happens in a window of time: the frames, the geometry and the gripper's path, from the simulator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from geo4d_ros.errors import InvalidInputError, require
+from geo4d_ros.geometry.cameras import unproject
+from geo4d_ros.geometry.transforms import invert, transform_points
+from geo4d_ros.types import GripperTrack, Observation, RgbdFrame, TrackStatus, Video4D
+
+GRIPPER_CLASSES = (2, 3, 4)  # hand, left finger, right finger
+OBJECT_CLASS = 5
+
+
+@dataclass(frozen=True)
+class Recording:
+    """T+1 moments of a cell seen by V still cameras.
+
+    rgb (V, T+1, H, W, 3) uint8; depth (V, T+1, H, W) float32 [m], 0 = invalid; labels (V, T+1, H, W) uint8;
+    K (V, 3, 3); T_base_camera (V, 4, 4); T_base_gripper (T+1, 4, 4); opening (T+1,) [m]; stamps (T+1,) [ns].
+    """
+
+    rgb: np.ndarray
+    depth: np.ndarray
+    labels: np.ndarray
+    K: np.ndarray
+    T_base_camera: np.ndarray
+    T_base_gripper: np.ndarray
+    opening: np.ndarray
+    stamps: np.ndarray
+
+    def __len__(self) -> int:
+        return self.rgb.shape[1]
+
+    def window(self, start: int, frames: int, stride: int = 1) -> Recording:
+        """The moments start, start + stride, ... (frames + 1 of them); past the end the last one repeats."""
+        require(0 <= start < len(self), f'window start should lie in 0..{len(self) - 1} but got {start}')
+        wanted = start + stride * np.arange(frames + 1)
+        index = np.minimum(wanted, len(self) - 1)
+        step = int(self.stamps[1] - self.stamps[0]) * stride if len(self) > 1 else 500_000_000
+        stamps = self.stamps[start] + step * np.arange(frames + 1, dtype=np.int64)
+        return Recording(self.rgb[:, index], self.depth[:, index], self.labels[:, index], self.K,
+                         self.T_base_camera, self.T_base_gripper[index], self.opening[index], stamps)
+
+
+@dataclass(frozen=True)
+class TruthClip:
+    """An observation and what came after it: `video` and `track` hold the truth, `labels` its classes."""
+
+    observation: Observation
+    video: Video4D
+    track: GripperTrack
+    labels: np.ndarray
+    task: str = ''
+    seed: int = 0
+
+
+def clip_of(recording: Recording, task: str = '', seed: int = 0, noisy_first: Observation | None = None) -> TruthClip:
+    """The whole recording as one clip; view 0 is the reference.
+
+    `noisy_first` replaces the observation (sensor noise), the truth stays clean.
+    """
+    if recording.rgb.ndim != 5:
+        raise InvalidInputError(f'a recording should be (V, T+1, H, W, 3) but got {recording.rgb.shape}')
+    T_ref_base = invert(recording.T_base_camera[0])
+    T_ref_view = T_ref_base @ recording.T_base_camera
+    points = np.stack([
+        np.stack([transform_points(T, unproject(d, K)) for d in depths])
+        for depths, K, T in zip(recording.depth, recording.K, T_ref_view, strict=True)
+    ])
+    track = GripperTrack(T_ref_base @ recording.T_base_gripper, recording.opening.astype(np.float64),
+                         np.ones(len(recording)), (TrackStatus.OK,) * len(recording))
+    video = Video4D(recording.rgb, points.astype(np.float32), recording.depth > 0, recording.stamps, recording.K,
+                    T_ref_view, np.isin(recording.labels, GRIPPER_CLASSES).astype(np.float32))
+    observation = noisy_first or observe(recording, 0)
+    return TruthClip(observation, video, track, recording.labels, task, seed)
+
+
+def observe(recording: Recording, index: int) -> Observation:
+    """The recording's moment `index` as an observation with robot state."""
+    views = tuple(
+        RgbdFrame(rgb[index], depth[index], K, int(recording.stamps[index]), f'view{i}_optical_frame')
+        for i, (rgb, depth, K) in enumerate(zip(recording.rgb, recording.depth, recording.K, strict=True))
+    )
+    T_ref_gripper = invert(recording.T_base_camera[0]) @ recording.T_base_gripper[index]
+    return Observation(views, T_ref_gripper, float(recording.opening[index]))
+
+
+def copy_video(clip: TruthClip) -> Video4D:
+    """The baseline that predicts no change: frame 0 repeated, the second view placed by its true calibration."""
+    v = clip.video
+
+    def still(x: np.ndarray) -> np.ndarray:
+        return np.repeat(x[:, :1], v.frames, axis=1)
+
+    n = v.frames
+    track = GripperTrack(np.repeat(clip.track.T_ref_gripper[:1], n, axis=0),
+                         np.repeat(clip.track.opening[:1], n), np.ones(n), (TrackStatus.OK,) * n)
+    return Video4D(still(v.rgb), still(v.points), still(v.valid), v.stamps, v.K, v.T_ref_view,
+                   still(v.gripper_mask), track)
