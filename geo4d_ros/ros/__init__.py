@@ -1,1 +1,1 @@
-"""The ROS boundary: conversions, QoS, parameters, transforms, clients; with nodes/ the only place that imports rclpy."""
+"""The ROS boundary: conversions, QoS, parameters, transforms, clients; it and nodes/ alone import rclpy."""
