@@ -1,4 +1,4 @@
-"""What really happens in a window of time: the frames, the geometry and the gripper's path, from the simulator."""
+"""What really happens in a window of time: frames, geometry and the gripper's path, from the simulator."""
 
 from __future__ import annotations
 
@@ -58,7 +58,8 @@ class TruthClip:
     seed: int = 0
 
 
-def clip_of(recording: Recording, task: str = '', seed: int = 0, noisy_first: Observation | None = None) -> TruthClip:
+def clip_of(recording: Recording, task: str = '', seed: int = 0,
+            noisy_first: Observation | None = None) -> TruthClip:
     """The whole recording as one clip; view 0 is the reference.
 
     `noisy_first` replaces the observation (sensor noise), the truth stays clean.
@@ -71,10 +72,12 @@ def clip_of(recording: Recording, task: str = '', seed: int = 0, noisy_first: Ob
         np.stack([transform_points(T, unproject(d, K)) for d in depths])
         for depths, K, T in zip(recording.depth, recording.K, T_ref_view, strict=True)
     ])
+    n = len(recording)
     track = GripperTrack(T_ref_base @ recording.T_base_gripper, recording.opening.astype(np.float64),
-                         np.ones(len(recording)), (TrackStatus.OK,) * len(recording))
-    video = Video4D(recording.rgb, points.astype(np.float32), recording.depth > 0, recording.stamps, recording.K,
-                    T_ref_view, np.isin(recording.labels, GRIPPER_CLASSES).astype(np.float32))
+                         np.ones(n), (TrackStatus.OK,) * n)
+    gripper = np.isin(recording.labels, GRIPPER_CLASSES).astype(np.float32)
+    video = Video4D(recording.rgb, points.astype(np.float32), recording.depth > 0, recording.stamps,
+                    recording.K, T_ref_view, gripper)
     observation = noisy_first or observe(recording, 0)
     return TruthClip(observation, video, track, recording.labels, task, seed)
 
@@ -90,14 +93,14 @@ def observe(recording: Recording, index: int) -> Observation:
 
 
 def copy_video(clip: TruthClip) -> Video4D:
-    """The baseline that predicts no change: frame 0 repeated, the second view placed by its true calibration."""
+    """Predicts no change: frame 0 repeated, the second view placed by its true calibration."""
     v = clip.video
 
     def still(x: np.ndarray) -> np.ndarray:
         return np.repeat(x[:, :1], v.frames, axis=1)
 
     n = v.frames
-    track = GripperTrack(np.repeat(clip.track.T_ref_gripper[:1], n, axis=0),
-                         np.repeat(clip.track.opening[:1], n), np.ones(n), (TrackStatus.OK,) * n)
+    poses = np.repeat(clip.track.T_ref_gripper[:1], n, axis=0)
+    track = GripperTrack(poses, np.repeat(clip.track.opening[:1], n), np.ones(n), (TrackStatus.OK,) * n)
     return Video4D(still(v.rgb), still(v.points), still(v.valid), v.stamps, v.K, v.T_ref_view,
                    still(v.gripper_mask), track)

@@ -17,7 +17,7 @@ from geo4d_ros.types import Video4D
 
 REGIONS = ('full_frame', 'motion_masked')
 FRAME_METRICS = ('psnr', 'ssim', 'abs_rel', 'delta1', 'error_3d_cm', 'coverage')
-MIN_DEPTH_M = 0.05  # the second view's points may lie behind the reference camera: z there has no relative error
+MIN_DEPTH_M = 0.05  # view 1 may see points behind the reference camera, where z has no relative error
 MASK_THRESHOLD = 0.5
 
 
@@ -29,14 +29,15 @@ def view_name(view: int) -> str:
 def clip_metrics(predicted: Video4D, clip: TruthClip) -> dict[str, Any]:
     """Every metric of one clip, frame 0 left out.
 
-    `views` -> view -> region -> metric; `consistency_miou`, `consistency_box_miou`, `chamfer_cm` (NaN for one
-    view); `centroid_cm` (T,) of the gripper pixels in the reference view. Depth and points of both views are in
-    the reference frame (the paper's AbsRel of "m in n").
+    `views` -> view -> region -> metric; `consistency_miou`, `consistency_box_miou`, `chamfer_cm` (NaN for
+    one view); `centroid_cm` (T,) of the gripper pixels in the reference view. Depth and points of both views
+    are in the reference frame (the paper's AbsRel of "m in n").
     """
     true = clip.video
     if predicted.rgb.shape != true.rgb.shape:
-        raise ConfigurationError(f'the generator gives {predicted.rgb.shape[:4]} (views, frames, height, width) '
-                                 f'but the truth is {true.rgb.shape[:4]}; set --size to what it gives')
+        raise ConfigurationError(
+            f'the prediction has (views, frames, height, width) {predicted.rgb.shape[:4]} '
+            f'but the truth {true.rgb.shape[:4]}; set --size to what the model gives')
     views = {view_name(v): _view_metrics(predicted, clip, v) for v in range(true.views)}
     out: dict[str, Any] = {'views': views, 'centroid_cm': np.full(true.frames - 1, np.nan)}
     out |= {'consistency_miou': np.nan, 'consistency_box_miou': np.nan, 'chamfer_cm': np.nan}
@@ -100,8 +101,8 @@ def _mean(values: list[float]) -> float:
 def aggregate(clips: list[dict[str, Any]], groups: list[Any]) -> dict[str, Any]:
     """Means over clips as in the report's rows, with 95 % intervals over `groups` (the clip's episode).
 
-    Keys: full_frame and motion_masked (mean over the views), consistency_*, chamfer_cm, gripper_centroid_cm (T
-    medians), views{name{region{metric}}}, ci95 with the same keys, n_clips, n_episodes.
+    Keys: full_frame and motion_masked (mean over the views), consistency_*, chamfer_cm, gripper_centroid_cm
+    (T medians), views{name{region{metric}}}, ci95 with the same keys, n_clips, n_episodes.
     """
     views = list(clips[0]['views'])
     row: dict[str, Any] = {'ci95': {}, 'n_clips': len(clips), 'n_episodes': len(set(groups)), 'views': {}}
