@@ -1,4 +1,4 @@
-"""What a robot's controllers do with trajectories and gripper commands: sample, check tolerances, stop smoothly.
+"""What a robot's controllers do with trajectories and gripper commands: sample, check, stop smoothly.
 
 The embedded twins of ros2_control's joint_trajectory_controller and parallel_gripper_action_controller,
 without ROS: the simulated cell's action servers call them once per control tick.
@@ -34,8 +34,8 @@ class Outcome(Enum):
 class JointPath:
     """A timed joint trajectory.
 
-    times (n,) [s] from the start, strictly increasing and > 0; positions (n, j) [rad]; velocities (n, j) [rad/s]
-    and accelerations (n, j) [rad/s^2] may be None: the order of the interpolation follows what is given.
+    times (n,) [s] from the start, not negative, strictly increasing; positions (n, j) [rad]; velocities
+    (n, j) [rad/s] and accelerations (n, j) [rad/s^2] may be None: the interpolation's order follows them.
     """
 
     times: np.ndarray
@@ -46,21 +46,30 @@ class JointPath:
     def __post_init__(self) -> None:
         n = len(self.times)
         require(n >= 1, 'a trajectory needs at least one point')
-        require(bool(np.isfinite(self.times).all() and (np.diff(self.times) > 0).all() and self.times[0] >= 0),
-                'time_from_start should be finite, not negative and strictly increasing')
+        require(
+            bool(np.isfinite(self.times).all() and (np.diff(self.times) > 0).all() and self.times[0] >= 0),
+            'time_from_start should be finite, not negative and strictly increasing',
+        )
         for name in ('positions', 'velocities', 'accelerations'):
             value = getattr(self, name)
             if value is None:
                 continue
-            require(value.shape == self.positions.shape and len(value) == n,
-                    f'{name} should have shape {(n, self.positions.shape[-1])} but got {value.shape}')
+            require(
+                value.shape == self.positions.shape and len(value) == n,
+                f'{name} should have shape {(n, self.positions.shape[-1])} but got {value.shape}',
+            )
             require(bool(np.isfinite(value).all()), f'{name} has NaN or infinite values')
-        require(self.velocities is not None or self.accelerations is None, 'accelerations need velocities too')
+        require(
+            self.velocities is not None or self.accelerations is None, 'accelerations need velocities too'
+        )
 
 
 @dataclass(frozen=True)
 class Tolerances:
-    """Path and goal tolerance per joint [rad] (inf = unchecked), speed that counts as stopped [rad/s], patience [s]."""
+    """Path and goal tolerance per joint [rad] (inf = unchecked).
+
+    stopped_velocity [rad/s] counts as standing still; goal_time [s] is the patience after the last point.
+    """
 
     path: np.ndarray
     goal: np.ndarray
@@ -68,38 +77,54 @@ class Tolerances:
     goal_time: float = 2.0
 
 
+@dataclass
+class Goal:
+    """One trajectory goal; `outcome` is None while it runs, `message` says why it failed."""
+
+    duration: float
+    target: np.ndarray
+    tolerances: Tolerances
+    outcome: Outcome | None = None
+    message: str = ''
+
+
 class TrajectoryController:
     """Follows one trajectory at a time; cancel and every failure end in a stop within the limits.
 
     `update` is called once per control tick with the controller's time [s] and the measured joints.
-    `outcome` is None while a goal runs; `error` is commanded minus measured [rad] of the last tick; after the arm was told to stop it keeps decelerating by itself.
+    q, dq, ddq (j,) are the commanded state, `error` is commanded minus measured [rad] of the last tick.
     """
 
-    def __init__(self, q: np.ndarray, max_velocity: np.ndarray = PANDA_MAX_VELOCITY,
-                 max_acceleration: np.ndarray = PANDA_MAX_ACCELERATION, stop_acceleration_scale: float = 0.4,
-                 stop_time_to_full_acceleration: float = 0.05) -> None:
+    def __init__(
+        self,
+        q: np.ndarray,
+        max_velocity: np.ndarray = PANDA_MAX_VELOCITY,
+        max_acceleration: np.ndarray = PANDA_MAX_ACCELERATION,
+        stop_acceleration_scale: float = 0.4,
+        stop_time_to_full_acceleration: float = 0.05,
+    ) -> None:
         self.max_velocity = max_velocity
         self.stop_acceleration = stop_acceleration_scale * max_acceleration
         self.stop_jerk = self.stop_acceleration / stop_time_to_full_acceleration
         self.hold(q)
 
     def hold(self, q: np.ndarray) -> None:
-        """Forget everything and hold `q` (j,) [rad]; for a start or a reset, when the arm is at rest there."""
+        """Forget everything and hold `q` (j,) [rad]: for a start or a reset, with the arm at rest there."""
         self.q = np.array(q, float)
-        self.dq = np.zeros_like(self.q)
-        self.ddq = np.zeros_like(self.q)
-        self.error = np.zeros_like(self.q)
-        self.active = False
-        self.outcome: Outcome | None = None
-        self.message = ''
-        self._path: BPoly | None = None
+        self.dq, self.ddq, self.error = (np.zeros_like(self.q) for _ in range(3))
+        self.goal: Goal | None = None
         self._stop: Trajectory | None = None
         self._t0 = 0.0
 
     @property
+    def active(self) -> bool:
+        """Whether a goal runs."""
+        return self.goal is not None
+
+    @property
     def moving(self) -> bool:
-        """Whether the commanded state has any speed left, or a goal runs."""
-        return self.active or self._stop is not None
+        """Whether a goal runs or the arm still decelerates."""
+        return self.goal is not None or self._stop is not None
 
     def check(self, path: JointPath) -> str:
         """Empty when the path may start from here, else why it is refused (one sentence)."""
@@ -110,45 +135,51 @@ class TrajectoryController:
         worst = int(np.argmax((steps / self.max_velocity).max(axis=0)))
         speed = float(steps[:, worst].max())
         if speed > self.max_velocity[worst]:
-            return (f'joint {worst + 1} would need {speed:.2f} rad/s, its limit is '
-                    f'{self.max_velocity[worst]:.2f}; slow the trajectory down')
+            return (
+                f'joint {worst + 1} would need {speed:.2f} rad/s, its limit is '
+                f'{self.max_velocity[worst]:.2f}; slow the trajectory down'
+            )
         return ''
 
-    def start(self, path: JointPath, tolerances: Tolerances, now: float) -> None:
-        """Begin a goal at controller time `now` [s]; a running goal should have been ended by `preempt`."""
+    def start(self, path: JointPath, tolerances: Tolerances, now: float) -> Goal:
+        """Begin a goal at controller time `now` [s]; one that still runs is preempted without a jump."""
+        self._end(Outcome.PREEMPTED, 'a newer goal took over')
         knots = _with_start(path, self.q, self.dq, self.ddq)
-        derivatives = [v for v in (knots.positions, knots.velocities, knots.accelerations) if v is not None]
-        self._path = BPoly.from_derivatives(knots.times, np.stack(derivatives, axis=1))
+        known = [v for v in (knots.positions, knots.velocities, knots.accelerations) if v is not None]
+        self._path = BPoly.from_derivatives(knots.times, np.stack(known, axis=1))
         self._velocity = self._path.derivative()
         self._acceleration = self._velocity.derivative()
-        self._duration, self._goal = float(knots.times[-1]), knots.positions[-1]
-        self._tolerances, self._t0 = tolerances, now
-        self._stop, self.active, self.outcome, self.message = None, True, None, ''
+        self._stop, self._t0 = None, now
+        self.goal = Goal(float(knots.times[-1]), knots.positions[-1], tolerances)
+        return self.goal
 
     def stop(self, outcome: Outcome, message: str, now: float) -> None:
         """End the goal and decelerate within the limits from the commanded state."""
-        if self.active:
-            self.active, self.outcome, self.message = False, outcome, message
+        self._end(outcome, message)
         if self._stop is None:
             self._stop = plan_stop(self.q, self.dq, self.ddq, self.stop_acceleration, self.stop_jerk)
             self._t0 = now
 
-    def preempt(self) -> None:
-        """End the running goal because a new one starts at once; the commanded state goes on smoothly."""
-        if self.active:
-            self.active, self.outcome, self.message = False, Outcome.PREEMPTED, 'a newer goal took over'
+    def stop_at_once(self, message: str) -> None:
+        """End the goal without a deceleration: the arm itself is about to be replaced."""
+        self._end(Outcome.PREEMPTED, message)
 
     def update(self, now: float, q: np.ndarray, dq: np.ndarray) -> np.ndarray:
         """Commanded joints (j,) [rad] at `now`; q, dq (j,) are the measured ones."""
         t = now - self._t0
         if self._stop is not None:
             self._sample_stop(t)
-        elif self.active:
+        elif self.goal is not None:
             self._sample_path(t)
-            self.error = self.q - q
-            self._judge(t, now, dq)
         self.error = self.q - q
+        if self.goal is not None:
+            self._judge(self.goal, t, now, dq)
         return self.q
+
+    def _end(self, outcome: Outcome, message: str) -> None:
+        if self.goal is not None:
+            self.goal.outcome, self.goal.message = outcome, message
+            self.goal = None
 
     def _sample_stop(self, t: float) -> None:
         q, dq, ddq = self._stop.at_time(min(t, self._stop.duration))
@@ -158,29 +189,32 @@ class TrajectoryController:
             self.dq, self.ddq = np.zeros_like(self.q), np.zeros_like(self.q)
 
     def _sample_path(self, t: float) -> None:
-        if t >= self._duration:
-            self.q, self.dq, self.ddq = self._goal.copy(), np.zeros_like(self.q), np.zeros_like(self.q)
+        if t >= self.goal.duration:
+            self.q = self.goal.target.copy()
+            self.dq, self.ddq = np.zeros_like(self.q), np.zeros_like(self.q)
             return
-        self.q = self._path(t)
-        self.dq = np.asarray(self._velocity(t))
-        self.ddq = np.asarray(self._acceleration(t))
+        self.q, self.dq, self.ddq = self._path(t), self._velocity(t), self._acceleration(t)
 
-    def _judge(self, t: float, now: float, dq: np.ndarray) -> None:
-        error = np.abs(self.error)
-        if t < self._duration:
-            excess = error - self._tolerances.path
-            if (excess > 0).any():
-                j = int(np.argmax(excess))
-                self.stop(Outcome.PATH_TOLERANCE_VIOLATED, f'joint {j + 1} is {error[j]:.3f} rad off the path, '
-                          f'tolerance {self._tolerances.path[j]:.3f}', now)
-            return
-        arrived = (error <= self._tolerances.goal).all() and np.abs(dq).max() <= self._tolerances.stopped_velocity
-        if arrived:
-            self.active, self.outcome = False, Outcome.SUCCEEDED
-        elif t > self._duration + self._tolerances.goal_time:
-            j = int(np.argmax(error - self._tolerances.goal))
-            self.stop(Outcome.GOAL_TOLERANCE_VIOLATED, f'joint {j + 1} is {error[j]:.3f} rad from the goal after '
-                      f'{self._tolerances.goal_time:.1f} s, tolerance {self._tolerances.goal[j]:.3f}', now)
+    def _judge(self, goal: Goal, t: float, now: float, dq: np.ndarray) -> None:
+        error, allowed = np.abs(self.error), goal.tolerances
+        if t < goal.duration:
+            j = int(np.argmax(error - allowed.path))
+            if error[j] > allowed.path[j]:
+                self.stop(
+                    Outcome.PATH_TOLERANCE_VIOLATED,
+                    f'joint {j + 1} is {error[j]:.3f} rad off the path, tolerance {allowed.path[j]:.3f}',
+                    now,
+                )
+        elif (error <= allowed.goal).all() and np.abs(dq).max() <= allowed.stopped_velocity:
+            self._end(Outcome.SUCCEEDED, '')
+        elif t > goal.duration + allowed.goal_time:
+            j = int(np.argmax(error - allowed.goal))
+            self.stop(
+                Outcome.GOAL_TOLERANCE_VIOLATED,
+                f'joint {j + 1} is {error[j]:.3f} rad from the goal '
+                f'{allowed.goal_time:.1f} s late, tolerance {allowed.goal[j]:.3f}',
+                now,
+            )
 
 
 def _with_start(path: JointPath, q: np.ndarray, dq: np.ndarray, ddq: np.ndarray) -> JointPath:
@@ -199,8 +233,9 @@ def _with_start(path: JointPath, q: np.ndarray, dq: np.ndarray, ddq: np.ndarray)
     return JointPath(times, join(q, path.positions), join(dq, path.velocities), join(ddq, path.accelerations))
 
 
-def plan_stop(q: np.ndarray, dq: np.ndarray, ddq: np.ndarray, max_acceleration: np.ndarray,
-              max_jerk: np.ndarray) -> Trajectory:
+def plan_stop(
+    q: np.ndarray, dq: np.ndarray, ddq: np.ndarray, max_acceleration: np.ndarray, max_jerk: np.ndarray
+) -> Trajectory:
     """Jerk-limited trajectory from (q, dq, ddq) to standstill, all joints on their own clock (ruckig)."""
     inp = InputParameter(len(q))
     inp.control_interface = ControlInterface.Velocity
@@ -219,9 +254,19 @@ def plan_stop(q: np.ndarray, dq: np.ndarray, ddq: np.ndarray, max_acceleration: 
 class GripperController:
     """Opens or closes to a position; standing still before it is `stalled` (on an object, when closing)."""
 
-    def __init__(self, tolerance: float = 0.002, stall_speed: float = 0.002, stall_time: float = 0.4,
-                 deadline: float = 4.0) -> None:
-        self.tolerance, self.stall_speed, self.stall_time, self.deadline = tolerance, stall_speed, stall_time, deadline
+    def __init__(
+        self,
+        tolerance: float = 0.002,
+        stall_speed: float = 0.002,
+        stall_time: float = 0.4,
+        deadline: float = 4.0,
+    ) -> None:
+        self.tolerance, self.stall_speed, self.stall_time, self.deadline = (
+            tolerance,
+            stall_speed,
+            stall_time,
+            deadline,
+        )
         self.active = self.reached = self.stalled = False
         self.target = 0.0
 

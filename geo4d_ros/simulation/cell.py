@@ -1,0 +1,216 @@
+"""The simulated cell: a Panda at a table with one task's objects, in MuJoCo.
+
+Set MUJOCO_GL=egl in the environment before the first `import mujoco` when images are wanted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import mujoco
+import numpy as np
+
+from geo4d_ros.errors import InvalidInputError, SimulationError, require
+from geo4d_ros.geometry.transforms import make_transform
+from geo4d_ros.simulation import panda, scene
+from geo4d_ros.simulation.ik import shared_kinematics
+from geo4d_ros.simulation.tasks import Task, task_class
+from geo4d_ros.simulation.tasks.base import gripper_down
+
+_MAX_LAYOUTS = 60
+_SETTLE_TIME = 0.4  # objects come to rest before time 0 [s]
+START_NOISE = 0.03  # standard deviation of the start joints [rad]
+
+
+@dataclass(frozen=True)
+class CellState:
+    """A snapshot of the physics: (n,) float64 of MuJoCo's integration state."""
+
+    values: np.ndarray
+
+
+class Cell:
+    """One scene of a task, drawn from `seed`; the same seed gives the same scene and the same physics.
+
+    Units: metres, radians, seconds; base frame = world. Raises SimulationError for an unknown task.
+    `start_noise` [rad] spreads the start joints around home.
+    """
+
+    def __init__(self, task: str, seed: int, start_noise: float = START_NOISE) -> None:
+        kind = task_class(task)
+        require(isinstance(seed, (int, np.integer)) and seed >= 0, f'seed should be an integer >= 0 but got {seed!r}')
+        rng = np.random.default_rng([int(seed), sum(task.encode())])
+        self.spec: Task = _reachable_layout(kind, rng)
+        self.task, self.seed = task, int(seed)
+        self.model = mujoco.MjModel.from_xml_string(scene.build_xml(self.spec, rng))
+        self.data = mujoco.MjData(self.model)
+        self.geom_labels = scene.geom_labels(self.model)
+        self._tool = self.model.site(panda.TOOL_FRAME).id
+        self._object = self.model.body('object').id
+        self._object_dof = int(self.model.body_dofadr[self._object])
+        self._joints = np.array([self.model.joint(n).qposadr[0] for n in panda.JOINT_NAMES])
+        self._dofs = np.array([self.model.joint(n).dofadr[0] for n in panda.JOINT_NAMES])
+        self._fingers = np.array([self.model.joint(n).qposadr[0] for n in panda.FINGER_JOINT_NAMES])
+        self._pads = {self.model.geom(f'panda_{side}pad').id for side in ('left', 'right')}
+        self._lag = np.array([kv / kp for kp, kv in panda.SERVO_GAINS])
+        q = panda.HOME + start_noise * np.clip(rng.standard_normal(7), -2, 2)
+        self.place_robot(q, panda.MAX_OPENING)
+        self.step(round(_SETTLE_TIME / self.dt))
+        self.data.time = 0.0
+
+    # -- reading ---------------------------------------------------------------------------------
+
+    @property
+    def time(self) -> float:
+        """Simulated time since the start [s]."""
+        return float(self.data.time)
+
+    @property
+    def dt(self) -> float:
+        """Physics step [s]."""
+        return float(self.model.opt.timestep)
+
+    @property
+    def joint_positions(self) -> np.ndarray:
+        """Arm joints (7,) [rad]."""
+        return self.data.qpos[self._joints].copy()
+
+    @property
+    def joint_velocities(self) -> np.ndarray:
+        """Arm joint speeds (7,) [rad/s]."""
+        return self.data.qvel[self._dofs].copy()
+
+    @property
+    def finger_positions(self) -> np.ndarray:
+        """Finger joints (2,) [m]; their sum is the opening."""
+        return self.data.qpos[self._fingers].copy()
+
+    @property
+    def opening(self) -> float:
+        """Distance between the pads [m], 0..0.08."""
+        return float(np.clip(self.finger_positions.sum(), 0, panda.MAX_OPENING))
+
+    @property
+    def T_base_gripper(self) -> np.ndarray:
+        """Tool centre point (4, 4) in the base frame; z is the approach, y the finger opening."""
+        return make_transform(self.data.site_xmat[self._tool].reshape(3, 3), self.data.site_xpos[self._tool])
+
+    def object_pose(self) -> np.ndarray:
+        """T_base_object (4, 4)."""
+        return make_transform(self.data.xmat[self._object].reshape(3, 3), self.data.xpos[self._object])
+
+    def object_speed(self) -> tuple[float, float]:
+        """Speed of the object [m/s] and [rad/s]."""
+        v = self.data.qvel[self._object_dof:self._object_dof + 6]
+        return float(np.linalg.norm(v[:3])), float(np.linalg.norm(v[3:]))
+
+    def touching(self) -> set[int]:
+        """Which finger pads (geom ids) touch the object."""
+        touched = set()
+        for contact in self.data.contact[:self.data.ncon]:
+            for pad, other in ((contact.geom1, contact.geom2), (contact.geom2, contact.geom1)):
+                if pad in self._pads and self.model.geom_bodyid[other] == self._object:
+                    touched.add(int(pad))
+        return touched
+
+    def succeeded(self) -> bool:
+        """Whether the object is at its goal, let go of, and at rest (simulator's state, never an estimate)."""
+        linear, angular = self.object_speed()
+        return bool(self.spec.at_goal(self.object_pose()) and not self.touching() and linear < 0.03 and angular < 0.5)
+
+    def status(self) -> dict[str, Any]:
+        """JSON-ready summary of the episode so far."""
+        linear, _ = self.object_speed()
+        return {'task': self.task, 'seed': self.seed, 'time': round(self.time, 4), 'success': self.succeeded(),
+                'object_at_goal': bool(self.spec.at_goal(self.object_pose())), 'held': len(self.touching()) == 2,
+                'object_speed': linear, 'object_position': self.object_pose()[:3, 3].tolist(),
+                'opening': self.opening}
+
+    # -- acting ----------------------------------------------------------------------------------
+
+    def step(self, n: int = 1) -> None:
+        """Advance the physics by n steps of `dt`."""
+        for _ in range(n):
+            mujoco.mj_step(self.model, self.data)
+        mujoco.mj_forward(self.model, self.data)
+        if not np.isfinite(self.data.qpos).all():
+            raise SimulationError(f'the physics of task {self.task!r}, seed {self.seed} diverged; report this seed')
+
+    def set_joint_target(self, q7: np.ndarray, velocity: np.ndarray | None = None) -> None:
+        """Servo targets (7,) [rad], clipped to the limits; a velocity (7,) [rad/s] cancels the servo lag."""
+        q7 = np.asarray(q7, dtype=np.float64)
+        if q7.shape != (7,) or not np.isfinite(q7).all():
+            raise InvalidInputError(f'a joint target needs 7 finite angles but got {q7!r}')
+        if velocity is not None:
+            q7 = q7 + self._lag * np.asarray(velocity, dtype=np.float64)
+        self.data.ctrl[:7] = np.clip(q7, *panda.joint_limits())
+
+    def set_opening_target(self, opening: float) -> None:
+        """Servo target of the pad distance [m], clipped to 0..0.08; a target below the object's width squeezes it."""
+        require(bool(np.isfinite(opening)), f'an opening should be finite but got {opening!r}')
+        self.data.ctrl[7] = np.clip(opening, 0, panda.MAX_OPENING)
+
+    def place_robot(self, q7: np.ndarray, opening: float) -> None:
+        """Put the arm at q7 (7,) [rad] and the fingers at `opening` [m] at once, at rest, targets included."""
+        self.data.qpos[self._joints] = q7
+        self.data.qpos[self._fingers] = np.clip(opening, 0, panda.MAX_OPENING) / 2
+        self.data.qvel[self._dofs] = 0
+        self.set_joint_target(q7)
+        self.set_opening_target(opening)
+        mujoco.mj_forward(self.model, self.data)
+
+    # -- snapshots -------------------------------------------------------------------------------
+
+    def save_state(self) -> CellState:
+        """The physics as it is now; restoring it continues bit by bit the same."""
+        kind = mujoco.mjtState.mjSTATE_INTEGRATION
+        values = np.empty(mujoco.mj_stateSize(self.model, kind))
+        mujoco.mj_getState(self.model, self.data, values, kind)
+        return CellState(values)
+
+    def restore_state(self, state: CellState) -> None:
+        """Go back to a saved state of this same scene."""
+        kind = mujoco.mjtState.mjSTATE_INTEGRATION
+        size = mujoco.mj_stateSize(self.model, kind)
+        if state.values.shape != (size,):
+            raise InvalidInputError(f'this scene has a state of {size} numbers but got {state.values.shape}; '
+                                    'restore only states of the same task and seed')
+        mujoco.mj_setState(self.model, self.data, state.values, kind)
+        mujoco.mj_forward(self.model, self.data)
+
+
+def _reachable_layout(kind: type[Task], rng: np.random.Generator) -> Task:
+    """First drawn layout whose grasp and carry poses the arm reaches."""
+    for _ in range(_MAX_LAYOUTS):
+        task = kind(kind.sample(rng))
+        if _is_reachable(task):
+            return task
+    raise SimulationError(f'no reachable layout of task {kind.name!r} in {_MAX_LAYOUTS} draws')
+
+
+def _is_reachable(task: Task) -> bool:
+    """Walk the expert's key poses with continuity of the joints, from home."""
+    kinematics = shared_kinematics()
+    T_home = kinematics.forward(panda.HOME)
+    T_object = task.layout.T_object
+    T_grasp = nearest_pose(task.grasps(T_object, T_home), T_home)
+    T_object_gripper = np.linalg.inv(T_object) @ T_grasp
+    pregrasp = T_grasp @ make_transform(None, np.array([0, 0, -task.standoff]))
+    T_release = task.release_pose(T_object, T_grasp)
+    poses = [pregrasp, T_grasp] + [T @ T_object_gripper for T in task.carry_waypoints(T_object, T_release)]
+    q = panda.HOME
+    for T in poses:
+        solution = kinematics.solve(T, q, iterations=150)
+        if not solution.reached:
+            return False
+        q = solution.q
+    return True
+
+
+def nearest_pose(candidates: list[np.ndarray], T: np.ndarray) -> np.ndarray:
+    """The candidate (4, 4) whose rotation is nearest to T's."""
+    return max(candidates, key=lambda C: float(np.trace(C[:3, :3].T @ T[:3, :3])))
+
+
+__all__ = ['Cell', 'CellState', 'gripper_down', 'nearest_pose']

@@ -1,0 +1,101 @@
+"""Composes the cell's MJCF: robot, table, room, light, clutter and one task's objects.
+
+Rendering groups: 0 scene, 2 robot meshes, 3 collision shapes and 4 sites; draw 0-2 only.
+"""
+
+from __future__ import annotations
+
+import mujoco
+import numpy as np
+
+from geo4d_ros.simulation import panda, shapes
+from geo4d_ros.simulation.colours import hue_colour
+from geo4d_ros.simulation.tasks import Task
+
+LABELS = {'rest': 0, 'arm': 1, 'hand': 2, 'left_finger': 3, 'right_finger': 4, 'object': 5, 'fixture': 6}
+TIMESTEP = 0.002  # [s]
+_BODY_LABELS = (('panda_hand', 2), ('panda_leftfinger', 3), ('panda_rightfinger', 4), ('panda_link', 1),
+                ('object', 5), ('fixture_', 6))
+
+
+def geom_labels(model: mujoco.MjModel) -> np.ndarray:
+    """Label class (ngeom,) uint8 of every geom, by the name of its body; see LABELS."""
+    labels = np.zeros(model.ngeom, np.uint8)
+    for geom in range(model.ngeom):
+        name = model.body(model.geom_bodyid[geom]).name
+        labels[geom] = next((label for start, label in _BODY_LABELS if name.startswith(start)), 0)
+    return labels
+
+
+def build_xml(task: Task, rng: np.random.Generator) -> str:
+    """MJCF text of the whole cell; looks and clutter are drawn from rng."""
+    return f'''<mujoco model="geo4d_cell">
+<compiler angle="radian" autolimits="true"/>
+<option timestep="{TIMESTEP}" integrator="implicitfast" cone="elliptic" impratio="10"/>
+<size memory="8M"/>
+<statistic center="0.45 0 0.1" extent="1.2"/>
+<visual><map znear="0.02" zfar="12" fogstart="20" fogend="30"/><quality shadowsize="1024" offsamples="0"/>
+<global offwidth="1280" offheight="960"/>{_headlight(rng)}</visual>
+<default><geom friction="0.6 0.01 0.001" conaffinity="3"/>{panda.mjcf_defaults()}</default>
+<asset>{_room_assets(rng)}{panda.mjcf_assets()}{task.assets()}</asset>
+<worldbody>{_room(rng)}{panda.mjcf_body()}{task.bodies()}{_clutter(task, rng)}</worldbody>
+{panda.mjcf_drives()}
+</mujoco>'''
+
+
+def _headlight(rng: np.random.Generator) -> str:
+    ambient, diffuse = rng.uniform(0.3, 0.45), rng.uniform(0.15, 0.35)
+    return (f'<headlight ambient="{shapes.numbers([ambient] * 3)}" diffuse="{shapes.numbers([diffuse] * 3)}" '
+            'specular="0.1 0.1 0.1"/>')
+
+
+def _room_assets(rng: np.random.Generator) -> str:
+    sky = hue_colour(rng, (0.5, 0.65), (0.1, 0.3), (0.75, 0.95))
+    table = hue_colour(rng, (0.05, 0.14), (0.1, 0.55), (0.45, 0.85))
+    grain = tuple(0.93 * c for c in table)
+    floor = hue_colour(rng, (0, 1), (0.0, 0.12), (0.35, 0.6))
+    tiles = tuple(0.85 * c for c in floor)
+    return f'''<texture name="sky" type="skybox" builtin="gradient" rgb1="{shapes.numbers(sky)}" rgb2="0.92 0.93 0.95"
+ width="128" height="768"/>
+<texture name="table" type="2d" builtin="checker" rgb1="{shapes.numbers(table)}" rgb2="{shapes.numbers(grain)}"
+ width="128" height="128"/>
+<texture name="floor" type="2d" builtin="checker" rgb1="{shapes.numbers(floor)}" rgb2="{shapes.numbers(tiles)}"
+ width="128" height="128"/>
+<material name="table" texture="table" texrepeat="1 9" specular="0.1"/>
+<material name="floor" texture="floor" texrepeat="8 8" specular="0.05"/>'''
+
+
+def _room(rng: np.random.Generator) -> str:
+    azimuth, elevation = rng.uniform(-np.pi, np.pi), np.deg2rad(rng.uniform(45, 80))
+    away = np.array([np.cos(azimuth) * np.cos(elevation), np.sin(azimuth) * np.cos(elevation), np.sin(elevation)])
+    strength = rng.uniform(0.35, 0.65)
+    light = (f'<light type="directional" pos="{shapes.numbers(np.array([0.45, 0, 0]) + 2 * away)}" '
+             f'dir="{shapes.numbers(-away)}" diffuse="{shapes.numbers([strength] * 3)}" specular="0.15 0.15 0.15" '
+             'castshadow="true"/>')
+    return f'''{light}
+<geom name="floor" type="plane" pos="0 0 -0.75" size="6 6 0.1" material="floor"/>
+<geom name="table" type="box" pos="0.42 0 -0.02" size="0.62 0.75 0.02" material="table"/>
+<geom name="pedestal" type="box" pos="0.42 0 -0.395" size="0.35 0.45 0.354" rgba="0.4 0.42 0.45 1"/>'''
+
+
+def _clutter(task: Task, rng: np.random.Generator) -> str:
+    """Two to five small things that stand about, away from the task's own places and the robot's base."""
+    taken = [*task.layout.keep_out, (0.0, 0.0, 0.25), (0.46, 0.0, 0.1)]
+    bodies = []
+    for i in range(int(rng.integers(2, 6))):
+        for _ in range(40):
+            x, y = rng.uniform(0.25, 0.9), rng.uniform(-0.6, 0.6)
+            if all(np.hypot(x - a, y - b) > r + 0.07 for a, b, r in taken):
+                break
+        else:
+            continue
+        taken.append((x, y, 0.04))
+        half = rng.uniform(0.015, 0.035, 3)
+        kind = rng.choice(['box', 'cylinder', 'ellipsoid'])
+        if kind == 'cylinder':
+            half = np.array([half[0], half[2], 0])
+        z = half[1] if kind == 'cylinder' else half[2]
+        bodies.append(f'<body name="clutter_{i}" pos="{shapes.numbers((x, y, z))}" '
+                      f'quat="{shapes.yaw_quat(rng.uniform(-np.pi, np.pi))}"><geom type="{kind}" '
+                      f'size="{shapes.numbers(half)}" rgba="{shapes.rgba(hue_colour(rng))}"/></body>')
+    return ''.join(bodies)
