@@ -52,7 +52,8 @@ def _shift_edges(depth: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     out = depth.copy()
     for i, (axis, step) in enumerate(((0, 1), (0, -1), (1, 1), (1, -1))):
         take = (draw >= i / 4) & (draw < (i + 1) / 4)
-        np.copyto(out, np.roll(depth, step, axis), where=take)
+        source = np.clip(np.arange(depth.shape[axis]) - step, 0, depth.shape[axis] - 1)
+        np.copyto(out, depth.take(source, axis), where=take)
     return out
 
 
