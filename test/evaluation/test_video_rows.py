@@ -100,7 +100,8 @@ def test_row_has_means_intervals_and_steps():
     good, bad = clip_metrics(clip.video, clip), clip_metrics(copy_video(clip), clip)
     row = aggregate([good, bad, good, bad], ['a', 'a', 'b', 'b'])
     assert row['n_clips'] == 4 and row['n_episodes'] == 2
-    expected = np.mean([view['full_frame']['psnr'] for clip in (good, bad) for view in clip['views'].values()])
+    views = [view for result in (good, bad) for view in result['views'].values()]
+    expected = np.mean([view['full_frame']['psnr'] for view in views])
     assert row['full_frame']['psnr'] == pytest.approx(expected, abs=1e-3)
     low, high = row['ci95']['full_frame']['psnr']
     assert low <= row['full_frame']['psnr'] <= high
