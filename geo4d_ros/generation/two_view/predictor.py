@@ -1,0 +1,163 @@
+"""From an observation to a 4D video with the two-view network, as a numbered story."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from geo4d_ros.errors import RegistrationError, require
+from geo4d_ros.generation.manifest import write_manifest
+from geo4d_ros.generation.two_view.guide import hand_guide
+from geo4d_ros.generation.two_view.network import TwoViewNetwork
+from geo4d_ros.geometry.cameras import unproject
+from geo4d_ros.geometry.registration import register_views
+from geo4d_ros.geometry.resampling import resize_frame
+from geo4d_ros.geometry.transforms import invert, transform_points
+from geo4d_ros.types import GripperTrack, Observation, RgbdFrame, TrackStatus, Video4D
+
+
+class TwoViewPredictor:
+    """One-step generator of two views; implements `generation.protocol.VideoGenerator`.
+
+    No camera pose goes in: the second view is registered to the reference from the two RGB-D images.
+    The measured gripper pose and opening are needed (the network works in the gripper's frame).
+    """
+
+    def __init__(self, network: TwoViewNetwork, name: str = 'geo4d-sim-small') -> None:
+        self.network = network.eval()
+        self.name = name
+        self.frames, self.dt = network.config.frames, network.config.dt
+
+    @classmethod
+    def from_pretrained(cls, directory: str | Path) -> TwoViewPredictor:
+        """Load `network/` weights; stored in half precision, used in single."""
+        network = TwoViewNetwork.from_pretrained(Path(directory) / 'network', local_files_only=True)
+        return cls(network.float(), Path(directory).name)
+
+    def save_pretrained(self, directory: str | Path) -> None:
+        """Write model_index.json, half-precision network weights and the sha256 manifest."""
+        directory = Path(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        self.network.half().save_pretrained(directory / 'network')
+        self.network.float()
+        (directory / 'model_index.json').write_text(json.dumps({'_class_name': 'TwoViewPredictor'}) + '\n')
+        write_manifest(directory)
+
+    def to(self, device: str) -> TwoViewPredictor:
+        """Move the network."""
+        self.network.to(device)
+        return self
+
+    @torch.no_grad()
+    def predict(self, observation: Observation, seed: int = 0) -> Video4D:
+        """The next `frames` frames; deterministic, so `seed` changes nothing.
+
+        Raises InvalidInputError without robot state or with other than one or two views. When the
+        second view cannot be registered its pixels are marked invalid and the reference goes on alone.
+        """
+        timings: dict[str, float] = {}
+        # 1. Check and resize.
+        require(observation.T_ref_gripper is not None and observation.opening is not None,
+                f'{self.name} needs the measured gripper pose and opening; publish joint states and transforms')
+        require(len(observation.views) <= 2, f'{self.name} takes 1 or 2 views but got {len(observation.views)}')
+        start = time.perf_counter()
+        config = self.network.config
+        views = [resize_frame(v, config.height, config.width) for v in observation.views]
+        # 2. Bring the second view into the reference frame, from the images alone.
+        T_ref_view, seen = register(views)
+        timings['registration'] = time.perf_counter() - start
+        # 3. Encode the observation once; predict the gripper's path.
+        start = time.perf_counter()
+        batch = observation_tensors(views, T_ref_view, seen, observation.T_ref_gripper, observation.opening)
+        batch = {k: v.to(self.network.device) for k, v in batch.items()}
+        scene = self.network.encode(batch['rgb0'], batch['points'], batch['valid'], batch['T_g0_view'],
+                                    batch['opening0'], batch['seen'])
+        poses, openings = self.network.state_head(scene)[-1]
+        timings['encode'] = time.perf_counter() - start
+        # 4. Paint every future frame of every view.
+        start = time.perf_counter()
+        segments = self.network.segment_logits(scene).argmax(2) * batch['valid']
+        if config.guide:
+            guide = hand_guide(batch['points'], batch['rgb0'], segments, batch['T_view_g0'], batch['K'],
+                               poses, batch['opening0'], openings)
+        else:
+            b, v, _, h, w = batch['rgb0'].shape
+            guide = batch['points'].new_zeros((b, self.frames, v, 5, h, w))
+        out = self.network.decoder(scene, scene.queries, poses, openings, guide, batch['rgb0'], batch['depth0'])
+        timings['decode'] = time.perf_counter() - start
+        # 5. Copy what does not move from frame 0, lift depth to points in the reference frame.
+        rgb, depth, hand = (a[: len(views)] for a in compose(out, batch, segments))
+        stamps = observation.stamp + np.arange(self.frames + 1, dtype=np.int64) * round(self.dt * 1e9)
+        points, valid = lift(depth, views, T_ref_view, seen)
+        state = state_track(observation, poses[0].double().cpu().numpy(), openings[0].double().cpu().numpy())
+        K = np.stack([v.K for v in views])
+        return Video4D(rgb, points, valid, stamps, K, T_ref_view, hand, state, timings)
+
+
+def register(views: list[RgbdFrame]) -> tuple[np.ndarray, np.ndarray]:
+    """T_ref_view (V, 4, 4) and which views could be placed (V,) bool."""
+    T_ref_view, seen = np.tile(np.eye(4), (len(views), 1, 1)), np.ones(len(views), bool)
+    for i in range(1, len(views)):
+        try:
+            T_ref_view[i] = register_views(views[0], views[i]).T_ref_second
+        except RegistrationError:
+            seen[i] = False
+    return T_ref_view, seen
+
+
+def observation_tensors(views: list[RgbdFrame], T_ref_view: np.ndarray, seen: np.ndarray, T_ref_gripper: np.ndarray,
+                        opening: float) -> dict[str, torch.Tensor]:
+    """What the network reads, batch of one; a missing second view is a blank one."""
+    rgb = [v.rgb.astype(np.float32).transpose(2, 0, 1) / 127.5 - 1 for v in views]
+    depth, K = [v.depth for v in views], [v.K for v in views]
+    T_g0_view = list(invert(T_ref_gripper) @ T_ref_view)
+    if len(views) == 1:
+        rgb, depth, K = [*rgb, np.zeros_like(rgb[0])], [*depth, np.zeros_like(depth[0])], [*K, K[0]]
+        T_g0_view, seen = [*T_g0_view, T_g0_view[0]], np.array([*seen, False])
+    points = [transform_points(T, unproject(d, k)) for T, d, k in zip(T_g0_view, depth, K, strict=True)]
+    depth_stack = np.stack(depth)
+    arrays = {
+        'rgb0': np.stack(rgb), 'depth0': depth_stack[:, None], 'points': np.stack(points), 'K': np.stack(K),
+        'valid': (depth_stack > 0) & seen[:, None, None], 'T_g0_view': np.stack(T_g0_view),
+        'T_view_g0': invert(np.stack(T_g0_view)), 'seen': seen, 'opening0': np.float64(opening),
+    }
+    tensors = {k: torch.as_tensor(v)[None] for k, v in arrays.items()}
+    return {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
+
+
+def compose(out: dict[str, torch.Tensor], batch: dict[str, torch.Tensor], segments: torch.Tensor,
+            ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """rgb (V, T+1, H, W, 3) u8, depth (V, T+1, H, W) [m], hand probability (V, T+1, H, W), frame 0 first."""
+    probability = out['motion'][0].softmax(2)
+    moves = (probability.argmax(2, keepdim=True) > 0)
+    rgb = torch.where(moves, out['rgb'][0], batch['rgb0'])
+    depth = torch.where(moves, out['depth'][0], batch['depth0'])
+    hand = probability[:, :, 1:2]
+    hand0 = ((segments[0] == 2) | (segments[0] == 3)).float()[:, None]
+    first = lambda a0, a: torch.cat([a0[None], a]).transpose(0, 1)  # noqa: E731
+    rgb = first(batch['rgb0'][0], rgb).permute(0, 1, 3, 4, 2)
+    rgb = ((rgb + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
+    return rgb, first(batch['depth0'][0], depth)[:, :, 0].cpu().numpy(), first(hand0, hand)[:, :, 0].cpu().numpy()
+
+
+def lift(depth: np.ndarray, views: list[RgbdFrame], T_ref_view: np.ndarray, seen: np.ndarray,
+         ) -> tuple[np.ndarray, np.ndarray]:
+    """Points (V, T+1, H, W, 3) float32 in the reference frame and their validity."""
+    points = np.stack([
+        np.stack([transform_points(T_ref_view[v], unproject(d, views[v].K)) for d in depth[v]])
+        for v in range(len(views))
+    ])
+    return points.astype(np.float32), (depth > 0.05) & seen[:, None, None, None]
+
+
+def state_track(observation: Observation, poses: np.ndarray, openings: np.ndarray) -> GripperTrack:
+    """The state stream as a track in the reference frame; index 0 is the measurement."""
+    T = np.concatenate([observation.T_ref_gripper[None], observation.T_ref_gripper @ poses])
+    U, _, Vt = np.linalg.svd(T[:, :3, :3])  # single precision leaves rotations a little off orthonormal
+    T[:, :3, :3] = U @ Vt
+    opening = np.concatenate([[observation.opening], openings])
+    return GripperTrack(T, opening, np.ones(len(T)), (TrackStatus.OK,) * len(T))

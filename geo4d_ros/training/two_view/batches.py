@@ -1,0 +1,114 @@
+"""Windows of episodes -> tensors in the first gripper frame, with the errors a real cell would add."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+from geo4d_ros.geometry.cameras import unproject
+from geo4d_ros.geometry.transforms import from_rotvec, invert, transform_points
+from geo4d_ros.training.windows import WindowSampler
+
+# Episode label -> the network's frame-0 class: rest, arm, hand, finger, object; fixtures count as rest.
+SEGMENT_OF_LABEL = np.array([0, 1, 2, 3, 3, 4, 0])
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Standard deviations of the errors added to inputs; targets stay true."""
+
+    registration_m: float = 0.004
+    registration_rad: float = 0.004
+    robot_state_m: float = 0.002
+    robot_state_rad: float = 0.003
+    opening_m: float = 0.0005
+    depth_relative: float = 0.003
+    colour: float = 0.15
+    drop_second_view: float = 0.1
+
+
+@dataclass(frozen=True)
+class BatchConfig:
+    """Where windows come from and how they are batched."""
+
+    data: str
+    batch: int = 8
+    future_frames: int = 1
+    workers: int = 1
+    augmentation: Augmentation | None = field(default_factory=Augmentation)
+
+
+def _jitter(rng: np.random.Generator, sigma_m: float, sigma_rad: float) -> np.ndarray:
+    return from_rotvec(rng.normal(0, sigma_rad, 3), rng.normal(0, sigma_m, 3))
+
+
+def window_arrays(window: dict[str, Any], rng: np.random.Generator, noise: Augmentation | None) -> dict[str, np.ndarray]:
+    """One training example as float32 arrays; g0 = the gripper's frame at the observation.
+
+    rgb0 (V, 3, H, W) in [-1, 1], depth0 (V, 1, H, W) [m], points (V, H, W, 3) in g0, valid, segments (V, H, W);
+    T_g0_view, T_view_g0 (V, 4, 4); K (V, 3, 3); seen (V,); opening0; poses (10, 4, 4), openings (10,);
+    targets of F frames: steps (F,), rgb, depth, labels.
+    """
+    rgb, depth = window['rgb'].astype(np.float32) / 127.5 - 1, window['depth']
+    T_ref_g, T_ref_view = window['T_ref_gripper'], window['T_ref_view']
+    views = len(rgb)
+    seen = np.ones(views, bool)
+    T_g0_view = invert(T_ref_g[0]) @ T_ref_view
+    rgb0, depth0, opening0 = rgb[:, 0], depth[:, 0], float(window['opening'][0])
+    if noise is not None:
+        T_g0_view = _jitter(rng, noise.robot_state_m, noise.robot_state_rad) @ T_g0_view
+        for v in range(1, views):
+            T_g0_view[v] = T_g0_view[v] @ _jitter(rng, noise.registration_m, noise.registration_rad)
+            seen[v] = rng.random() >= noise.drop_second_view
+        gain = 1 + noise.colour * rng.normal(size=(views, 1, 1, 1, 3)) * [1, 0.4, 0.4]
+        gain = gain[..., :1] * (1 + 0.3 * noise.colour * rng.normal(size=(views, 1, 1, 1, 3)))
+        offset = noise.colour * 0.5 * rng.normal(size=(views, 1, 1, 1, 1))
+        rgb = np.clip(rgb * gain + offset, -1, 1).astype(np.float32)
+        rgb0 = rgb[:, 0]
+        depth0 = depth0 * (1 + noise.depth_relative * rng.normal(size=depth0.shape)).astype(np.float32)
+        opening0 += noise.opening_m * rng.normal()
+    points = np.stack([transform_points(T_g0_view[v], unproject(depth0[v], window['K'][v])) for v in range(views)])
+    return {
+        'rgb0': rgb0.transpose(0, 3, 1, 2), 'depth0': depth0[:, None], 'points': points,
+        'valid': (depth0 > 0) & seen[:, None, None], 'segments': SEGMENT_OF_LABEL[window['labels'][:, 0]],
+        'T_g0_view': T_g0_view, 'T_view_g0': invert(T_g0_view), 'K': window['K'], 'seen': seen,
+        'opening0': np.float32(opening0), 'poses': invert(T_ref_g[0]) @ T_ref_g[1:], 'openings': window['opening'][1:],
+        'steps': window['steps'] - 1, 'rgb': rgb[:, 1:].transpose(1, 0, 4, 2, 3),
+        'depth': depth[:, 1:, None].transpose(1, 0, 2, 3, 4), 'labels': window['labels'][:, 1:].transpose(1, 0, 2, 3),
+        'true_depth0': depth[:, :1],
+    }
+
+
+def collate(examples: list[dict[str, np.ndarray]]) -> dict[str, torch.Tensor]:
+    """Stack examples; floating arrays become float32."""
+    stacked = {k: torch.from_numpy(np.stack([e[k] for e in examples])) for k in examples[0]}
+    return {k: v.float() if v.is_floating_point() else v for k, v in stacked.items()}
+
+
+class Batches(IterableDataset):
+    """Endless batches; every worker reads its own shard of the episodes."""
+
+    def __init__(self, config: BatchConfig, seed: int) -> None:
+        self.config, self.seed = config, seed
+
+    def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
+        torch.set_num_threads(1)
+        info = get_worker_info()
+        index, count = (info.id, info.num_workers) if info else (0, 1)
+        rng = np.random.default_rng([self.seed, index])
+        windows = iter(WindowSampler(self.config.data, rng, self.config.future_frames, shard=(index, count)))
+        while True:
+            yield collate([window_arrays(next(windows), rng, self.config.augmentation)
+                           for _ in range(self.config.batch)])
+
+
+def batches(config: BatchConfig, seed: int) -> Iterator[dict[str, torch.Tensor]]:
+    """Endless iterator over training batches, prepared in worker processes."""
+    loader = DataLoader(Batches(config, seed), batch_size=None, num_workers=config.workers,
+                        prefetch_factor=4 if config.workers else None)
+    return iter(loader)

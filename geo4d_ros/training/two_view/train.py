@@ -1,0 +1,163 @@
+"""The training loop of the two-view network: budgeted by time, EMA weights, exact resume, validation."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from diffusers.training_utils import EMAModel
+from safetensors.torch import load_file, save_file
+from tqdm import tqdm
+
+from geo4d_ros.errors import ConfigurationError
+from geo4d_ros.generation.two_view.network import TwoViewNetwork
+from geo4d_ros.training.two_view.batches import Augmentation, BatchConfig, batches
+from geo4d_ros.training.two_view.losses import total_loss
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class TrainConfig:
+    """Everything a run needs; `minutes` of training time set the length and the learning-rate schedule."""
+
+    data: str = 'outputs/data/train'
+    output: str = 'outputs/train/two_view'
+    minutes: float = 120.0
+    batch: int = 8
+    future_frames: int = 1
+    workers: int = 1
+    lr: float = 1e-3
+    warmup: int = 100
+    weight_decay: float = 0.01
+    ema: float = 0.998
+    clip: float = 1.0
+    seed: int = 0
+    save_every_s: float = 240.0
+    network: dict[str, Any] = field(default_factory=dict)
+    augmentation: dict[str, Any] = field(default_factory=dict)
+
+
+def parse_config(values: dict[str, Any]) -> TrainConfig:
+    """The config of a YAML mapping; unknown keys are named."""
+    known = set(TrainConfig.__dataclass_fields__)
+    unknown = set(values) - known - {'model'}
+    if unknown:
+        raise ConfigurationError(f'unknown training keys {sorted(unknown)}; available: {sorted(known)}')
+    return TrainConfig(**{k: v for k, v in values.items() if k in known})
+
+
+def learning_rate(config: TrainConfig, step: int, fraction: float) -> float:
+    """Linear warm-up by steps, then a half cosine over the time budget down to 2 %."""
+    cosine = 0.5 * (1 + torch.cos(torch.tensor(min(fraction, 1.0) * torch.pi)).item())
+    return config.lr * min(1.0, (step + 1) / config.warmup) * (0.02 + 0.98 * cosine)
+
+
+def _under(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Tensors whose name starts with the prefix, sorted and without it."""
+    return {k.removeprefix(prefix): tensors[k] for k in sorted(tensors) if k.startswith(prefix)}
+
+
+class Trainer:
+    """One run; `step` and `trained_s` continue where the last checkpoint stopped."""
+
+    def __init__(self, config: TrainConfig) -> None:
+        torch.manual_seed(config.seed)
+        self.config, self.directory = config, Path(config.output)
+        self.directory.mkdir(parents=True, exist_ok=True)
+        self.accelerator = Accelerator()
+        network = TwoViewNetwork(**config.network)
+        optimizer = torch.optim.AdamW(network.parameters(), config.lr, weight_decay=config.weight_decay)
+        self.network, self.optimizer = self.accelerator.prepare(network, optimizer)
+        self.ema = EMAModel(network.parameters(), decay=config.ema, use_ema_warmup=True, power=0.75)
+        self.step, self.trained_s = 0, 0.0
+        state = self.directory / 'state.safetensors'
+        if state.is_file():
+            self.load(state)
+
+    def load(self, path: Path) -> None:
+        """Continue from a checkpoint written by `save`."""
+        saved = load_file(path)
+        network = self.accelerator.unwrap_model(self.network)
+        network.load_state_dict(_under('network.', saved))
+        moments = _under('moments.', saved)
+        state = {i: {k: moments[f'{i}.{k}'] for k in ('step', 'exp_avg', 'exp_avg_sq')}
+                 for i in range(len(list(network.parameters())))}
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), 'state': state})
+        self.ema.shadow_params = list(_under('ema.', saved).values())
+        self.step, self.ema.optimization_step = int(saved['step']), int(saved['step'])
+        self.trained_s = float(saved['trained_s'])
+        torch.set_rng_state(saved['rng'])
+        log.warning('resumed at step %d after %.1f min', self.step, self.trained_s / 60)
+
+    def save(self) -> None:
+        """Checkpoint for resuming, and the EMA weights as a loadable network; both appear whole or not at all."""
+        network = self.accelerator.unwrap_model(self.network)
+        moments = {f'{i}.{k}': v for i, row in self.optimizer.state_dict()['state'].items() for k, v in row.items()}
+        tensors = {'step': torch.tensor(self.step), 'rng': torch.get_rng_state(),
+                   'trained_s': torch.tensor(self.trained_s, dtype=torch.float64),
+                   **{f'network.{k}': v for k, v in network.state_dict().items()},
+                   **{f'moments.{k}': v for k, v in moments.items()},
+                   **{f'ema.{i:04d}': v for i, v in enumerate(self.ema.shadow_params)}}
+        partial = self.directory / 'state.partial'
+        save_file({k: v.contiguous() for k, v in tensors.items()}, partial)
+        partial.replace(self.directory / 'state.safetensors')
+        self.ema.store(network.parameters())
+        self.ema.copy_to(network.parameters())
+        network.save_pretrained(self.directory / 'network')
+        self.ema.restore(network.parameters())
+        report = {'config': asdict(self.config), 'steps': self.step, 'trained_min': self.trained_s / 60}
+        (self.directory / 'run.json').write_text(json.dumps(report, indent=1))
+
+    def run(self) -> None:
+        """Train until the time budget is used up."""
+        config, budget = self.config, self.config.minutes * 60
+        data = BatchConfig(config.data, config.batch, config.future_frames, config.workers,
+                           Augmentation(**config.augmentation))
+        source = batches(data, config.seed + self.step)
+        saved_at, means = time.monotonic(), {}
+        with tqdm(total=round(budget), initial=round(self.trained_s), unit='s', desc='training') as bar, \
+                open(self.directory / 'log.jsonl', 'a') as journal:
+            while self.trained_s < budget:
+                start = time.monotonic()
+                terms = self._train_step(next(source), self.trained_s / budget)
+                for name, value in terms.items():
+                    means[name] = 0.97 * means.get(name, value) + 0.03 * value
+                elapsed = time.monotonic() - start
+                self.step, self.trained_s = self.step + 1, self.trained_s + elapsed
+                bar.update(round(self.trained_s) - bar.n)
+                bar.set_postfix(step=self.step, **{k: f'{v:.3f}' for k, v in means.items()}, refresh=False)
+                if self.step % 50 == 0:
+                    row = {'step': self.step, 'minutes': self.trained_s / 60, **means}
+                    journal.write(json.dumps({k: round(v, 4) for k, v in row.items()}) + '\n')
+                    journal.flush()
+                if time.monotonic() - saved_at > config.save_every_s:
+                    self.save()
+                    saved_at = time.monotonic()
+        self.save()
+
+    def _train_step(self, batch: dict[str, torch.Tensor], fraction: float) -> dict[str, float]:
+        for group in self.optimizer.param_groups:
+            group['lr'] = learning_rate(self.config, self.step, fraction)
+        terms = total_loss(self.network, batch)
+        self.accelerator.backward(terms['total'])
+        if not torch.isfinite(terms['total']):
+            raise FloatingPointError(f'the loss is not finite at step {self.step}: {terms}')
+        self.accelerator.clip_grad_norm_(self.network.parameters(), self.config.clip)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.ema.step(self.network.parameters())
+        return {k: v.item() for k, v in terms.items()}
+
+
+def train(config: dict[str, Any]) -> Path:
+    """Run (or resume) the training a YAML mapping describes; returns the output directory."""
+    trainer = Trainer(parse_config(config))
+    trainer.run()
+    return trainer.directory

@@ -1,0 +1,148 @@
+"""The two-view network and its guide: geometry that must hold for any weights, and the predictor's contract."""
+
+import numpy as np
+import pytest
+import torch
+
+from geo4d_ros.errors import InvalidInputError, RegistrationError
+from geo4d_ros.generation.two_view import predictor as predictor_module
+from geo4d_ros.generation.two_view.guide import FINGER, HAND, hand_guide, splat
+from geo4d_ros.generation.two_view.network import TwoViewNetwork
+from geo4d_ros.generation.two_view.predictor import TwoViewPredictor
+from geo4d_ros.geometry.cameras import intrinsics, look_at, unproject
+from geo4d_ros.geometry.transforms import from_rotvec, invert, make_transform, transform_points
+from geo4d_ros.types import Observation, RgbdFrame
+
+HEIGHT, WIDTH = 32, 48
+TINY = dict(height=HEIGHT, width=WIDTH, channels=16, dim=24, heads=2, encoder_layers=1, pointers=2, refinements=1)
+
+
+@pytest.fixture
+def predictor(monkeypatch):
+    torch.manual_seed(0)
+    monkeypatch.setattr(predictor_module, 'register_views',
+                        lambda a, b: type('R', (), {'T_ref_second': make_transform(t=np.array([0.1, 0, 0]))}))
+    return TwoViewPredictor(TwoViewNetwork(**TINY))
+
+
+def plane(distance: float = 1.0, seed: int = 0) -> RgbdFrame:
+    rng = np.random.default_rng(seed)
+    rgb = rng.integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+    return RgbdFrame(rgb, np.full((HEIGHT, WIDTH), distance, np.float32), intrinsics(50, WIDTH, HEIGHT), stamp=7)
+
+
+def observation(views: int = 2) -> Observation:
+    return Observation(tuple(plane(seed=i) for i in range(views)), make_transform(t=np.array([0, 0, 0.9])), 0.05)
+
+
+def guide_inputs(T_g0_g: np.ndarray, opening: float = 0.08):
+    """A square hand on a plane, seen by one camera."""
+    frame, K = plane(0.8), intrinsics(50, WIDTH, HEIGHT)
+    T_g0_view = make_transform(t=np.array([0, 0, -0.8]))
+    points = transform_points(T_g0_view, unproject(frame.depth, K))
+    segments = np.zeros((HEIGHT, WIDTH), np.int64)
+    segments[12:18, 20:28] = HAND
+    single = lambda a: torch.as_tensor(np.asarray(a))[None, None].float()  # noqa: E731
+    return dict(points=single(points), rgb=single(frame.rgb.transpose(2, 0, 1)) / 255, segments=single(segments).long(),
+                T_view_g0=single(invert(T_g0_view)), K=single(K), T_g0_g=single(T_g0_g),
+                opening0=torch.tensor([0.08]), opening=torch.tensor([[opening]]))
+
+
+def test_a_hand_that_stays_is_seen_where_it_was():
+    inputs = guide_inputs(np.eye(4))
+    guide = hand_guide(**inputs)[0, 0, 0]
+    mask = inputs['segments'][0, 0] == HAND
+    assert bool((guide[4][mask] == 1).all())
+    torch.testing.assert_close(guide[3][mask], torch.full_like(guide[3][mask], 0.8))
+
+
+def test_a_hand_that_moves_one_pixel_width_shifts_by_it():
+    step = 5 * 0.8 / 50  # five pixels at this depth
+    guide = hand_guide(**guide_inputs(make_transform(t=np.array([step, 0, 0]))))[0, 0, 0, 4]
+    assert guide[13:17, 26:32].min() == 1
+    assert guide[:, :24].max() == 0
+
+
+def test_fingers_slide_with_the_opening_and_the_palm_does_not():
+    inputs = guide_inputs(np.eye(4), opening=0.0)
+    still = hand_guide(**inputs)[0, 0, 0, 4]
+    inputs['segments'] = torch.where(inputs['segments'] == HAND, FINGER, 0)
+    slid = hand_guide(**inputs)[0, 0, 0, 4]
+    assert not torch.equal(still, slid)
+
+
+def test_the_nearer_point_wins():
+    points = torch.tensor([[[0.0, 0, 2.0], [0.0, 0, 1.0]]])
+    colours = torch.tensor([[[1.0, 0, 0], [0, 1.0, 0]]])
+    K = torch.tensor(intrinsics(50, WIDTH, HEIGHT))[None].float()
+    image, depth, mask = splat(points, colours, torch.ones(1, 2, dtype=torch.bool), K, HEIGHT, WIDTH)
+    seen = mask[0, 0] > 0
+    assert set(depth[0, 0][seen].tolist()) == {1.0}
+    assert image[0, 0][seen].max() == 0 and image[0, 1][seen].min() == 1
+
+
+def test_prediction_keeps_the_observation_at_frame_0(predictor):
+    video = predictor.predict(observation())
+    assert video.rgb.shape == (2, 11, HEIGHT, WIDTH, 3)
+    assert np.abs(video.rgb[0, 0].astype(int) - observation().views[0].rgb).max() <= 1
+    np.testing.assert_allclose(video.depth(0, 0), 1.0, atol=1e-5)
+    np.testing.assert_allclose(video.depth(1, 0), 1.0, atol=1e-5)
+    assert video.stamps[0] == 7 and video.stamps[1] == 7 + 500_000_000
+    assert len(video.state) == 11
+
+
+def test_prediction_is_deterministic(predictor):
+    a, b = (predictor.predict(observation(), seed=s) for s in (0, 1))
+    np.testing.assert_array_equal(a.points, b.points)
+
+
+def encode_inputs(seed: int):
+    torch.manual_seed(seed)
+    T = torch.as_tensor(look_at(np.array([1.0, 0.2, 0.8]), np.zeros(3))).float().expand(1, 2, 4, 4)
+    return dict(rgb=torch.rand(1, 2, 3, HEIGHT, WIDTH), points=torch.rand(1, 2, HEIGHT, WIDTH, 3),
+                valid=torch.ones(1, 2, HEIGHT, WIDTH, dtype=torch.bool), T_g0_view=T, opening=torch.tensor([0.05]),
+                seen=torch.tensor([[True, True]]))
+
+
+def test_without_cross_view_attention_the_reference_ignores_the_other_view():
+    torch.manual_seed(0)
+    network = TwoViewNetwork(**TINY, cross_view=False).eval()
+    inputs = encode_inputs(0)
+    other = {**inputs, 'rgb': inputs['rgb'].clone()}
+    other['rgb'][:, 1] = 0
+    with torch.no_grad():
+        a, b = network.encode(**inputs), network.encode(**other)
+    torch.testing.assert_close(a.features[:, 0], b.features[:, 0])
+    torch.testing.assert_close(a.queries, b.queries)
+    assert not torch.equal(a.features[:, 1], b.features[:, 1])
+
+
+def test_an_unregistered_second_view_is_invalid_and_changes_nothing_else(predictor, monkeypatch):
+    def fail(a, b):
+        raise RegistrationError('ambiguous')
+    monkeypatch.setattr(predictor_module, 'register_views', fail)
+    both, alone = predictor.predict(observation(2)), predictor.predict(observation(1))
+    assert not both.valid[1].any()
+    assert alone.views == 1
+    np.testing.assert_allclose(both.state.T_ref_gripper, alone.state.T_ref_gripper, atol=1e-5)
+
+
+def test_robot_state_is_required(predictor):
+    with pytest.raises(InvalidInputError, match='gripper pose'):
+        predictor.predict(Observation((plane(),)))
+
+
+def test_weights_survive_saving(predictor, tmp_path):
+    from geo4d_ros.generation.loading import load_generator
+
+    predictor.save_pretrained(tmp_path / 'model')
+    loaded = load_generator(tmp_path / 'model')
+    a, b = predictor.predict(observation()), loaded.predict(observation())
+    np.testing.assert_allclose(a.state.T_ref_gripper, b.state.T_ref_gripper, atol=2e-2)  # half precision
+
+
+def test_poses_stay_rigid(predictor):
+    track = predictor.predict(Observation(observation().views, from_rotvec(np.array([0.4, 2.0, -0.3]),
+                                                                          np.array([0.0, 0.1, 0.8])), 0.08)).state
+    R = track.T_ref_gripper[:, :3, :3]
+    np.testing.assert_allclose(R @ R.transpose(0, 2, 1), np.tile(np.eye(3), (11, 1, 1)), atol=1e-9)

@@ -1,0 +1,137 @@
+"""Training of the two-view network: targets, batches and resuming."""
+
+import numpy as np
+import pytest
+import torch
+
+from geo4d_ros.errors import ConfigurationError
+from geo4d_ros.generation.two_view.network import TwoViewNetwork
+from geo4d_ros.geometry.cameras import intrinsics, look_at
+from geo4d_ros.training.episodes import encode_depth, write_episode
+from geo4d_ros.training.two_view.batches import Augmentation, collate, window_arrays
+from geo4d_ros.training.two_view.losses import motion_target, noisy_poses, pose_loss, total_loss
+from geo4d_ros.training.two_view.train import Trainer, parse_config
+from geo4d_ros.training.windows import WindowSampler
+
+HEIGHT, WIDTH, FRAMES = 32, 48, 12
+TINY = dict(height=HEIGHT, width=WIDTH, channels=16, dim=24, heads=2, encoder_layers=1, pointers=2, refinements=1)
+
+
+@pytest.fixture
+def episodes(tmp_path):
+    """Two short made-up episodes with a hand that moves over a plane."""
+    rng = np.random.default_rng(0)
+    directory = tmp_path / 'episodes'
+    directory.mkdir()
+    for seed in range(2):
+        depth = np.full((2, FRAMES, HEIGHT, WIDTH), 1.0, np.float32)
+        labels = np.zeros(depth.shape, np.uint8)
+        for t in range(FRAMES):
+            depth[:, t, 8:14, 5 + 2 * t:11 + 2 * t], labels[:, t, 8:14, 5 + 2 * t:11 + 2 * t] = 0.8, 2
+        T_gripper = np.tile(np.diag([1.0, -1, -1, 1]), (FRAMES, 1, 1))
+        T_gripper[:, 0, 3] = 0.02 * np.arange(FRAMES)
+        cameras = np.stack([look_at(np.array([1.0, y, 0.8]), np.array([0.1, 0, 0])) for y in (-0.3, 0.4)])
+        write_episode(directory, {
+            'rgb': rng.integers(0, 256, (2, FRAMES, HEIGHT, WIDTH, 3), dtype=np.uint8), 'depth': encode_depth(depth),
+            'labels': labels, 'K': np.tile(intrinsics(50, WIDTH, HEIGHT), (2, 1, 1)), 'T_base_camera': cameras,
+            'T_base_gripper': T_gripper, 'joints': np.zeros((FRAMES, 7)), 'opening': np.full(FRAMES, 0.08),
+            'opening_command': np.full(FRAMES, 0.08), 'object_pose': np.tile(np.eye(4), (FRAMES, 1, 1)),
+            'times': 0.25 * np.arange(FRAMES),
+        }, {'task': 'apple', 'seed': seed, 'success': True, 'perturbed': False})
+    return directory
+
+
+def batch_of(episodes, noise=None, size=2):
+    rng = np.random.default_rng(1)
+    windows = iter(WindowSampler(episodes, rng, 2, buffer=4))
+    return collate([window_arrays(next(windows), rng, noise) for _ in range(size)])
+
+
+def test_points_are_in_the_gripper_frame(episodes):
+    """A pixel of the plane, lifted by hand through base coordinates, lands where the batch says."""
+    batch = batch_of(episodes)
+    T = batch['T_g0_view'][0, 1].double().numpy()
+    K = batch['K'][0, 1].double().numpy()
+    row, column = 20, 30
+    z = batch['depth0'][0, 1, 0, row, column].item()
+    point = np.array([(column - K[0, 2]) / K[0, 0] * z, (row - K[1, 2]) / K[1, 1] * z, z, 1])
+    np.testing.assert_allclose((T @ point)[:3], batch['points'][0, 1, row, column], atol=1e-4)
+
+
+def test_targets_are_never_disturbed_by_the_augmentation(episodes):
+    clean, noisy = batch_of(episodes), batch_of(episodes, Augmentation())
+    assert not torch.equal(clean['T_g0_view'], noisy['T_g0_view'])
+    for batch in (clean, noisy):
+        torch.testing.assert_close(batch['poses'][:, :, :3, :3], torch.eye(3).expand(2, 10, 3, 3), atol=1e-6, rtol=0)
+
+
+def test_motion_target_marks_the_hand_and_what_it_uncovers(episodes):
+    batch = batch_of(episodes)
+    batch['rgb'] = batch['rgb0'][:, None].expand_as(batch['rgb'])  # made-up colours are noise: compare depth only
+    target, _ = motion_target(batch)
+    hand = (batch['labels'] == 2)
+    assert bool((target[hand] == 1).all())
+    hand0 = (batch['segments'] == 2)[:, None].expand_as(hand)
+    assert bool((target[hand0 & ~hand] == 2).all())
+    assert bool((target[~hand0 & ~hand] == 0).all())
+
+
+def test_pose_loss_is_near_zero_only_at_the_truth():
+    T = torch.eye(4).expand(1, 3, 4, 4)
+    off = T.clone()
+    off[..., 0, 3] = 0.05
+    assert pose_loss(T, T).max() < 0.06
+    torch.testing.assert_close(pose_loss(off, T), torch.full((1, 3), 0.5), atol=0.01, rtol=0)
+
+
+def test_noisy_poses_stay_rigid():
+    noisy = noisy_poses(torch.eye(4).expand(4, 2, 4, 4))
+    R = noisy[..., :3, :3]
+    torch.testing.assert_close(R @ R.transpose(-1, -2), torch.eye(3).expand_as(R), atol=1e-5, rtol=0)
+    assert (noisy[..., :3, 3].norm(dim=-1) > 0).all()
+
+
+def test_every_parameter_gets_a_gradient(episodes):
+    torch.manual_seed(0)
+    network = TwoViewNetwork(**TINY)
+    for parameter in network.parameters():  # zero-initialised outputs would hide what lies behind them
+        torch.nn.init.normal_(parameter, std=0.05)
+    total_loss(network, batch_of(episodes))['total'].backward()
+    missing = [n for n, p in network.named_parameters() if p.grad is None or not p.grad.abs().max() > 0]
+    assert not missing
+
+
+def config(episodes, out, **more):
+    return parse_config(dict(data=str(episodes), output=str(out), network=TINY, batch=2, workers=0, **more))
+
+
+def test_a_resumed_run_continues_exactly(episodes, tmp_path):
+    batch = batch_of(episodes)
+    straight = Trainer(config(episodes, tmp_path / 'a'))
+    for _ in range(3):
+        torch.manual_seed(0)
+        expected = straight._train_step(batch, 0.1)
+        straight.step += 1
+    first = Trainer(config(episodes, tmp_path / 'b'))
+    for _ in range(2):
+        torch.manual_seed(0)
+        first._train_step(batch, 0.1)
+        first.step += 1
+    first.save()
+    resumed = Trainer(config(episodes, tmp_path / 'b'))
+    assert resumed.step == 2
+    torch.manual_seed(0)
+    assert resumed._train_step(batch, 0.1) == pytest.approx(expected, rel=1e-5)
+    for a, b in zip(straight.ema.shadow_params[:5], first.ema.shadow_params[:5], strict=True):
+        assert a.shape == b.shape
+
+
+def test_a_short_run_writes_loadable_weights(episodes, tmp_path):
+    Trainer(config(episodes, tmp_path / 'run', minutes=0.02)).run()
+    assert (tmp_path / 'run' / 'run.json').is_file()
+    TwoViewNetwork.from_pretrained(tmp_path / 'run' / 'network')
+
+
+def test_unknown_keys_are_named(episodes):
+    with pytest.raises(ConfigurationError, match='minuts'):
+        parse_config({'minuts': 3})
