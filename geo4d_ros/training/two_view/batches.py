@@ -47,7 +47,8 @@ def _jitter(rng: np.random.Generator, sigma_m: float, sigma_rad: float) -> np.nd
     return from_rotvec(rng.normal(0, sigma_rad, 3), rng.normal(0, sigma_m, 3))
 
 
-def window_arrays(window: dict[str, Any], rng: np.random.Generator, noise: Augmentation | None) -> dict[str, np.ndarray]:
+def window_arrays(window: dict[str, Any], rng: np.random.Generator, noise: Augmentation | None,
+                  ) -> dict[str, np.ndarray]:
     """One training example as float32 arrays; g0 = the gripper's frame at the observation.
 
     rgb0 (V, 3, H, W) in [-1, 1], depth0 (V, 1, H, W) [m], points (V, H, W, 3) in g0, valid, segments (V, H, W);
