@@ -1,0 +1,98 @@
+"""When the gripper acts: splitting a plan where its opening switches, and the way out of a missed grasp."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from geo4d_ros.motion.limits import MotionLimits
+from geo4d_ros.types import Plan
+
+
+@dataclass(frozen=True)
+class GripperSegment:
+    """The arm stands still; the gripper goes to `target` [m] and the loop waits `dwell` [s] after it."""
+
+    target: float
+    closing: bool
+    dwell: float
+
+    @property
+    def duration(self) -> float:
+        """The dwell [s]; the stroke itself is up to the gripper."""
+        return self.dwell
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for a record."""
+        return {'target': self.target, 'closing': self.closing, 'dwell': self.dwell}
+
+
+@dataclass(frozen=True)
+class Leg:
+    """Move to the plan's pose `end_pose` (-1: stay at the start), then act with the gripper if one is given."""
+
+    end_pose: int
+    gripper: GripperSegment | None
+
+
+def is_closed(opening: float, limits: MotionLimits) -> bool:
+    """Whether a measured opening [m] is that of a gripper that was told to close."""
+    return not opening >= limits.stroke - limits.opening_switch
+
+
+def opening_switches(opening: np.ndarray, opening_now: float, closed: bool, limits: MotionLimits) -> list[tuple[int, bool]]:
+    """(pose index, closing) of every switch of the predicted opening (n,) [m], with hysteresis.
+
+    An open gripper closes once the prediction falls `opening_switch` below the widest opening seen
+    since it opened; a closed one (which may hold something wide) opens once it rises as far above
+    the narrowest. Relative to what is held, since a held object keeps the fingers far apart.
+    """
+    switches = []
+    reference = opening_now
+    for i, value in enumerate(opening):
+        reference = min(reference, value) if closed else max(reference, value)
+        switched = value > reference + limits.opening_switch if closed else value < reference - limits.opening_switch
+        if switched:
+            closed = not closed
+            reference = value
+            switches.append((i, closed))
+    return switches
+
+
+def split_at_switches(plan: Plan, opening_now: float, gripper_closed: bool | None, n: int, T_start: np.ndarray,
+                      limits: MotionLimits) -> list[Leg]:
+    """Legs of the first n poses: at a switch the arm goes to the lower neighbouring pose and stops there.
+
+    The neighbours of a switch at pose i are poses i - 1 and i (the start for i = 0). Closing while
+    moving fails even on true poses, hence the stop and the dwell.
+    """
+    closed = is_closed(opening_now, limits) if gripper_closed is None else gripper_closed
+    z = np.concatenate([T_start[None, 2, 3], plan.T_base_gripper[:n, 2, 3]])
+    legs = []
+    for i, closing in opening_switches(plan.opening[:n], opening_now, closed, limits):
+        stop = i if z[i + 1] < z[i] else i - 1
+        target = 0.0 if closing else limits.stroke
+        legs.append(Leg(stop, GripperSegment(target, closing, limits.dwell)))
+    if not legs or legs[-1].end_pose < n - 1:
+        legs.append(Leg(n - 1, None))
+    return legs
+
+
+def grasp_missed(opening: float, limits: MotionLimits) -> bool:
+    """Whether a gripper that was told to close holds nothing; an unknown opening counts as missed."""
+    return not opening > limits.missed_opening
+
+
+def recovery_plan(plan_id: str, T_base_gripper: np.ndarray, opening: float, stamp: int,
+                  limits: MotionLimits) -> Plan:
+    """Open, then retreat straight up from T_base_gripper (4, 4): a plan that passes the same gates.
+
+    stamp [ns]: of the joint state the pose was measured from.
+    """
+    steps = max(limits.prefix, int(np.ceil(limits.retreat / min(0.04, limits.step_distance))))
+    T = np.tile(T_base_gripper, (steps, 1, 1))
+    T[:, 2, 3] += limits.retreat * np.arange(1, steps + 1) / steps
+    return Plan(plan_id, T, np.full(steps, limits.stroke), 0.5 * np.arange(1, steps + 1), stamp,
+                T_base_gripper.copy(), opening, np.ones(steps))

@@ -1,0 +1,222 @@
+"""From a predicted plan to a gated, timed motion: the only way a motion comes into being."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from geo4d_ros.motion import gates
+from geo4d_ros.motion.collision import CollisionChecker, Scene
+from geo4d_ros.motion.gates import Prefix
+from geo4d_ros.motion.gripper import GripperSegment, Leg, split_at_switches
+from geo4d_ros.motion.limits import MotionLimits
+from geo4d_ros.motion.path import PosePath, densify
+from geo4d_ros.motion.reasons import Reason, Refusal
+from geo4d_ros.motion.robot import RobotModel
+from geo4d_ros.motion.timing import JointPath, MoveSegment, path_deviation, time_path
+from geo4d_ros.types import Plan
+
+Segment = MoveSegment | GripperSegment
+
+
+@dataclass(frozen=True)
+class RobotState:
+    """The measured robot: q, dq (n,) [rad], [rad/s], opening [m], stamp [ns] of the joint state.
+
+    gripper_closed: what the gripper was last told; None takes it from the measured opening.
+    """
+
+    q: np.ndarray
+    dq: np.ndarray
+    opening: float
+    stamp: int
+    gripper_closed: bool | None = None
+
+
+@dataclass(frozen=True)
+class TimedMotion:
+    """A motion that passed every gate: segments in order, each from rest to rest.
+
+    poses: how many plan poses it executes; q_start (n,) where the arm has to stand; T_path (N, 4, 4) the
+    checked tool path in the base frame; gate_values: what each gate measured; truncated_by: why
+    later poses of the plan are left out, None when only `k` did.
+    """
+
+    plan_id: str
+    segments: tuple[Segment, ...]
+    poses: int
+    q_start: np.ndarray
+    T_path: np.ndarray
+    gate_values: dict[str, Any] = field(default_factory=dict)
+    truncated_by: Refusal | None = None
+
+    @property
+    def duration(self) -> float:
+        """Planned length [s], dwells included."""
+        return sum(s.duration for s in self.segments)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for a record."""
+        return {'plan_id': self.plan_id, 'poses': self.poses, 'duration_s': self.duration,
+                'segments': [s.to_json() for s in self.segments], 'gate_values': self.gate_values,
+                'truncated_by': self.truncated_by and self.truncated_by.to_json()}
+
+
+def plan_trajectory(plan: Plan, state: RobotState, limits: MotionLimits, scene: Scene, robot: RobotModel,
+                    now: int, k: int = 5) -> TimedMotion | Refusal:
+    """Gate a plan and time its first `k` poses, or the longest safe prefix of them.
+
+    now [ns]: the clock that plan and joint states are stamped by. Returns the first refusal that
+    leaves fewer than `limits.prefix` poses. Malformed input of any kind is a refusal, never an error.
+    """
+    refusal = check_inputs(plan, state, limits, robot, now)
+    if refusal:
+        return refusal
+    n, cut_by, values = _pose_prefix(plan, limits, k)
+    refusal = gates.check_prefix_length(n, cut_by, limits)
+    if refusal:
+        return refusal
+    path = densify(robot.forward(state.q), plan.T_base_gripper[:n], limits)
+    checked = _joint_path(path, state.q, limits, scene, robot, values)
+    n_reached, q, path_cut = checked
+    refusal = gates.check_prefix_length(n_reached, path_cut, limits)
+    if refusal:
+        return refusal
+    legs = split_at_switches(plan, state.opening, state.gripper_closed, n_reached, robot.forward(state.q), limits)
+    return _time_legs(plan, legs, path, q, robot, limits, (n_reached, path_cut or cut_by), values)
+
+
+def check_inputs(plan: Plan, state: RobotState, limits: MotionLimits, robot: RobotModel,
+                 now: int) -> Refusal | None:
+    """The gates on what comes in: robot state, ages, the plan's form and where it starts."""
+    q, dq = np.asarray(state.q, dtype=np.float64), np.asarray(state.dq, dtype=np.float64)
+    return (
+        gates.check_joint_state(q, dq, robot.lower, robot.upper)
+        or gates.check_opening_state(state.opening, limits)
+        or gates.check_age(state.stamp, now, limits.joint_state_age, limits.future_tolerance, Reason.JOINT_STATES_STALE)
+        or gates.check_at_rest(dq, limits)
+        or gates.check_plan_finite(plan)
+        or gates.check_age(plan.observation_stamp, now, limits.plan_age, limits.future_tolerance, Reason.PLAN_STALE)
+        or gates.check_openings(plan, limits)
+        or gates.check_start(robot.forward(q), plan.T_base_gripper_start, limits)
+    )
+
+
+def check_before_execution(motion: TimedMotion, state: RobotState, limits: MotionLimits, now: int) -> Refusal | None:
+    """The gates right before a motion is sent: fresh joint states, at rest, where the motion starts."""
+    return (
+        gates.check_age(state.stamp, now, limits.joint_state_age, limits.future_tolerance, Reason.JOINT_STATES_STALE)
+        or gates.check_unmoved(motion.q_start, np.asarray(state.q, dtype=np.float64), limits)
+        or gates.check_at_rest(np.asarray(state.dq, dtype=np.float64), limits)
+    )
+
+
+def _pose_prefix(plan: Plan, limits: MotionLimits, k: int) -> tuple[int, Refusal | None, dict[str, Any]]:
+    """How many of the first k poses pass the gates on poses, what cut the rest, and the gate values."""
+    T = plan.T_base_gripper
+    prefixes: tuple[Prefix, ...] = (
+        gates.confident_prefix(plan.confidence, limits),
+        gates.step_prefix(plan.T_base_gripper_start, T, limits),
+        gates.workspace_prefix(T, limits),
+        gates.keep_out_prefix(T, limits),
+        gates.table_prefix(T, limits),
+        gates.tilt_prefix(T, limits),
+    )
+    n, cut_by = min(prefixes, key=lambda prefix: prefix[0])
+    values = {'plan_poses': len(T), 'pose_prefix': n}
+    return (n, cut_by, values) if n < min(k, len(T)) else (min(k, len(T)), None, values)
+
+
+def _joint_path(path: PosePath, q_start: np.ndarray, limits: MotionLimits, scene: Scene, robot: RobotModel,
+                values: dict[str, Any]) -> tuple[int, np.ndarray, Refusal | None]:
+    """Joint samples (N, n) along the path, how many poses of the plan they reach, and what cut the rest."""
+    tolerance = limits.path_tolerance
+    n, cut_by = _first(len(path.T), [
+        lambda m: gates.workspace_prefix(path.T[:m], limits, tolerance),
+        lambda m: gates.keep_out_prefix(path.T[:m], limits),
+        lambda m: gates.table_prefix(path.T[:m], limits, tolerance),
+    ])
+    q, ik_cut = _inverse_along(path.T[:n], q_start, limits, robot)
+    condition = robot.condition_numbers(q)
+    checker = collision_checker(robot, scene, limits.collision_margin)
+    n, joint_cut = _first(len(q), [
+        lambda m: gates.joint_limit_prefix(q[:m], robot.lower, robot.upper, limits),
+        lambda m: gates.joint_jump_prefix(q[:m], limits),
+        lambda m: gates.singularity_prefix(condition[:m], limits),
+        lambda m: _collision_prefix(checker, q[:m]),
+    ])
+    values.update(samples=len(path.T), samples_passed=n, condition_number=float(condition[:max(n, 1)].max()),
+                  joint_slack_rad=float(np.minimum(q[:n] - robot.lower, robot.upper - q[:n]).min()) if n else None)
+    return path.poses_within(n), q[:n], joint_cut or ik_cut or cut_by
+
+
+def _first(n: int, prefix_gates: list[Callable[[int], Prefix]]) -> Prefix:
+    """Run prefix gates one after the other, each on what the ones before left."""
+    cut_by: Refusal | None = None
+    for gate in prefix_gates:
+        passed, refusal = gate(n)
+        if refusal:
+            n, cut_by = passed, refusal
+    return n, cut_by
+
+
+def _inverse_along(T: np.ndarray, q_start: np.ndarray, limits: MotionLimits,
+                   robot: RobotModel) -> tuple[np.ndarray, Refusal | None]:
+    """Joint samples along the poses, each seeded by the one before; stops at the first that cannot be reached."""
+    q = [q_start]
+    for pose in T[1:]:
+        result = robot.inverse(pose, q[-1])
+        refusal = gates.check_ik(result.distance, result.angle, limits)
+        if refusal:
+            return np.array(q), refusal
+        q.append(result.q)
+    return np.array(q), None
+
+
+def _collision_prefix(checker: CollisionChecker, q: np.ndarray) -> Prefix:
+    hit = checker.first_collision(q)
+    if hit is None:
+        return len(q), None
+    return hit[0], Refusal(Reason.COLLISION, hit[1], {'pair': hit[1]})
+
+
+_checkers: dict[tuple[int, Scene, float], tuple[RobotModel, CollisionChecker]] = {}
+
+
+def collision_checker(robot: RobotModel, scene: Scene, margin: float) -> CollisionChecker:
+    """The checker for a robot in a scene; building one takes about 20 ms, so the last few are kept."""
+    key = (id(robot), scene, margin)
+    if key not in _checkers or _checkers[key][0] is not robot:
+        while len(_checkers) >= 4:
+            _checkers.pop(next(iter(_checkers)))
+        _checkers[key] = (robot, CollisionChecker(robot, scene, margin))
+    return _checkers[key][1]
+
+
+def _time_legs(plan: Plan, legs: list[Leg], path: PosePath, q: np.ndarray, robot: RobotModel, limits: MotionLimits,
+               reached: tuple[int, Refusal | None], values: dict[str, Any]) -> TimedMotion | Refusal:
+    """Time every leg of the arm between two gripper actions."""
+    segments: list[Segment] = []
+    worst = np.zeros(2)
+    start = 0
+    for leg in legs:
+        end = path.sample_of_pose(leg.end_pose)
+        if end > start:
+            segment = time_path(JointPath(q[start:end + 1], path.T[start:end + 1]), robot, limits)
+            if isinstance(segment, Refusal):
+                return segment
+            deviation = path_deviation(path.T[start:end + 1], robot.forward_batch(segment.q), limits)
+            worst = np.maximum(worst, deviation)
+            segments.append(segment)
+            start = end
+        if leg.gripper is not None:
+            segments.append(leg.gripper)
+    refusal = gates.check_deviation(float(worst[0]), float(worst[1]), limits)
+    if refusal:
+        return refusal
+    values.update(deviation_m=float(worst[0]), deviation_rad=float(worst[1]))
+    n, cut_by = reached
+    return TimedMotion(plan.id, tuple(segments), n, q[0], path.T[:len(q)], values, cut_by)

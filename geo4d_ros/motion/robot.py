@@ -1,0 +1,179 @@
+"""The arm: forward and inverse kinematics and its limits, from URDF text, on Pinocchio."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pinocchio as pin
+
+from geo4d_ros.errors import ConfigurationError, require
+
+PANDA_JOINTS = tuple(f'panda_joint{i}' for i in range(1, 8))
+PANDA_POSTURE = (0.0, -0.785, 0.0, -2.356, 0.0, 1.571, 0.785)
+
+_DAMPING = 1e-6  # squared, of the least-squares step; small, since a path never starts far away
+_ITERATIONS = 40
+_CONVERGED = np.array([2e-5] * 3 + [1e-4] * 3)  # m, rad: well inside the residual gate
+_MAX_ITERATION_STEP = 0.3  # rad in one joint, so that the solver cannot hop to another branch
+_NULL_SPACE_STEP = 0.01  # rad in one sample of a path
+
+
+@dataclass(frozen=True)
+class IkResult:
+    """Joint positions q (n,) [rad] and how far the tool is from the asked pose [m], [rad]."""
+
+    q: np.ndarray
+    distance: float
+    angle: float
+
+
+class RobotModel:
+    """A serial arm with its tool centre point, all other joints locked.
+
+    lower, upper (n,) [rad]; velocity_limits (n,) [rad/s]; acceleration_limits (n,) [rad/s^2];
+    posture (n,) [rad] is what redundancy is resolved towards.
+    """
+
+    def __init__(self, model: pin.Model, geometry: pin.GeometryModel, tool_frame: str, base_frame: str,
+                 posture: np.ndarray, velocity_limits: np.ndarray, acceleration_limits: np.ndarray) -> None:
+        self.model, self.geometry = model, geometry
+        self.data = model.createData()
+        self.tool_frame, self.base_frame = tool_frame, base_frame
+        self.joint_names = tuple(model.names[1:])
+        self.dof = model.nv
+        self.lower = model.lowerPositionLimit.copy()
+        self.upper = model.upperPositionLimit.copy()
+        self.velocity_limits, self.acceleration_limits = velocity_limits, acceleration_limits
+        self.posture = posture
+        self._tool = model.getFrameId(tool_frame)
+        pin.framesForwardKinematics(model, self.data, pin.neutral(model))
+        self.M_root_base: pin.SE3 = self.data.oMf[model.getFrameId(base_frame)].copy()
+        self._base_moves = bool(model.frames[model.getFrameId(base_frame)].parentJoint)
+        require(not self._base_moves, f'base frame {base_frame} moves with the arm; name the frame it is bolted to',
+                ConfigurationError)
+
+    @classmethod
+    def from_urdf(cls, text: str, tool_frame: str = 'panda_hand_tcp', arm_joints: Sequence[str] = PANDA_JOINTS,
+                  base_frame: str = 'panda_link0', posture: Sequence[float] | None = None,
+                  velocity_limits: Sequence[float] | None = None,
+                  acceleration_limits: Sequence[float] | float = 10.0,
+                  package_dirs: Sequence[str] = ()) -> RobotModel:
+        """Build from URDF text; every joint outside `arm_joints` is locked, prismatic ones (fingers) fully open.
+
+        velocity_limits default to the URDF's; URDF has no acceleration limits, hence the argument.
+        Raises ConfigurationError when the text, a joint or a frame cannot be used.
+        """
+        try:
+            full = pin.buildModelFromXML(text)
+            geometry = pin.buildGeomFromUrdfString(full, text, pin.GeometryType.COLLISION,
+                                                   package_dirs=list(package_dirs))
+        except (ValueError, RuntimeError) as error:
+            raise ConfigurationError(f'the robot description cannot be read: {str(error).splitlines()[0]}') from error
+        for name in arm_joints:
+            require(full.existJointName(name), f'joint {name} is not in the robot description, which has '
+                    f'{list(full.names)[1:]}', ConfigurationError)
+            joint = full.joints[full.getJointId(name)]
+            require(joint.nq == 1, f'joint {name} has no position limits (continuous); give it limits in the URDF',
+                    ConfigurationError)
+        for frame in (tool_frame, base_frame):
+            require(full.existFrame(frame), f'frame {frame} is not in the robot description', ConfigurationError)
+        locked, q_locked = _locked_joints(full, arm_joints)
+        model, geometry = pin.buildReducedModel(full, geometry, locked, q_locked)
+        require(tuple(model.names[1:]) == tuple(arm_joints),
+                f'arm joints should be given from base to tool: {list(model.names)[1:]}', ConfigurationError)
+        n = model.nv
+        velocity = model.velocityLimit.copy() if velocity_limits is None else np.asarray(velocity_limits, float)
+        acceleration = np.broadcast_to(np.asarray(acceleration_limits, float), (n,)).copy()
+        middle = (model.lowerPositionLimit + model.upperPositionLimit) / 2
+        default = PANDA_POSTURE if tuple(arm_joints) == PANDA_JOINTS else middle
+        q_posture = np.asarray(default if posture is None else posture, float)
+        for name, value in (('velocity_limits', velocity), ('acceleration_limits', acceleration)):
+            good = value.shape == (n,) and bool(np.isfinite(value).all() and (value > 0).all())
+            require(good, f'{name} should be {n} positive numbers but got {value}', ConfigurationError)
+        require(q_posture.shape == (n,), f'posture should have {n} values but got {q_posture.shape}',
+                ConfigurationError)
+        return cls(model, geometry, tool_frame, base_frame, q_posture, velocity, acceleration)
+
+    def forward(self, q: np.ndarray) -> np.ndarray:
+        """T_base_tool (4, 4) at joint positions q (n,) [rad]."""
+        return self._placement(q).homogeneous
+
+    def forward_batch(self, q: np.ndarray) -> np.ndarray:
+        """T_base_tool (N, 4, 4) at joint positions (N, n) [rad]."""
+        return np.stack([self._placement(row).homogeneous for row in q]) if len(q) else np.zeros((0, 4, 4))
+
+    def jacobian(self, q: np.ndarray) -> np.ndarray:
+        """(6, n) Jacobian of the tool: linear then angular velocity, in the tool frame."""
+        return pin.computeFrameJacobian(self.model, self.data, q, self._tool, pin.ReferenceFrame.LOCAL)
+
+    def condition_number(self, q: np.ndarray) -> float:
+        """Ratio of the largest to the smallest singular value of the Jacobian; large near a singularity."""
+        s = np.linalg.svd(self.jacobian(q), compute_uv=False)
+        return float(s[0] / s[-1]) if s[-1] > 1e-12 else float('inf')
+
+    def condition_numbers(self, q: np.ndarray) -> np.ndarray:
+        """The same for joint positions (N, n)."""
+        s = np.linalg.svd(np.stack([self.jacobian(row) for row in q]), compute_uv=False)
+        return s[:, 0] / np.maximum(s[:, -1], 1e-12)
+
+    def inverse(self, T_base_tool: np.ndarray, seed: np.ndarray, relax: bool = True) -> IkResult:
+        """Joint positions near `seed` (n,) that put the tool at T_base_tool (4, 4), and the residual.
+
+        Damped least squares (Buss 2009) from one seed only, so the branch of the arm never changes;
+        with `relax`, one small null-space step towards the posture. Joint limits are kept: a joint at
+        its limit is taken out of the step. Never raises; the caller gates on the residual.
+        """
+        target = self.M_root_base * pin.SE3(T_base_tool[:3, :3], T_base_tool[:3, 3])
+        q = np.clip(seed, self.lower, self.upper)
+        if relax:
+            q = np.clip(q + self._null_space_step(q), self.lower, self.upper)
+        error = self._error(q, target)
+        for _ in range(_ITERATIONS):
+            if (np.abs(error) < _CONVERGED).all():
+                break
+            q = self._step(q, error)
+            error = self._error(q, target)
+        return IkResult(q, float(np.linalg.norm(error[:3])), float(np.linalg.norm(error[3:])))
+
+    def within_limits(self, q: np.ndarray, margin: float = 0.0) -> bool:
+        """Whether all joint positions (..., n) are finite and inside the limits by `margin` [rad]."""
+        return bool(np.isfinite(q).all() and (q >= self.lower + margin).all() and (q <= self.upper - margin).all())
+
+    def _placement(self, q: np.ndarray) -> pin.SE3:
+        pin.forwardKinematics(self.model, self.data, np.asarray(q, dtype=np.float64))
+        return self.M_root_base.actInv(pin.updateFramePlacement(self.model, self.data, self._tool))
+
+    def _error(self, q: np.ndarray, target: pin.SE3) -> np.ndarray:
+        pin.forwardKinematics(self.model, self.data, q)
+        return pin.log6(pin.updateFramePlacement(self.model, self.data, self._tool).actInv(target)).vector
+
+    def _step(self, q: np.ndarray, error: np.ndarray) -> np.ndarray:
+        J = self.jacobian(q)
+        for _ in range(2):
+            dq = J.T @ np.linalg.solve(J @ J.T + _DAMPING * np.eye(6), error)
+            dq *= min(1.0, _MAX_ITERATION_STEP / max(float(np.abs(dq).max()), 1e-9))
+            blocked = (q + dq < self.lower) | (q + dq > self.upper)
+            if not blocked.any():
+                break
+            J = np.where(blocked, 0.0, J)
+        return np.clip(q + dq, self.lower, self.upper)
+
+    def _null_space_step(self, q: np.ndarray) -> np.ndarray:
+        J = self.jacobian(q)
+        pull = 0.1 * (self.posture - q)
+        step = pull - J.T @ np.linalg.solve(J @ J.T + _DAMPING * np.eye(6), J @ pull)
+        return step * min(1.0, _NULL_SPACE_STEP / max(float(np.abs(step).max()), 1e-9))
+
+
+def _locked_joints(model: pin.Model, arm_joints: Sequence[str]) -> tuple[list[int], np.ndarray]:
+    """Ids of the joints outside the arm, and the configuration they are locked at."""
+    q = pin.neutral(model)
+    locked = [i for i, name in enumerate(model.names) if i and name not in arm_joints]
+    for i in locked:
+        joint = model.joints[i]
+        if joint.nq == 1 and 'P' in joint.shortname():
+            # Fully open is the widest hand: the safe side for collision checks.
+            q[joint.idx_q] = model.upperPositionLimit[joint.idx_q]
+    return locked, q
