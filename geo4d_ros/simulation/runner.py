@@ -24,7 +24,7 @@ MAX_DEBT = 0.1  # [s] the simulation may lag behind the wall clock before it let
 
 
 @dataclass(frozen=True)
-class CellState:
+class Snapshot:
     """One moment of the cell.
 
     stamp [ns] of the simulated clock; q, dq (7,) [rad, rad/s] measured; opening [m]; opening_velocity [m/s];
@@ -49,7 +49,7 @@ class CellRunner:
     """
 
     def __init__(self, make_cell: Callable[[], Any], realtime_factor: float,
-                 on_state: Callable[[CellState], None]) -> None:
+                 on_state: Callable[[Snapshot], None]) -> None:
         self._make_cell, self._on_state = make_cell, on_state
         self.realtime_factor = realtime_factor
         self.lock = threading.Condition()
@@ -110,9 +110,9 @@ class CellRunner:
             self.state = self._snapshot(cell.opening)
             self.lock.notify_all()
 
-    def _snapshot(self, last_opening: float) -> CellState:
+    def _snapshot(self, last_opening: float) -> Snapshot:
         cell = self.cell
-        return CellState(
+        return Snapshot(
             stamp=round(self._clock * 1e9),
             q=np.array(cell.joint_positions),
             dq=np.array(cell.joint_velocities),
@@ -150,7 +150,7 @@ class CellRunner:
         with self.lock:
             cell = self.cell
             q, dq, before = cell.joint_positions, cell.joint_velocities, self.trajectory.goal
-            cell.set_joint_target(self.trajectory.update(self._clock, q, dq))
+            cell.set_joint_target(self.trajectory.update(self._clock, q, dq), self.trajectory.dq)
             gripping = self.gripper.active
             self.gripper.update(self._clock, cell.opening)
             cell.step(self._steps)

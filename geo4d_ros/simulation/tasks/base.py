@@ -99,6 +99,12 @@ class Task(ABC):
     def at_goal(self, T_object: np.ndarray) -> bool:
         """Whether the object is where the task wants it."""
 
+    def settled(self, T_object: np.ndarray) -> np.ndarray:
+        """Where the object comes to lie when let go of at the release pose."""
+        T = T_object.copy()
+        T[2, 3] = self.layout.T_object[2, 3]
+        return T
+
     def carry_waypoints(self, T_object: np.ndarray, T_release: np.ndarray) -> list[np.ndarray]:
         """Object poses still to pass, release pose last: lift, above the goal, down."""
         near = np.linalg.norm(T_object[:2, 3] - T_release[:2, 3]) < 0.02
