@@ -12,7 +12,8 @@ import numpy as np
 from geo4d_ros.errors import InvalidInputError, require
 from geo4d_ros.geometry.cameras import Camera, intrinsics, look_at, project
 
-TABLE_CENTRE = np.array([0.5, 0.0, 0.1])
+TABLE_CENTRE = np.array([0.5, 0.0, 0.1])  # centre of the shell
+LOOK_AT = np.array([0.48, 0.0, 0.15])  # between the table and the hand at home
 FOCAL_PER_WIDTH = 1.05
 RADIUS_M = (0.7, 1.2)
 ELEVATION_DEG = (25.0, 60.0)
@@ -22,8 +23,10 @@ MARGIN_DEG = 3.0
 TARGET_JITTER_M = 0.04
 MIN_SEPARATION_DEG = 20.0
 # Box around the hand and fingers at the expert's start, which every camera has to see: centre, half sizes.
-HOME_HAND_CENTRE = np.array([0.45, 0.0, 0.28])
-HOME_HAND_HALF = np.array([0.06, 0.10, 0.08])
+HOME_HAND_CENTRE = np.array([0.45, 0.0, 0.33])
+HOME_HAND_HALF = np.array([0.05, 0.11, 0.06])
+TABLE_CORNERS = np.array([[x, y, 0] for x in (0.40, 0.60) for y in (-0.20, 0.20)])
+VIEW_MARGIN = 0.02  # of the image's width, around what has to be in view
 SPLITS = ('train', 'held-out')
 
 
@@ -50,14 +53,19 @@ def view_separation_deg(a: Camera, b: Camera) -> float:
     return float(np.degrees(np.arccos(np.clip(u @ v / np.linalg.norm(u) / np.linalg.norm(v), -1, 1))))
 
 
-def sees_home_hand(camera: Camera) -> bool:
-    """Whether the whole box around the hand at its start pose projects into the image."""
-    signs = np.array(np.meshgrid([-1, 1], [-1, 1], [-1, 1])).reshape(3, 8).T
-    corners = HOME_HAND_CENTRE + signs * HOME_HAND_HALF
+def sees(camera: Camera, points: np.ndarray) -> bool:
+    """Whether all points (n, 3) [m] in the base frame project into the image, with a small margin."""
     T = camera.T_base_camera
-    pixels, z = project((corners - T[:3, 3]) @ T[:3, :3], camera.K)
-    inside = (pixels >= 0) & (pixels <= [camera.width - 1, camera.height - 1])
+    pixels, z = project((points - T[:3, 3]) @ T[:3, :3], camera.K)
+    margin = VIEW_MARGIN * camera.width
+    inside = (pixels >= margin) & (pixels <= [camera.width - 1 - margin, camera.height - 1 - margin])
     return bool((z > 0.1).all() and inside.all())
+
+
+def sees_workspace(camera: Camera) -> bool:
+    """Whether the box around the hand at its start and the places of the tasks' things are in the image."""
+    signs = np.array(np.meshgrid([-1, 1], [-1, 1], [-1, 1])).reshape(3, 8).T
+    return sees(camera, np.concatenate([HOME_HAND_CENTRE + signs * HOME_HAND_HALF, TABLE_CORNERS]))
 
 
 def _sample_camera(rng: np.random.Generator, split: str, width: int, height: int) -> Camera:
@@ -68,7 +76,7 @@ def _sample_camera(rng: np.random.Generator, split: str, width: int, height: int
     direction = np.array([np.cos(elevation) * np.cos(azimuth), np.cos(elevation) * np.sin(azimuth),
                           np.sin(elevation)])
     position = TABLE_CENTRE + rng.uniform(*RADIUS_M) * direction
-    target = TABLE_CENTRE + rng.uniform(-TARGET_JITTER_M, TARGET_JITTER_M, 3)
+    target = LOOK_AT + rng.uniform(-TARGET_JITTER_M, TARGET_JITTER_M, 3)
     K = intrinsics(FOCAL_PER_WIDTH * width, width, height)
     return Camera(K, look_at(position, target), width, height)
 
@@ -76,7 +84,7 @@ def _sample_camera(rng: np.random.Generator, split: str, width: int, height: int
 def sample_cameras(
     rng: np.random.Generator, n: int, split: str = 'train', width: int = 128, height: int = 96
 ) -> tuple[Camera, ...]:
-    """n cameras of the split ('train' or 'held-out'), 20 deg apart or more, each seeing the hand at home.
+    """n cameras of the split ('train' or 'held-out'), 20 deg apart or more, each seeing hand and table.
 
     Raises InvalidInputError for an unknown split or more cameras than fit the region apart from each other.
     """
@@ -85,9 +93,8 @@ def sample_cameras(
         cameras: list[Camera] = []
         for _ in range(60 * n):
             camera = _sample_camera(rng, split, width, height)
-            if sees_home_hand(camera) and all(
-                view_separation_deg(camera, other) >= MIN_SEPARATION_DEG for other in cameras
-            ):
+            apart = all(view_separation_deg(camera, other) >= MIN_SEPARATION_DEG for other in cameras)
+            if apart and sees_workspace(camera):
                 cameras.append(camera)
                 if len(cameras) == n:
                     return tuple(cameras)

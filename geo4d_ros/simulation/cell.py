@@ -19,7 +19,7 @@ from geo4d_ros.simulation.tasks import Task, task_class
 from geo4d_ros.simulation.tasks.base import gripper_down
 
 _MAX_LAYOUTS = 60
-_SETTLE_TIME = 0.4  # objects come to rest before time 0 [s]
+_SETTLE_TIME = 1.0  # objects come to rest before time 0 [s]
 START_NOISE = 0.03  # standard deviation of the start joints [rad]
 
 

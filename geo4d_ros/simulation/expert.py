@@ -107,7 +107,7 @@ def next_segment(task: Task, scene: Scene) -> Segment | None:
 def _move(name: str, scene: Scene, T: np.ndarray, opening: float) -> Segment:
     length = float(translation_distance(scene.T_gripper, T))
     angle = float(rotation_angle(scene.T_gripper, T))
-    duration = max(length / SPEED, angle / TURN_RATE, PERIOD)
+    duration = max(length / SPEED, angle / TURN_RATE, abs(opening - scene.opening) / FREE_OPENING_RATE, PERIOD)
     return Segment(name, T, opening, duration, FREE_OPENING_RATE)
 
 

@@ -10,34 +10,10 @@ import numpy as np
 
 from geo4d_ros.errors import SimulationError, require
 from geo4d_ros.geometry.cameras import Camera
+from geo4d_ros.simulation.scene import LABELS, geom_labels
 
-# uint8 label classes of every label image and episode.
-LABELS = {'rest': 0, 'arm': 1, 'hand': 2, 'left_finger': 3, 'right_finger': 4, 'object': 5, 'fixture': 6}
 GRIPPER_LABELS = (LABELS['hand'], LABELS['left_finger'], LABELS['right_finger'])
 NEAR_M, FAR_M = 0.05, 10.0
-_PREFIX_LABELS = (
-    ('panda_hand', 'hand'),
-    ('panda_leftfinger', 'left_finger'),
-    ('panda_rightfinger', 'right_finger'),
-    ('panda_', 'arm'),
-    ('object', 'object'),
-    ('fixture', 'fixture'),
-)
-
-
-def label_of_geom(model: mujoco.MjModel) -> np.ndarray:
-    """Label class per geom, (ngeom,) uint8, from the name of the nearest named body up the tree."""
-    labels = np.zeros(model.ngeom, np.uint8)
-    for geom in range(model.ngeom):
-        body = model.geom_bodyid[geom]
-        while body != 0:
-            name = model.body(body).name
-            match = next((label for prefix, label in _PREFIX_LABELS if name.startswith(prefix)), None)
-            if match:
-                labels[geom] = LABELS[match]
-                break
-            body = model.body_parentid[body]
-    return labels
 
 
 class RgbdRenderer:
@@ -52,7 +28,7 @@ class RgbdRenderer:
         require(height >= 2 and width >= 2, f'image size should be at least 2x2 but got {height}x{width}')
         self.height, self.width = height, width
         self._model = model
-        self._labels = label_of_geom(model)
+        self._labels = geom_labels(model)
         self._context = None
         try:
             self._gl = _gl_context(width, height)

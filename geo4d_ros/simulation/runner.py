@@ -28,7 +28,9 @@ class Snapshot:
     """One moment of the cell.
 
     stamp [ns] of the simulated clock; q, dq (7,) [rad, rad/s] measured; opening [m]; opening_velocity [m/s];
-    T_base_gripper (4, 4); qpos: the simulator's whole configuration, for rendering; generation counts resets.
+    T_base_gripper (4, 4); qpos: the simulator's whole configuration, for rendering; link_positions (L, 3) [m]
+    and link_quaternions (L, 4) (w, x, y, z): the robot's links in the base frame, in the order of
+    `CellRunner.link_names`; generation counts resets.
     """
 
     stamp: int
@@ -38,19 +40,22 @@ class Snapshot:
     opening_velocity: float
     T_base_gripper: np.ndarray
     qpos: np.ndarray
+    link_positions: np.ndarray
+    link_quaternions: np.ndarray
     generation: int
 
 
 class CellRunner:
     """Steps the cell `realtime_factor` times as fast as the wall clock (0 = as fast as it goes).
 
-    make_cell builds the cell, at the start and on every reset; on_state gets each snapshot, in the
-    simulation thread, and must not block. The clock starts at 1 s and never goes back, not even on a reset.
+    make_cell builds the cell, at the start and on every reset; on_state, set before `start`, gets each
+    snapshot in the simulation thread and must not block. The clock starts at 1 s and never goes back, not
+    even on a reset.
     """
 
-    def __init__(self, make_cell: Callable[[], Any], realtime_factor: float,
-                 on_state: Callable[[Snapshot], None]) -> None:
-        self._make_cell, self._on_state = make_cell, on_state
+    def __init__(self, make_cell: Callable[[], Any], realtime_factor: float) -> None:
+        self._make_cell = make_cell
+        self.on_state: Callable[[Snapshot], None] = lambda state: None
         self.realtime_factor = realtime_factor
         self.lock = threading.Condition()
         self._calls: list[tuple[Callable[[], Any], Future]] = []
@@ -106,6 +111,9 @@ class CellRunner:
             self.trajectory = TrajectoryController(cell.joint_positions)
             self.gripper = GripperController()
             self._opening_target = cell.opening
+            bodies = [cell.model.body(i) for i in range(cell.model.nbody)]
+            self.link_names = tuple(b.name for b in bodies if b.name.startswith('panda_'))
+            self._links = [b.id for b in bodies if b.name.startswith('panda_')]
             self._steps = max(1, round(CONTROL_PERIOD / cell.dt))
             self.state = self._snapshot(cell.opening)
             self.lock.notify_all()
@@ -120,6 +128,8 @@ class CellRunner:
             opening_velocity=(float(cell.opening) - last_opening) / STATE_PERIOD,
             T_base_gripper=np.array(cell.T_base_gripper),
             qpos=np.array(cell.data.qpos),
+            link_positions=cell.data.xpos[self._links].copy(),
+            link_quaternions=cell.data.xquat[self._links].copy(),
             generation=self._generation,
         )
 
@@ -137,7 +147,7 @@ class CellRunner:
             if self._clock - published >= STATE_PERIOD - 1e-9:
                 published = self._clock
                 self.state = self._snapshot(self.state.opening)
-                self._on_state(self.state)
+                self.on_state(self.state)
             if self.realtime_factor > 0:
                 due += self._steps * self.cell.dt / self.realtime_factor
                 late = time.monotonic() - due

@@ -5,8 +5,10 @@ from __future__ import annotations
 from geo4d_ros.errors import SimulationError
 from geo4d_ros.simulation.tasks.apple import AppleTask
 from geo4d_ros.simulation.tasks.base import Layout, Task
+from geo4d_ros.simulation.tasks.cereal import CerealTask
+from geo4d_ros.simulation.tasks.spatula import SpatulaTask
 
-TASKS: dict[str, type[Task]] = {task.name: task for task in (AppleTask,)}
+TASKS: dict[str, type[Task]] = {task.name: task for task in (CerealTask, SpatulaTask, AppleTask)}
 
 
 def task_class(name: str) -> type[Task]:

@@ -126,6 +126,18 @@ class Task(ABC):
         up[2, 3] = z
         return [up]
 
+    def rise_if_blocked(self, T_gripper: np.ndarray, T_pregrasp: np.ndarray, axis: np.ndarray, clearance: float,
+                        height: float) -> list[np.ndarray]:
+        """Straight up to `height` [m] when low and the way passes within `clearance` [m] of a vertical axis (2,)."""
+        start, way = T_gripper[:2, 3], T_pregrasp[:2, 3] - T_gripper[:2, 3]
+        fraction = np.clip((axis - start) @ way / max(way @ way, 1e-9), 0, 1)
+        blocked = np.linalg.norm(start + fraction * way - axis) < clearance
+        if not blocked or T_gripper[2, 3] > height - 0.02:
+            return []
+        up = T_gripper.copy()
+        up[2, 3] = height
+        return [up]
+
     def retreat(self, T_gripper: np.ndarray) -> list[np.ndarray]:
         """Gripper poses to pass after the release; empty when already clear."""
         if T_gripper[2, 3] > self.retreat_z - 0.01:
@@ -133,10 +145,3 @@ class Task(ABC):
         up = T_gripper.copy()
         up[2, 3] = self.retreat_z
         return [up]
-
-    def key_objects(self) -> list[np.ndarray]:
-        """Object poses that the held object passes, for the reachability check of a layout."""
-        T_start = self.layout.T_object
-        T_grasp = self.grasps(T_start, make_transform(gripper_down(0.0)))[0]
-        T_release = self.release_pose(T_start, T_grasp)
-        return [T_start, *self.carry_waypoints(T_start, T_release)]
