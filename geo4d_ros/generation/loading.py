@@ -47,8 +47,10 @@ def load_generator(path: str | Path, device: str = 'cpu') -> VideoGenerator:
         raise CheckpointError(f'checkpoint directory {directory} does not exist; check --checkpoint')
     name = class_name_of(directory)
     if name not in GENERATORS:
-        raise CheckpointError(f'{directory} holds a {name!r}, expected one of {", ".join(GENERATORS)}; '
-                              'convert it with `geo4d import svd` or `geo4d import 4dgen`')
+        raise CheckpointError(
+            f'{directory} holds a {name!r}, expected one of {", ".join(GENERATORS)}; '
+            'convert it with `geo4d import svd` or `geo4d import 4dgen`'
+        )
     verify_manifest(directory)
     generator_class = getattr(importlib.import_module(GENERATORS[name]), name)
     return generator_class.from_pretrained(directory).to(checked_device(device))

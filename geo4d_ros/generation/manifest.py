@@ -57,8 +57,10 @@ def verify_manifest(directory: Path) -> None:
             raise CheckpointError(f'{path} is missing; fetch the checkpoint again')
         got = file_sha256(path)
         if got != want:
-            raise CheckpointError(f'{path} has sha256 {got[:12]} but {MANIFEST} says {want[:12]}: '
-                                  'truncated or changed; fetch the checkpoint again')
+            raise CheckpointError(
+                f'{path} has sha256 {got[:12]} but {MANIFEST} says {want[:12]}: '
+                'truncated or changed; fetch the checkpoint again'
+            )
     unlisted = [f for f in covered_files(directory) if f.endswith('.safetensors') and f not in digests]
     if unlisted:
         raise CheckpointError(f'{directory / unlisted[0]} is not listed in {MANIFEST}; mixed checkpoints?')

@@ -12,6 +12,8 @@ import torch
 from torch import nn
 
 STATE_DIM = 10
+# Typical size of a state's change over the horizon; the stream denoises changes divided by it.
+STATE_STD = (0.15, 0.15, 0.15, *(0.3,) * 6, 0.5)
 _OPENING_UNIT_M = 0.08  # Panda stroke; brings the opening to the size of the other numbers
 
 
@@ -41,10 +43,14 @@ class StateStream(nn.Module):
 
     def __init__(self, embedding_dim: int, feature_dim: int) -> None:
         super().__init__()
-        self.embed = nn.Sequential(nn.Linear(2 * STATE_DIM, embedding_dim), nn.SiLU(),
-                                   nn.Linear(embedding_dim, embedding_dim))
-        self.head = nn.Sequential(nn.Linear(2 * feature_dim + 2 * STATE_DIM, embedding_dim), nn.SiLU(),
-                                  nn.Linear(embedding_dim, STATE_DIM))
+        self.embed = nn.Sequential(
+            nn.Linear(2 * STATE_DIM, embedding_dim), nn.SiLU(), nn.Linear(embedding_dim, embedding_dim)
+        )
+        self.head = nn.Sequential(
+            nn.Linear(2 * feature_dim + 2 * STATE_DIM, embedding_dim),
+            nn.SiLU(),
+            nn.Linear(embedding_dim, STATE_DIM),
+        )
 
     def inputs(self, noisy: torch.Tensor, measured: torch.Tensor) -> torch.Tensor:
         """(B, T, 20) of the noisy future states (B, T, 10) and the measured one (B, 10)."""

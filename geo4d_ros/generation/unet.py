@@ -25,7 +25,15 @@ from torch import nn
 from geo4d_ros.errors import ConfigurationError, require
 from geo4d_ros.generation.cross_view import CrossViewAttention
 from geo4d_ros.generation.state_stream import StateStream
-from geo4d_ros.generation.streams import DECODERS, LINKS, ROUTINGS, Stream, all_streams, decoder_of, link_indices
+from geo4d_ros.generation.streams import (
+    DECODERS,
+    LINKS,
+    ROUTINGS,
+    Stream,
+    all_streams,
+    decoder_of,
+    link_indices,
+)
 
 SVD_TIME_IDS = (6.0, 127.0, 0.02)  # frames per second - 1, motion bucket, noise augmentation
 
@@ -74,9 +82,13 @@ class Geo4dUNet(UNetSpatioTemporalConditionModel):
     @register_to_config
     def __init__(
         self,
+        sample_size: int | None = None,
         in_channels: int = 8,
         out_channels: int = 4,
-        down_block_types: tuple[str, ...] = (*('CrossAttnDownBlockSpatioTemporal',) * 3, 'DownBlockSpatioTemporal'),
+        down_block_types: tuple[str, ...] = (
+            *('CrossAttnDownBlockSpatioTemporal',) * 3,
+            'DownBlockSpatioTemporal',
+        ),
         up_block_types: tuple[str, ...] = ('UpBlockSpatioTemporal', *('CrossAttnUpBlockSpatioTemporal',) * 3),
         block_out_channels: tuple[int, ...] = (320, 640, 1280, 1280),
         addition_time_embed_dim: int = 256,
@@ -101,27 +113,49 @@ class Geo4dUNet(UNetSpatioTemporalConditionModel):
     ) -> None:
         unknown = [link for link in links if link not in LINKS]
         require(not unknown, f'unknown links {unknown}; known: {", ".join(LINKS)}', ConfigurationError)
-        require(decoders in DECODERS, f'unknown decoders {decoders!r}; known: {", ".join(DECODERS)}',
-                ConfigurationError)
-        require(token_routing in ROUTINGS, f'unknown token_routing {token_routing!r}; known: {", ".join(ROUTINGS)}',
-                ConfigurationError)
+        require(
+            decoders in DECODERS,
+            f'unknown decoders {decoders!r}; known: {", ".join(DECODERS)}',
+            ConfigurationError,
+        )
+        require(
+            token_routing in ROUTINGS,
+            f'unknown token_routing {token_routing!r}; known: {", ".join(ROUTINGS)}',
+            ConfigurationError,
+        )
         bad = [c for c in block_out_channels if c % 32]
         require(not bad, f'block_out_channels should be multiples of 32 but got {bad}', ConfigurationError)
         super().__init__(
-            None, in_channels, out_channels, down_block_types, up_block_types, block_out_channels,
-            addition_time_embed_dim, projection_class_embeddings_input_dim, layers_per_block, cross_attention_dim,
-            transformer_layers_per_block, num_attention_heads, num_frames,
+            sample_size,
+            in_channels,
+            out_channels,
+            down_block_types,
+            up_block_types,
+            block_out_channels,
+            addition_time_embed_dim,
+            projection_class_embeddings_input_dim,
+            layers_per_block,
+            cross_attention_dim,
+            transformer_layers_per_block,
+            num_attention_heads,
+            num_frames,
         )
         self.gradient_checkpointing = False
         if time_ids is None:
             self.add_embedding = None
-        self.extra_decoders = nn.ModuleList(copy.deepcopy(self.up_blocks) for _ in range(DECODERS[decoders] - 1))
+        self.extra_decoders = nn.ModuleList(
+            copy.deepcopy(self.up_blocks) for _ in range(DECODERS[decoders] - 1)
+        )
         widths = [block.channels for block in decoder_blocks(self.up_blocks)]
-        self.link_attentions = nn.ModuleDict({
-            link: nn.ModuleList(
-                CrossViewAttention(c, link_heads, link_head_dim, link_zero_init, link_norm) for c in widths)
-            for link in links
-        })
+        self.link_attentions = nn.ModuleDict(
+            {
+                link: nn.ModuleList(
+                    CrossViewAttention(c, link_heads, link_head_dim, link_zero_init, link_norm)
+                    for c in widths
+                )
+                for link in links
+            }
+        )
         embedding_dim = block_out_channels[0] * 4
         if token_routing == 'learned':  # rows: points and RGB of the reference, points and RGB of the others
             self.stream_tokens = nn.Parameter(torch.randn(4, cross_attention_dim) * 0.02)
@@ -155,8 +189,10 @@ class Geo4dUNet(UNetSpatioTemporalConditionModel):
         samples, count, frames = latents.shape[:3]
         streams = streams or all_streams(count // 2)
         require(len(streams) == count, f'{len(streams)} streams are named but the latents hold {count}')
-        require(2 * latents.shape[3] == self.config.in_channels,
-                f'latents should have {self.config.in_channels // 2} channels but got {latents.shape[3]}')
+        require(
+            2 * latents.shape[3] == self.config.in_channels,
+            f'latents should have {self.config.in_channels // 2} channels but got {latents.shape[3]}',
+        )
         grid = (samples, count, frames)
 
         # 1. Embeddings: the time (and state) per frame, one context token per stream.
@@ -180,7 +216,9 @@ class Geo4dUNet(UNetSpatioTemporalConditionModel):
             extra = {'encoder_hidden_states': context} if getattr(block, 'has_cross_attention', False) else {}
             x, outputs = block(hidden_states=x, temb=emb, image_only_indicator=indicator, **extra)
             skips.extend(outputs)
-        x = self.mid_block(hidden_states=x, temb=emb, encoder_hidden_states=context, image_only_indicator=indicator)
+        x = self.mid_block(
+            hidden_states=x, temb=emb, encoder_hidden_states=context, image_only_indicator=indicator
+        )
         state_v = None
         if self.state is not None:
             reference = [i for i, s in enumerate(streams) if s.view == 0]
@@ -214,14 +252,22 @@ class Geo4dUNet(UNetSpatioTemporalConditionModel):
         return tokens
 
     def _decode(
-        self, x: torch.Tensor, skips: list[torch.Tensor], emb: torch.Tensor, context: torch.Tensor,
-        indicator: torch.Tensor, streams: list[Stream], grid: tuple[int, int, int],
+        self,
+        x: torch.Tensor,
+        skips: list[torch.Tensor],
+        emb: torch.Tensor,
+        context: torch.Tensor,
+        indicator: torch.Tensor,
+        streams: list[Stream],
+        grid: tuple[int, int, int],
     ) -> torch.Tensor:
         """Run every decoder block on its streams, then let linked streams attend; rows stay (B*S*T, ...)."""
         groups = self._decoder_groups(streams)
         links = {link: link_indices(streams, link) for link in self.config.links}
         links = {link: indices for link, indices in links.items() if indices[0]}
-        per_decoder = [list(decoder_blocks(up_blocks)) for up_blocks in (self.up_blocks, *self.extra_decoders)]
+        per_decoder = [
+            list(decoder_blocks(up_blocks)) for up_blocks in (self.up_blocks, *self.extra_decoders)
+        ]
         skips = list(skips)
         for i in range(len(per_decoder[0])):
             x = torch.cat([x, skips.pop()], dim=1)
@@ -238,22 +284,40 @@ class Geo4dUNet(UNetSpatioTemporalConditionModel):
         owners = [decoder_of(stream, self.config.decoders) for stream in streams]
         return [(d, [i for i, owner in enumerate(owners) if owner == d]) for d in sorted(set(owners))]
 
-    def _run_block(self, block: DecoderBlock, x: torch.Tensor, emb: torch.Tensor, context: torch.Tensor,
-                   indicator: torch.Tensor, size: torch.Size | None) -> torch.Tensor:
+    def _run_block(
+        self,
+        block: DecoderBlock,
+        x: torch.Tensor,
+        emb: torch.Tensor,
+        context: torch.Tensor,
+        indicator: torch.Tensor,
+        size: torch.Size | None,
+    ) -> torch.Tensor:
         if torch.is_grad_enabled() and self.gradient_checkpointing:
             x = self._gradient_checkpointing_func(block.resnet, x, emb, indicator)
         else:
             x = block.resnet(x, emb, image_only_indicator=indicator)
         if block.attention is not None:
-            x = block.attention(x, encoder_hidden_states=context, image_only_indicator=indicator, return_dict=False)[0]
+            x = block.attention(
+                x, encoder_hidden_states=context, image_only_indicator=indicator, return_dict=False
+            )[0]
         if block.upsampler is not None:
             doubled = size == (2 * x.shape[-2], 2 * x.shape[-1])
             x = block.upsampler(x, None if doubled else tuple(size))
         return x
 
-    def _run_groups(self, groups: list, per_decoder: list, i: int, x: torch.Tensor, emb: torch.Tensor,
-                    context: torch.Tensor, indicator: torch.Tensor, size: torch.Size | None,
-                    grid: tuple[int, int, int]) -> torch.Tensor:
+    def _run_groups(
+        self,
+        groups: list,
+        per_decoder: list,
+        i: int,
+        x: torch.Tensor,
+        emb: torch.Tensor,
+        context: torch.Tensor,
+        indicator: torch.Tensor,
+        size: torch.Size | None,
+        grid: tuple[int, int, int],
+    ) -> torch.Tensor:
         """Block i of every decoder on its own streams, put back into stream order."""
         outputs: list[torch.Tensor] = [x] * grid[1]
         for decoder, positions in groups:
@@ -265,8 +329,13 @@ class Geo4dUNet(UNetSpatioTemporalConditionModel):
                 outputs[position] = y[:, k]
         return torch.stack(outputs, dim=1).flatten(0, 2)
 
-    def _attend(self, i: int, x: torch.Tensor, links: dict[str, tuple[list[int], list[int]]],
-                grid: tuple[int, int, int]) -> torch.Tensor:
+    def _attend(
+        self,
+        i: int,
+        x: torch.Tensor,
+        links: dict[str, tuple[list[int], list[int]]],
+        grid: tuple[int, int, int],
+    ) -> torch.Tensor:
         """Add layer i of every link; all links read the block's raw output."""
         if not links:
             return x
