@@ -12,7 +12,7 @@ from geo4d_ros.simulation.cameras import (
     TABLE_CENTRE,
     azimuth_deg,
     sample_cameras,
-    sees_home_hand,
+    sees_workspace,
     view_separation_deg,
 )
 
@@ -33,7 +33,7 @@ def test_rig_properties(seed, n, split):
         assert abs(azimuth_deg(camera)) <= 135.01
         radius = np.linalg.norm(camera.T_base_camera[:3, 3] - TABLE_CENTRE)
         assert 0.7 - 1e-9 <= radius <= 1.2 + 1e-9
-        assert sees_home_hand(camera)
+        assert sees_workspace(camera)
         for other in cameras[:i]:
             assert view_separation_deg(camera, other) >= 20
     assert camera.K[0, 0] == pytest.approx(1.05 * 128) and camera.K[0, 2] == 63.5

@@ -7,7 +7,7 @@ import pytest
 from geo4d_ros.errors import InvalidInputError, SimulationError
 from geo4d_ros.geometry.cameras import Camera, intrinsics, look_at, project, unproject
 from geo4d_ros.geometry.transforms import transform_points
-from geo4d_ros.simulation.rendering import LABELS, RgbdRenderer, label_of_geom
+from geo4d_ros.simulation.rendering import LABELS, RgbdRenderer
 
 SCENE = """
 <mujoco><worldbody>
@@ -85,13 +85,6 @@ def test_labels_are_where_the_bodies_are(scene):
         pixel = round(float(v)), round(float(u))
         assert labels[pixel] == LABELS[label]
         assert z - 0.15 < depth[pixel] < z
-
-
-def test_unnamed_children_take_their_parents_label(scene):
-    model = mujoco.MjModel.from_xml_string(
-        '<mujoco><worldbody><geom size=".1"/><body name="panda_hand"><body><geom size=".1"/></body></body>'
-        '<body name="clutter"><geom size=".1"/></body></worldbody></mujoco>')
-    assert label_of_geom(model).tolist() == [0, 2, 0]
 
 
 def test_renderers_do_not_disturb_each_other(scene):
