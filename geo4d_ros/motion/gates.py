@@ -50,7 +50,8 @@ def check_pair(stamps: Sequence[int], now: int, limits: MotionLimits) -> Refusal
 def check_joint_state(q: np.ndarray, dq: np.ndarray, lower: np.ndarray, upper: np.ndarray) -> Refusal | None:
     """Positions and velocities are complete, finite and inside the robot's joint limits."""
     if q.shape != lower.shape or dq.shape != lower.shape:
-        return Refusal(Reason.ROBOT_STATE_INVALID, f'{q.shape} positions, {dq.shape} velocities for {len(lower)} joints')
+        detail = f'{q.shape} positions, {dq.shape} velocities for {len(lower)} joints'
+        return Refusal(Reason.ROBOT_STATE_INVALID, detail)
     if not bool(np.isfinite(q).all() and np.isfinite(dq).all()):
         return Refusal(Reason.ROBOT_STATE_INVALID, 'positions or velocities are not finite')
     outside = ~((q >= lower) & (q <= upper))
@@ -255,7 +256,7 @@ def _prefix(good: np.ndarray, refusal: Callable[[int], Refusal]) -> Prefix:
 
 def _inside(position: np.ndarray, box: Box, tolerance: float = 0.0) -> np.ndarray:
     low, high = np.array(box[:3]) - tolerance, np.array(box[3:]) + tolerance
-    return ((position >= low) & (position <= high)).all(axis=1)
+    return np.asarray(((position >= low) & (position <= high)).all(axis=1))
 
 
 def _at(reason: Reason, position: np.ndarray, index: int) -> Refusal:

@@ -42,7 +42,8 @@ def is_closed(opening: float, limits: MotionLimits) -> bool:
     return not opening >= limits.stroke - limits.opening_switch
 
 
-def opening_switches(opening: np.ndarray, opening_now: float, closed: bool, limits: MotionLimits) -> list[tuple[int, bool]]:
+def opening_switches(opening: np.ndarray, opening_now: float, closed: bool,
+                     limits: MotionLimits) -> list[tuple[int, bool]]:
     """(pose index, closing) of every switch of the predicted opening (n,) [m], with hysteresis.
 
     An open gripper closes once the prediction falls `opening_switch` below the widest opening seen

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from geo4d_ros.geometry.transforms import rotation_angle, translation_distance
 from geo4d_ros.motion import gates
 from geo4d_ros.motion.collision import CollisionChecker, Scene
 from geo4d_ros.motion.gates import Prefix
@@ -87,6 +88,24 @@ def plan_trajectory(plan: Plan, state: RobotState, limits: MotionLimits, scene: 
         return refusal
     legs = split_at_switches(plan, state.opening, state.gripper_closed, n_reached, robot.forward(state.q), limits)
     return _time_legs(plan, legs, path, q, robot, limits, (n_reached, path_cut or cut_by), values)
+
+
+def describe(plan: Plan, motion: TimedMotion) -> dict[str, Any]:
+    """The data of a PLANNED event: what the state machine needs to know of a motion.
+
+    excursion [m] and turn [rad]: how far the whole predicted path gets from its start; switches: how
+    often the gripper acts; segments: kind, duration [s] and, for the gripper, whether it closes.
+    """
+    T, start = plan.T_base_gripper, plan.T_base_gripper_start
+    segments: list[dict[str, Any]] = []
+    for s in motion.segments:
+        if isinstance(s, GripperSegment):
+            segments.append({'kind': 'gripper', 'duration': s.duration, 'closing': s.closing})
+        else:
+            segments.append({'kind': 'move', 'duration': s.duration})
+    return {'plan_id': plan.id, 'segments': segments, 'poses': motion.poses,
+            'excursion': float(translation_distance(start, T).max()), 'turn': float(rotation_angle(start, T).max()),
+            'switches': sum(isinstance(s, GripperSegment) for s in motion.segments)}
 
 
 def check_inputs(plan: Plan, state: RobotState, limits: MotionLimits, robot: RobotModel,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pinocchio as pin
@@ -47,6 +48,7 @@ class RobotModel:
         self.upper = model.upperPositionLimit.copy()
         self.velocity_limits, self.acceleration_limits = velocity_limits, acceleration_limits
         self.posture = posture
+        self.spec: dict[str, Any] = {}  # the arguments of `from_urdf`, for a record
         self._tool = model.getFrameId(tool_frame)
         pin.framesForwardKinematics(model, self.data, pin.neutral(model))
         self.M_root_base: pin.SE3 = self.data.oMf[model.getFrameId(base_frame)].copy()
@@ -94,7 +96,11 @@ class RobotModel:
             require(good, f'{name} should be {n} positive numbers but got {value}', ConfigurationError)
         require(q_posture.shape == (n,), f'posture should have {n} values but got {q_posture.shape}',
                 ConfigurationError)
-        return cls(model, geometry, tool_frame, base_frame, q_posture, velocity, acceleration)
+        robot = cls(model, geometry, tool_frame, base_frame, q_posture, velocity, acceleration)
+        robot.spec = {'text': text, 'tool_frame': tool_frame, 'arm_joints': list(arm_joints), 'base_frame': base_frame,
+                      'posture': q_posture.tolist(), 'velocity_limits': velocity.tolist(),
+                      'acceleration_limits': acceleration.tolist(), 'package_dirs': list(package_dirs)}
+        return robot
 
     def forward(self, q: np.ndarray) -> np.ndarray:
         """T_base_tool (4, 4) at joint positions q (n,) [rad]."""

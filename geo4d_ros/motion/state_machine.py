@@ -1,0 +1,375 @@
+"""The receding-horizon loop as a pure function: `step(state, event, config) -> (state, actions)`.
+
+Observe, predict, plan, (approve,) execute the first poses, settle, observe again. Nothing here reads a
+clock, a topic or a file, so a recorded run gives the same decisions again (see `record.py`).
+Motion is commanded in exactly one place (`_execute`), and stopped through exactly one (`_stop`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from enum import Enum
+from math import dist
+from typing import Any
+
+from geo4d_ros.errors import ConfigurationError, require
+from geo4d_ros.motion.events import Action, ActionKind, Event, EventKind
+from geo4d_ros.motion.reasons import Kind, Reason
+
+
+class Phase(str, Enum):
+    """Where the loop is."""
+
+    IDLE = 'IDLE'
+    OBSERVING = 'OBSERVING'
+    PREDICTING = 'PREDICTING'
+    PLANNING = 'PLANNING'
+    AWAITING_APPROVAL = 'AWAITING_APPROVAL'
+    EXECUTING = 'EXECUTING'
+    SETTLING = 'SETTLING'
+    STOPPING = 'STOPPING'
+    DONE = 'DONE'
+    FAULT = 'FAULT'
+
+
+RESTING = (Phase.IDLE, Phase.DONE, Phase.FAULT)
+
+
+@dataclass(frozen=True)
+class LoopConfig:
+    """How the loop runs; times in [s]. Safe by default: a dry run, and every plan needs approval."""
+
+    dry_run: bool = True
+    auto: bool = False
+    max_cycles: int = 30
+    max_seconds: float = 600.0
+    max_refusals: int = 3
+    approval_seconds: float = 10.0
+    observe_seconds: float = 5.0
+    predict_seconds: float = 30.0
+    plan_seconds: float = 10.0
+    execution_factor: float = 1.3
+    execution_slack: float = 1.0
+    gripper_seconds: float = 5.0
+    settle_seconds: float = 5.0
+    stop_seconds: float = 2.0
+    clock_tolerance: float = 0.1
+    done_excursion: float = 0.02  # m: no predicted pose is farther than this from the gripper now
+    done_turn: float = 0.2  # rad
+    done_cycles: int = 2
+    progress_cycles: int = 5
+    progress_distance: float = 0.01  # m
+    missed_opening: float = 0.003  # m, as in MotionLimits
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if not isinstance(value, bool):
+                require(value > 0, f'{name} should be positive but got {value}', ConfigurationError)
+
+
+@dataclass(frozen=True)
+class LoopState:
+    """Everything the loop remembers. `reason` tells why it is where it is; `cycle` tags requests."""
+
+    phase: Phase = Phase.IDLE
+    reason: Reason | None = None
+    detail: str = ''
+    now: float = 0.0
+    deadline: float | None = None
+    started: float = 0.0
+    single: bool = False
+    cycle: int = 0  # counts up for ever, so that answers to an earlier run never match
+    cycles: int = 0  # of this run
+    refusals: int = 0
+    done_count: int = 0
+    positions: tuple[tuple[float, ...], ...] = ()  # of the tool, at the last observations without a gripper action
+    gripper_closed: bool | None = None  # what the gripper was last told
+    plan_id: str | None = None
+    segments: tuple[dict[str, Any], ...] = ()
+    segment: int = 0
+    used_plans: tuple[str, ...] = ()
+    latch: bool = False  # while STOPPING: end in FAULT
+    escalated: bool = False
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for a record."""
+        plain = asdict(self)
+        plain.update(phase=self.phase.value, reason=self.reason and self.reason.code)
+        return plain
+
+
+Actions = tuple[Action, ...]
+Result = tuple[LoopState, Actions]
+Handler = Callable[[LoopState, Event, LoopConfig], Result]
+
+
+def step(state: LoopState, event: Event, config: LoopConfig) -> Result:
+    """What follows from one event: the next state and what to do, in order."""
+    if event.time < state.now - config.clock_tolerance and state.phase not in RESTING:
+        detail = f'event {state.now - event.time:.3f} s before the last'
+        state, actions = _stop(replace(state, now=event.time), Reason.CLOCK_JUMP, detail, True, config)
+        return state, actions
+    now = event.time if state.phase in RESTING else max(state.now, event.time)
+    state = replace(state, now=now)
+    late: Actions = ()
+    if state.deadline is not None and state.now > state.deadline:
+        state, late = _deadline_passed(state, config)
+    state, actions = _handle(state, event, config)
+    return state, late + actions
+
+
+def _handle(state: LoopState, event: Event, config: LoopConfig) -> Result:
+    if event.kind is EventKind.TICK:
+        over_time = state.phase not in (*RESTING, Phase.STOPPING) and state.now - state.started > config.max_seconds
+        return _stop(state, Reason.TIME_LIMIT, '', False, config) if over_time else (state, ())
+    if event.kind is EventKind.STOP:
+        return _on_stop(state, config)
+    if event.kind is EventKind.FAULT:
+        return _on_fault(state, event, config)
+    handler = _HANDLERS.get((state.phase, event.kind))
+    if handler is None or event.data.get('cycle', state.cycle) != state.cycle:
+        return _not_now(state, event)
+    return handler(state, event, config)
+
+
+def _not_now(state: LoopState, event: Event) -> Result:
+    return state, (_report(Reason.NOT_ALLOWED_NOW, f'{event.kind.value} in {state.phase.value}'),)
+
+
+def _report(reason: Reason, detail: str = '') -> Action:
+    return Action(ActionKind.REPORT, {'reason': reason.code, 'detail': detail})
+
+
+# --- the operator ---
+
+def _on_start(state: LoopState, event: Event, config: LoopConfig) -> Result:
+    fresh = LoopState(now=state.now, started=state.now, cycle=state.cycle, used_plans=state.used_plans,
+                      gripper_closed=state.gripper_closed, single=event.kind is EventKind.STEP)
+    return _observe(fresh, config)
+
+
+def _on_reset(state: LoopState, event: Event, config: LoopConfig) -> Result:
+    return LoopState(now=state.now, cycle=state.cycle, used_plans=state.used_plans,
+                     gripper_closed=state.gripper_closed), ()
+
+
+def _on_approve(state: LoopState, event: Event, config: LoopConfig) -> Result:
+    if event.data['plan_id'] != state.plan_id:
+        detail = f'{event.data["plan_id"]!r} approved, {state.plan_id!r} waits'
+        return state, (_report(Reason.APPROVAL_WRONG_PLAN, detail),)
+    return _execute(state, 0, config)
+
+
+def _on_stop(state: LoopState, config: LoopConfig) -> Result:
+    if state.phase in RESTING:
+        return state, (Action(ActionKind.STOP, {'escalate': False}),)  # always sent: the operator may know better
+    return _stop(state, Reason.OPERATOR_STOP, '', False, config)
+
+
+# --- the cycle ---
+
+def _observe(state: LoopState, config: LoopConfig) -> Result:
+    """Begin a cycle, unless a limit is reached."""
+    if state.cycles >= config.max_cycles:
+        return _finish(state, Reason.CYCLE_LIMIT, f'{state.cycles} cycles')
+    state = replace(state, phase=Phase.OBSERVING, cycle=state.cycle + 1, cycles=state.cycles + 1, plan_id=None,
+                    segments=(), segment=0, deadline=state.now + config.observe_seconds)
+    return state, (Action(ActionKind.OBSERVE, {'cycle': state.cycle}),)
+
+
+def _on_observed(state: LoopState, event: Event, config: LoopConfig) -> Result:
+    opening = event.data['opening']
+    if state.gripper_closed and not opening > config.missed_opening:
+        return _recover(state, opening, config)
+    positions = (*state.positions, tuple(event.data['position']))[-config.progress_cycles - 1:]
+    state = replace(state, positions=positions)
+    if _stuck(positions, config):
+        return _stop(state, Reason.NO_PROGRESS, f'{config.progress_cycles} cycles', True, config)
+    state = replace(state, phase=Phase.PREDICTING, deadline=state.now + config.predict_seconds)
+    return state, (Action(ActionKind.PREDICT, {'cycle': state.cycle}),)
+
+
+def _stuck(positions: tuple[tuple[float, ...], ...], config: LoopConfig) -> bool:
+    if config.dry_run or len(positions) <= config.progress_cycles:
+        return False
+    return all(dist(p, positions[0]) < config.progress_distance for p in positions)
+
+
+def _on_predicted(state: LoopState, event: Event, config: LoopConfig) -> Result:
+    state = replace(state, phase=Phase.PLANNING, deadline=state.now + config.plan_seconds)
+    return state, (Action(ActionKind.PLAN, {'cycle': state.cycle}),)
+
+
+def _recover(state: LoopState, opening: float, config: LoopConfig) -> Result:
+    """The gripper holds nothing: plan to open it and to retreat, through the same gates."""
+    state = replace(state, phase=Phase.PLANNING, cycle=state.cycle + 1, plan_id=None, segments=(), segment=0,
+                    positions=(), done_count=0, deadline=state.now + config.plan_seconds)
+    return state, (_report(Reason.GRASP_MISSED, f'opening {opening * 1e3:.1f} mm'),
+                   Action(ActionKind.PLAN_RECOVERY, {'cycle': state.cycle}))
+
+
+def _on_planned(state: LoopState, event: Event, config: LoopConfig) -> Result:
+    data = event.data
+    if data['plan_id'] in state.used_plans:
+        return _refuse(state, Reason.PLAN_REPEATED, data['plan_id'], config)
+    quiet = (data['excursion'] < config.done_excursion and data['turn'] < config.done_turn and data['switches'] == 0)
+    state = replace(state, plan_id=data['plan_id'], segments=tuple(data['segments']), segment=0,
+                    used_plans=(*state.used_plans, data['plan_id'])[-32:],
+                    done_count=state.done_count + 1 if quiet else 0)
+    if state.done_count >= config.done_cycles:
+        return _finish(state, Reason.TASK_DONE, f'{state.done_count} still predictions')
+    if config.dry_run:
+        return _next_cycle(replace(state, refusals=0), Reason.DRY_RUN, config)
+    if config.auto:
+        return _execute(state, 0, config)
+    expires = state.now + config.approval_seconds
+    state = replace(state, phase=Phase.AWAITING_APPROVAL, deadline=expires)
+    return state, (Action(ActionKind.ASK_APPROVAL, {'plan_id': state.plan_id, 'expires': expires}),)
+
+
+def _execute(state: LoopState, index: int, config: LoopConfig) -> Result:
+    """Send segment `index` of the plan; after the last one, wait for rest."""
+    if index >= len(state.segments):
+        state = replace(state, phase=Phase.SETTLING, deadline=state.now + config.settle_seconds)
+        return state, (Action(ActionKind.AWAIT_STANDSTILL),)
+    segment = state.segments[index]
+    allowed = config.execution_factor * segment['duration'] + config.execution_slack
+    if segment['kind'] == 'gripper':
+        allowed += config.gripper_seconds
+    state = replace(state, phase=Phase.EXECUTING, segment=index, deadline=state.now + allowed)
+    data = {'plan_id': state.plan_id, 'index': index, 'segment': segment}
+    return state, (Action(ActionKind.EXECUTE, data),)
+
+
+def _on_segment_done(state: LoopState, event: Event, config: LoopConfig) -> Result:
+    if event.data['plan_id'] != state.plan_id or event.data['index'] != state.segment:
+        return _not_now(state, event)
+    segment = state.segments[state.segment]
+    if segment['kind'] == 'gripper':
+        state = replace(state, gripper_closed=segment['closing'], positions=())
+        if segment['closing'] and not event.data['opening'] > config.missed_opening:
+            return _recover(state, event.data['opening'], config)
+    return _execute(state, state.segment + 1, config)
+
+
+def _on_settled(state: LoopState, event: Event, config: LoopConfig) -> Result:
+    refusals = 0 if state.segments else state.refusals  # an interrupted or empty motion is no success
+    return _next_cycle(replace(state, refusals=refusals), Reason.STEP_DONE, config)
+
+
+def _next_cycle(state: LoopState, step_reason: Reason, config: LoopConfig) -> Result:
+    """Look again, or end when one cycle was asked for."""
+    if state.single:
+        return _finish(state, step_reason, '')
+    state, actions = _observe(state, config)
+    return (state, (_report(step_reason), *actions)) if step_reason is Reason.DRY_RUN else (state, actions)
+
+
+def _finish(state: LoopState, reason: Reason, detail: str) -> Result:
+    state = replace(state, phase=Phase.DONE, reason=reason, detail=detail, deadline=None, segments=())
+    return state, (_report(reason, detail),)
+
+
+# --- what goes wrong ---
+
+def _on_refused(state: LoopState, event: Event, config: LoopConfig) -> Result:
+    return _refuse(state, Reason[event.data['reason']], event.data.get('detail', ''), config)
+
+
+def _refuse(state: LoopState, reason: Reason, detail: str, config: LoopConfig) -> Result:
+    """Drop this cycle's plan and look again; a few times in a row is a fault."""
+    if reason.kind is Kind.FAULT:
+        return _stop(state, reason, detail, True, config)
+    state = replace(state, refusals=state.refusals + 1)
+    if state.single:
+        return _finish(state, reason, detail)
+    if state.refusals >= config.max_refusals:
+        return _stop(state, Reason.TOO_MANY_REFUSALS, f'{state.refusals}, the last {reason.code} {detail}'.strip(),
+                     True, config)
+    state, actions = _observe(state, config)
+    return state, (_report(reason, detail), *actions)
+
+
+def _on_execution_refused(state: LoopState, event: Event, config: LoopConfig) -> Result:
+    """A segment was not sent after all (the arm had moved): wait for rest, then look again."""
+    reason, detail = Reason[event.data['reason']], event.data.get('detail', '')
+    if reason.kind is Kind.FAULT or state.single or state.refusals + 1 >= config.max_refusals:
+        return _stop(state, reason, detail, True, config)
+    state = replace(state, refusals=state.refusals + 1, segments=())
+    state, actions = _execute(state, 0, config)
+    return state, (_report(reason, detail), *actions)
+
+
+def _on_fault(state: LoopState, event: Event, config: LoopConfig) -> Result:
+    reason, detail = Reason[event.data['reason']], event.data.get('detail', '')
+    if state.phase in RESTING:
+        return state, (_report(reason, detail),)  # nothing moves and nothing will before the operator says so
+    if state.phase is Phase.STOPPING:
+        first = (state.reason, state.detail) if state.latch else (reason, detail)
+        return replace(state, latch=True, reason=first[0], detail=first[1]), (_report(reason, detail),)
+    return _stop(state, reason, detail, True, config)
+
+
+def _stop(state: LoopState, reason: Reason, detail: str, latch: bool, config: LoopConfig) -> Result:
+    """The one path to a stop: nothing of the plan is left, and the arm has to be measured at rest."""
+    if state.phase is Phase.STOPPING:
+        deadline = min(state.deadline or state.now, state.now + config.stop_seconds)  # the clock may have jumped back
+        return replace(state, deadline=deadline), (Action(ActionKind.STOP, {'escalate': state.escalated}),)
+    state = replace(state, phase=Phase.STOPPING, reason=reason, detail=detail, latch=latch, escalated=False,
+                    cycle=state.cycle + 1, plan_id=None, segments=(), segment=0,
+                    deadline=state.now + config.stop_seconds)
+    return state, (Action(ActionKind.STOP, {'escalate': False}), _report(reason, detail))
+
+
+def _on_stopped(state: LoopState, event: Event, config: LoopConfig) -> Result:
+    if state.latch:
+        return replace(state, phase=Phase.FAULT, deadline=None), ()
+    phase = Phase.IDLE if state.reason is Reason.OPERATOR_STOP else Phase.DONE
+    return replace(state, phase=phase, deadline=None), ()
+
+
+def _deadline_passed(state: LoopState, config: LoopConfig) -> Result:
+    if state.phase is Phase.STOPPING:
+        return _escalate(state, config)
+    if state.phase is Phase.EXECUTING:
+        gripper = state.segments[state.segment]['kind'] == 'gripper'
+        return _stop(state, Reason.GRIPPER_FAILED if gripper else Reason.EXECUTION_TIMEOUT, 'no answer in time',
+                     True, config)
+    if state.phase is Phase.SETTLING:
+        return _stop(state, Reason.SETTLE_TIMEOUT, '', True, config)
+    reason = {Phase.OBSERVING: Reason.OBSERVATION_TIMEOUT, Phase.PREDICTING: Reason.PREDICTION_TIMEOUT,
+              Phase.PLANNING: Reason.TRACKING_FAILED, Phase.AWAITING_APPROVAL: Reason.APPROVAL_EXPIRED}[state.phase]
+    return _refuse(state, reason, 'no answer in time', config)
+
+
+def _escalate(state: LoopState, config: LoopConfig) -> Result:
+    """The arm is not at rest in time: stop again, harder; the second time, latch and say so."""
+    stop = Action(ActionKind.STOP, {'escalate': True})
+    if not state.escalated:
+        return replace(state, escalated=True, deadline=state.now + config.stop_seconds), (stop,)
+    detail = f'after {state.reason.code if state.reason else "a stop"}'
+    state = replace(state, phase=Phase.FAULT, reason=Reason.STOP_NOT_CONFIRMED, detail=detail, deadline=None)
+    return state, (stop, _report(Reason.STOP_NOT_CONFIRMED, detail))
+
+
+_HANDLERS: dict[tuple[Phase, EventKind], Handler] = {
+    (Phase.IDLE, EventKind.START): _on_start,
+    (Phase.IDLE, EventKind.STEP): _on_start,
+    (Phase.DONE, EventKind.START): _on_start,
+    (Phase.DONE, EventKind.STEP): _on_start,
+    (Phase.DONE, EventKind.RESET): _on_reset,
+    (Phase.FAULT, EventKind.RESET): _on_reset,
+    (Phase.OBSERVING, EventKind.OBSERVED): _on_observed,
+    (Phase.OBSERVING, EventKind.REFUSED): _on_refused,
+    (Phase.PREDICTING, EventKind.PREDICTED): _on_predicted,
+    (Phase.PREDICTING, EventKind.REFUSED): _on_refused,
+    (Phase.PLANNING, EventKind.PLANNED): _on_planned,
+    (Phase.PLANNING, EventKind.REFUSED): _on_refused,
+    (Phase.AWAITING_APPROVAL, EventKind.APPROVE): _on_approve,
+    (Phase.AWAITING_APPROVAL, EventKind.REFUSED): _on_refused,
+    (Phase.EXECUTING, EventKind.SEGMENT_DONE): _on_segment_done,
+    (Phase.EXECUTING, EventKind.REFUSED): _on_execution_refused,
+    (Phase.SETTLING, EventKind.STANDSTILL): _on_settled,
+    (Phase.STOPPING, EventKind.STANDSTILL): _on_stopped,
+}
