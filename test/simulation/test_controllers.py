@@ -37,9 +37,9 @@ def follow(controller, start=0.0, ticks=1000, lag=None, until=lambda c: not c.mo
 
 def test_a_path_ends_at_its_goal_and_succeeds():
     controller = TrajectoryController(np.zeros(7))
-    controller.start(ramp(), TOLERANCES, 0.0)
+    goal = controller.start(ramp(), TOLERANCES, 0.0)
     commands = follow(controller)
-    assert controller.outcome is Outcome.SUCCEEDED
+    assert goal.outcome is Outcome.SUCCEEDED
     np.testing.assert_allclose(commands[-1], 0.3, atol=1e-9)
     assert np.abs(np.diff(commands, axis=0)).max() / TICK < 0.5
 
@@ -47,8 +47,12 @@ def test_a_path_ends_at_its_goal_and_succeeds():
 @pytest.mark.parametrize('order', [1, 2, 3])
 def test_every_interpolation_order_passes_through_the_points(order):
     path = ramp()
-    path = JointPath(path.times, path.positions, path.velocities if order > 1 else None,
-                     np.zeros_like(path.positions) if order > 2 else None)
+    path = JointPath(
+        path.times,
+        path.positions,
+        path.velocities if order > 1 else None,
+        np.zeros_like(path.positions) if order > 2 else None,
+    )
     controller = TrajectoryController(np.zeros(7))
     controller.start(path, TOLERANCES, 0.0)
     for t, q in zip(path.times, path.positions, strict=True):
@@ -57,7 +61,7 @@ def test_every_interpolation_order_passes_through_the_points(order):
 
 def test_cancel_decelerates_within_the_limits_and_stands_still():
     controller = TrajectoryController(np.zeros(7))
-    controller.start(ramp(), TOLERANCES, 0.0)
+    goal = controller.start(ramp(), TOLERANCES, 0.0)
     follow(controller, ticks=int(0.5 / TICK), until=lambda c: False)
     speed = controller.dq.copy()
     assert speed.max() > 0.3
@@ -66,7 +70,7 @@ def test_cancel_decelerates_within_the_limits_and_stands_still():
     commands = follow(controller, 0.5)
     velocity = np.diff(commands, axis=0) / TICK
     acceleration = np.diff(velocity, axis=0) / TICK
-    assert controller.outcome is Outcome.CANCELED
+    assert goal.outcome is Outcome.CANCELED
     assert not controller.moving
     assert (np.abs(acceleration) <= 0.45 * PANDA_MAX_ACCELERATION + 0.1).all()
     assert len(commands) * TICK < 0.4
@@ -75,28 +79,27 @@ def test_cancel_decelerates_within_the_limits_and_stands_still():
 
 def test_leaving_the_path_aborts_with_the_joint_named():
     controller = TrajectoryController(np.zeros(7))
-    controller.start(ramp(), TOLERANCES, 0.0)
+    goal = controller.start(ramp(), TOLERANCES, 0.0)
     lag = np.zeros(7)
     lag[3] = 0.2
     follow(controller, lag=lag, until=lambda c: not c.active)
-    assert controller.outcome is Outcome.PATH_TOLERANCE_VIOLATED
-    assert 'joint 4' in controller.message
+    assert goal.outcome is Outcome.PATH_TOLERANCE_VIOLATED
+    assert 'joint 4' in goal.message
 
 
 def test_never_arriving_aborts_after_the_patience():
     controller = TrajectoryController(np.zeros(7))
-    controller.start(ramp(), TOLERANCES, 0.0)
+    goal = controller.start(ramp(), TOLERANCES, 0.0)
     follow(controller, lag=np.full(7, 0.02), until=lambda c: not c.active)
-    assert controller.outcome is Outcome.GOAL_TOLERANCE_VIOLATED
+    assert goal.outcome is Outcome.GOAL_TOLERANCE_VIOLATED
 
 
 def test_a_newer_goal_goes_on_from_the_commanded_state_without_a_jump():
     controller = TrajectoryController(np.zeros(7))
-    controller.start(ramp(), TOLERANCES, 0.0)
+    goal = controller.start(ramp(), TOLERANCES, 0.0)
     first = follow(controller, ticks=100, until=lambda c: False)
-    controller.preempt()
-    assert controller.outcome is Outcome.PREEMPTED
     controller.start(ramp(2.0, 0.1), TOLERANCES, 0.4)
+    assert goal.outcome is Outcome.PREEMPTED
     second = follow(controller, 0.4)
     assert np.abs(second[0] - first[-1]).max() < 0.003
     np.testing.assert_allclose(second[-1], 0.1, atol=1e-9)
@@ -121,7 +124,9 @@ def test_nan_positions_are_refused():
 
 
 def test_a_stop_from_rest_takes_no_time():
-    assert plan_stop(np.zeros(7), np.zeros(7), np.zeros(7), np.ones(7), np.ones(7)).duration == pytest.approx(0)
+    assert plan_stop(np.zeros(7), np.zeros(7), np.zeros(7), np.ones(7), np.ones(7)).duration == pytest.approx(
+        0
+    )
 
 
 def move_gripper(openings, target):

@@ -1,0 +1,58 @@
+"""Who is alive: every node announces itself, the executor watches the announcements.
+
+A topic `/geo4d/alive/<node>` carries no data. Its QoS liveliness (automatic, 0.8 s lease) is renewed by the
+middleware itself, so a node busy in a long prediction stays alive, while one that was killed or frozen is
+reported within the lease instead of the 20 s after which DDS forgets a peer (measured: 0.6 s after kill -9).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from rclpy.duration import Duration
+from rclpy.event_handler import QoSLivelinessChangedInfo, SubscriptionEventCallbacks
+from rclpy.node import Node
+from rclpy.publisher import Publisher
+from rclpy.qos import LivelinessPolicy, QoSProfile
+from std_msgs.msg import Empty
+
+LEASE = 0.8  # [s]
+
+
+def _qos() -> QoSProfile:
+    return QoSProfile(depth=1, liveliness=LivelinessPolicy.AUTOMATIC, liveliness_lease_duration=Duration(seconds=LEASE))
+
+
+def alive_topic(name: str) -> str:
+    """The announcement topic of the node called `name`."""
+    return f'/geo4d/alive/{name}'
+
+
+def announce(node: Node, name: str | None = None) -> Publisher:
+    """Say that `node` lives, until its process ends; keep the publisher. `name` defaults to the node's."""
+    return node.create_publisher(Empty, alive_topic(name or node.get_name()), _qos())
+
+
+class PeerMonitor:
+    """Watches the announcements of `peers`; on_lost(name) is called once when one that lived is gone."""
+
+    def __init__(self, node: Node, peers: Iterable[str], on_lost: Callable[[str], None]) -> None:
+        self._alive: dict[str, bool | None] = dict.fromkeys(peers)
+        self._on_lost = on_lost
+        self._subscriptions = [
+            node.create_subscription(Empty, alive_topic(peer), lambda _: None, _qos(),
+                                     event_callbacks=SubscriptionEventCallbacks(liveliness=self._listener(peer)))
+            for peer in self._alive
+        ]
+
+    def _listener(self, peer: str) -> Callable[[QoSLivelinessChangedInfo], None]:
+        def changed(event: QoSLivelinessChangedInfo) -> None:
+            before, self._alive[peer] = self._alive[peer], event.alive_count > 0
+            if before and not self._alive[peer]:
+                self._on_lost(peer)
+        return changed
+
+    @property
+    def missing(self) -> list[str]:
+        """Peers that do not live now (never seen, or lost)."""
+        return [peer for peer, alive in self._alive.items() if not alive]
