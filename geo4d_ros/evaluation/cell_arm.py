@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -26,8 +27,10 @@ SETTLE_VELOCITY, SETTLE_TIME, SETTLE_LIMIT = 0.01, 0.2, 3.0  # [rad/s], [s], [s]
 class CellArm:
     """Arm and gripper of a `simulation.cell.Cell`, stepping its physics; everything ends at rest."""
 
-    def __init__(self, cell: Any) -> None:
-        self._cell = cell
+    def __init__(self, cell: Any, watch: Callable[[Any], None] | None = None, watch_period: float = 0.25) -> None:
+        """`watch(cell)` is called every `watch_period` [s] of simulated time."""
+        self._cell, self._watch, self._watch_period = cell, watch, watch_period
+        self._next_watch = cell.time
         self._steps = max(1, round(TICK / cell.dt))
         self._controller = TrajectoryController(cell.joint_positions)
         self._gripper = GripperController()
@@ -93,3 +96,6 @@ class CellArm:
         q = self._controller.update(cell.time, cell.joint_positions, cell.joint_velocities)
         cell.set_joint_target(q, self._controller.dq)
         cell.step(self._steps)
+        if self._watch is not None and cell.time >= self._next_watch - 1e-9:
+            self._next_watch += self._watch_period
+            self._watch(cell)
