@@ -12,13 +12,15 @@ import mujoco
 import numpy as np
 
 from geo4d_ros.errors import InvalidInputError, SimulationError, require
-from geo4d_ros.geometry.transforms import make_transform
+from geo4d_ros.geometry.transforms import interpolate, make_transform
 from geo4d_ros.simulation import panda, scene
+from geo4d_ros.simulation.expert import Scene, plan_segments
 from geo4d_ros.simulation.ik import shared_kinematics
 from geo4d_ros.simulation.tasks import Task, task_class
-from geo4d_ros.simulation.tasks.base import gripper_down
 
-_MAX_LAYOUTS = 60
+_CHECK_PERIOD = 0.25  # between the poses checked for reachability [s]
+_MAX_JOINT_STEP = 0.4  # between them [rad]
+_MAX_LAYOUTS, _MAX_SCENES = 80, 20
 _SETTLE_TIME = 1.0  # objects come to rest before time 0 [s]
 START_NOISE = 0.03  # standard deviation of the start joints [rad]
 
@@ -40,10 +42,23 @@ class Cell:
     def __init__(self, task: str, seed: int, start_noise: float = START_NOISE) -> None:
         kind = task_class(task)
         require(isinstance(seed, (int, np.integer)) and seed >= 0, f'seed should be an integer >= 0 but got {seed!r}')
-        rng = np.random.default_rng([int(seed), sum(task.encode())])
-        self.spec: Task = _reachable_layout(kind, rng)
         self.task, self.seed = task, int(seed)
-        self.model = mujoco.MjModel.from_xml_string(scene.build_xml(self.spec, rng))
+        rng = np.random.default_rng([self.seed, sum(task.encode())])
+        q_start = panda.HOME + start_noise * np.clip(rng.standard_normal(7), -2, 2)
+        for _ in range(_MAX_SCENES):
+            self.spec: Task = _reachable_layout(kind, rng)
+            self._build(scene.build_xml(self.spec, rng))
+            self.place_robot(q_start, panda.MAX_OPENING)
+            self.step(round(_SETTLE_TIME / self.dt))
+            seen = Scene.of(self)
+            if self.spec.well_started(seen.T_object) and can_follow(self.spec, seen, self.joint_positions):
+                break
+        else:
+            raise SimulationError(f'task {task!r}, seed {seed}: no scene came to rest well; report this seed')
+        self.data.time = 0.0
+
+    def _build(self, xml: str) -> None:
+        self.model = mujoco.MjModel.from_xml_string(xml)
         self.data = mujoco.MjData(self.model)
         self.geom_labels = scene.geom_labels(self.model)
         self._tool = self.model.site(panda.TOOL_FRAME).id
@@ -54,10 +69,6 @@ class Cell:
         self._fingers = np.array([self.model.joint(n).qposadr[0] for n in panda.FINGER_JOINT_NAMES])
         self._pads = {self.model.geom(f'panda_{side}pad').id for side in ('left', 'right')}
         self._lag = np.array([kv / kp for kp, kv in panda.SERVO_GAINS])
-        q = panda.HOME + start_noise * np.clip(rng.standard_normal(7), -2, 2)
-        self.place_robot(q, panda.MAX_OPENING)
-        self.step(round(_SETTLE_TIME / self.dt))
-        self.data.time = 0.0
 
     # -- reading ---------------------------------------------------------------------------------
 
@@ -181,36 +192,26 @@ class Cell:
 
 
 def _reachable_layout(kind: type[Task], rng: np.random.Generator) -> Task:
-    """First drawn layout whose grasp and carry poses the arm reaches."""
+    """First drawn layout that the arm can serve from home."""
+    T_home = shared_kinematics().forward(panda.HOME)
     for _ in range(_MAX_LAYOUTS):
         task = kind(kind.sample(rng))
-        if _is_reachable(task):
+        if can_follow(task, Scene(T_home, panda.MAX_OPENING, task.layout.T_object), panda.HOME):
             return task
     raise SimulationError(f'no reachable layout of task {kind.name!r} in {_MAX_LAYOUTS} draws')
 
 
-def _is_reachable(task: Task) -> bool:
-    """Walk the expert's key poses with continuity of the joints, from home."""
+def can_follow(task: Task, seen: Scene, q: np.ndarray) -> bool:
+    """Whether the joints, from q (7,), can follow the expert's whole motion without a jump."""
     kinematics = shared_kinematics()
-    T_home = kinematics.forward(panda.HOME)
-    T_object = task.layout.T_object
-    T_grasp = nearest_pose(task.grasps(T_object, T_home), T_home)
-    T_object_gripper = np.linalg.inv(T_object) @ T_grasp
-    pregrasp = T_grasp @ make_transform(None, np.array([0, 0, -task.standoff]))
-    T_release = task.release_pose(T_object, T_grasp)
-    poses = [pregrasp, T_grasp] + [T @ T_object_gripper for T in task.carry_waypoints(T_object, T_release)]
-    q = panda.HOME
-    for T in poses:
-        solution = kinematics.solve(T, q, iterations=150)
-        if not solution.reached:
-            return False
-        q = solution.q
+    for scene_now, segment in plan_segments(task, seen):
+        steps = max(1, int(np.ceil(segment.duration / _CHECK_PERIOD)))
+        for T in interpolate(scene_now.T_gripper, segment.T_gripper, np.arange(1, steps + 1) / steps):
+            solution = kinematics.solve(T, q, iterations=25, rest=0.01)
+            if not solution.reached or np.abs(solution.q - q).max() > _MAX_JOINT_STEP:
+                return False
+            q = solution.q
     return True
 
 
-def nearest_pose(candidates: list[np.ndarray], T: np.ndarray) -> np.ndarray:
-    """The candidate (4, 4) whose rotation is nearest to T's."""
-    return max(candidates, key=lambda C: float(np.trace(C[:3, :3].T @ T[:3, :3])))
-
-
-__all__ = ['Cell', 'CellState', 'gripper_down', 'nearest_pose']
+__all__ = ['Cell', 'CellState', 'can_follow']

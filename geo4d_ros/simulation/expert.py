@@ -15,13 +15,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from geo4d_ros.geometry.transforms import interpolate, invert, make_transform, rotation_angle, translation_distance
 from geo4d_ros.simulation import panda
-from geo4d_ros.simulation.cell import Cell, nearest_pose
 from geo4d_ros.simulation.tasks import Task
+from geo4d_ros.simulation.tasks.base import nearest_pose
+
+if TYPE_CHECKING:
+    from geo4d_ros.simulation.cell import Cell
 
 SPEED = 0.10  # along the path [m/s]
 TURN_RATE = np.deg2rad(30)  # [rad/s]

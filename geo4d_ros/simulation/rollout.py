@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from geo4d_ros.geometry.transforms import from_rotvec, make_transform
+from geo4d_ros.geometry.transforms import from_rotvec
 from geo4d_ros.simulation import panda
 from geo4d_ros.simulation.cell import Cell
-from geo4d_ros.simulation.expert import PERIOD, Scene, Segment, is_held, next_segment, segment_samples
+from geo4d_ros.simulation.expert import PERIOD, Scene, Segment, next_segment, segment_samples
 from geo4d_ros.simulation.ik import shared_kinematics
 
 _SUBSTEPS = 5  # servo targets per PERIOD
@@ -152,7 +152,3 @@ class _Runner:
         if self.observe is not None and self.cell.time >= self._next_look - 1e-9:
             self._next_look += self.period
             self.observe(self.cell)
-
-
-__all__ = ['PERTURBATIONS', 'Perturbation', 'RolloutResult', 'is_held', 'make_transform', 'random_perturbations',
-           'rollout']

@@ -42,6 +42,11 @@ def wrap(angle: float) -> float:
     return float(np.arctan2(np.sin(angle), np.cos(angle)))
 
 
+def nearest_pose(candidates: list[np.ndarray], T: np.ndarray) -> np.ndarray:
+    """The candidate (4, 4) whose rotation is nearest to T's."""
+    return max(candidates, key=lambda C: float(np.trace(C[:3, :3].T @ T[:3, :3])))
+
+
 @dataclass(frozen=True)
 class Layout:
     """One random scene in the base frame.
@@ -98,6 +103,11 @@ class Task(ABC):
     @abstractmethod
     def at_goal(self, T_object: np.ndarray) -> bool:
         """Whether the object is where the task wants it."""
+
+    def well_started(self, T_object: np.ndarray) -> bool:
+        """Whether the object, at rest after being put there, stands as the task means it to."""
+        T_start = self.layout.T_object
+        return bool(np.linalg.norm(T_object[:3, 3] - T_start[:3, 3]) < 0.02 and T_object[2, 2] > 0.97)
 
     def settled(self, T_object: np.ndarray) -> np.ndarray:
         """Where the object comes to lie when let go of at the release pose."""

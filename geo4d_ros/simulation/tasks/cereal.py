@@ -33,8 +33,7 @@ class CerealTask(Task):
             goal = np.array([rng.uniform(0.58, 0.70), rng.uniform(-0.22, 0.22)])
             goal_yaw = np.arctan2(goal[1], goal[0]) + rng.uniform(-np.pi / 6, np.pi / 6)
             start = np.array([rng.uniform(0.36, 0.58), rng.uniform(-0.28, 0.28)])
-            u, v = rotation_z(goal_yaw)[:2, :2].T @ (start - goal)
-            if u < -0.17 or (abs(v) > 0.26 and u < 0.05):
+            if (rotation_z(goal_yaw)[:2, :2].T @ (start - goal))[0] < -0.17:  # in front of the shelf
                 break
         yaw = 0.5 * np.arctan2(start[1], start[0]) + rng.uniform(-np.pi / 4, np.pi / 4)
         colours = {'box': hue_colour(rng, (0, 1), (0.6, 0.95), (0.55, 0.95)),

@@ -11,19 +11,19 @@ from geo4d_ros.simulation.colours import hue_colour
 from geo4d_ros.simulation.tasks.base import Layout, Task, frame, rotation_z
 
 # Object frame: origin where it is gripped, z along the handle to its top, x normal to the blade.
-HANDLE_HALF, HANDLE_Z = np.array([0.008, 0.010, 0.085]), -0.035
+HANDLE_HALF, HANDLE_Z = np.array([0.008, 0.010, 0.0775]), -0.0425
 BLADE_HALF, BLADE_Z = np.array([0.005, 0.030, 0.0425]), -0.1625
 BOTTOM_Z = BLADE_Z - BLADE_HALF[2]
 _MIDDLE_Z = -0.08
-_PITCH = np.deg2rad(35)  # approach below the handle's normal plane
-_CROCK_R, _CROCK_H, _FLOOR = 0.042, 0.10, 0.008
+_PITCH = np.deg2rad(45)  # approach below the handle's normal plane
+_CROCK_R, _CROCK_H, _FLOOR = 0.042, 0.09, 0.008
 _MAT_HALF = (0.15, 0.07)
-_OUT_Z = 0.33  # grip height at which the blade is clear of the crock [m]
-_OVER_Z = 0.24  # grip height above the mat, spatula level [m]
+_OUT_Z = 0.315  # grip height at which the blade is clear of the crock [m]
+_OVER_Z = 0.22  # grip height above the mat, spatula level [m]
 
 
 class SpatulaTask(Task):
-    """A 25 cm spatula, handle up, in a crock of 10 cm; a mat of 30 x 14 cm to lay it on."""
+    """A 24 cm spatula, handle up, in a crock of 9 cm; a mat of 30 x 14 cm to lay it on."""
 
     name = 'spatula'
     grip_width = 2 * HANDLE_HALF[1]
@@ -41,7 +41,7 @@ class SpatulaTask(Task):
             if np.linalg.norm(crock - mat) > 0.27:
                 break
         yaw = 0.5 * np.arctan2(crock[1], crock[0]) + rng.uniform(-np.pi / 4, np.pi / 4)
-        lean = Rotation.from_rotvec(np.deg2rad(8) * rng.uniform(-1, 1, 3) * [1, 1, 0]).as_matrix()
+        lean = Rotation.from_rotvec(np.deg2rad(6) * rng.uniform(-1, 1, 3) * [1, 1, 0]).as_matrix()
         R = lean @ rotation_z(yaw)
         bottom = np.array([*crock, _FLOOR + 0.004])
         mat_yaw = 0.5 * np.arctan2(mat[1], mat[0]) + rng.uniform(-np.pi / 4, np.pi / 4)
@@ -95,6 +95,9 @@ class SpatulaTask(Task):
         R = np.column_stack([x, np.cross(z, x), z])
         middle = np.array([*self.layout.T_goal[:2, 3], HANDLE_HALF[0] + 0.014])
         return make_transform(R, middle - _MIDDLE_Z * z)
+
+    def well_started(self, T_object: np.ndarray) -> bool:
+        return bool(T_object[2, 2] > np.cos(np.deg2rad(18)))
 
     def settled(self, T_object: np.ndarray) -> np.ndarray:
         T = T_object.copy()
