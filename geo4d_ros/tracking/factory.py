@@ -1,0 +1,49 @@
+"""One place that turns parameters into a tracker."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from geo4d_ros.errors import ConfigurationError, require
+from geo4d_ros.tracking.gripper import GripperModel, load_gripper, panda_hand
+from geo4d_ros.tracking.protocol import READOUTS, Tracker
+
+BACKENDS = ('model', 'foundationpose', 'isaac')
+
+
+def create_tracker(backend: str = 'model', *, readout: str = 'fused', gripper: GripperModel | dict | None = None,
+                   masks: str = 'auto', segmenter: Path | str | None = None, mask_folder: Path | None = None,
+                   views: int | None = None, expected_step_m: float | None = None,
+                   expected_step_rad: float | None = None, **options: Any) -> Tracker:
+    """The tracker by name; what cannot run here raises, nothing is replaced by something else.
+
+    backend: model | foundationpose | isaac. readout: video (the generated video only), state (the state stream
+    only), fused (the tracker with the state stream as prior). gripper: a model, a description for `load_gripper`
+    or None for the Franka Hand. masks: auto (the generator's mask where the video has one, else the segmenter) |
+    generator | segmenter | colour | files. segmenter: weights folder, None for the shipped one. views: use the
+    first so many. expected_step_m, expected_step_rad: usual motion between frames. options: the backend's own
+    (`FoundationPoseOptions`; `exchange` for isaac).
+    Raises ConfigurationError, BackendUnavailableError, CheckpointError.
+    """
+    require(readout in READOUTS, f'readout should be one of {READOUTS} but got {readout!r}', ConfigurationError)
+    require(backend in BACKENDS, f'tracker backend should be one of {BACKENDS} but got {backend!r}', ConfigurationError)
+    if readout == 'state':
+        from geo4d_ros.tracking.readout import StateTracker
+
+        return StateTracker()
+    from geo4d_ros.tracking.masks import mask_source
+    from geo4d_ros.tracking.model_tracker import ModelTracker, ModelTrackerConfig
+
+    model = load_gripper(gripper) if isinstance(gripper, dict) else gripper or panda_hand()
+    config = ModelTrackerConfig(views=views)
+    steps = {'step_m': expected_step_m, 'step_rad': expected_step_rad}
+    config = replace(config, motion=replace(config.motion, **{k: v for k, v in steps.items() if v is not None}))
+    source = mask_source(masks, model, segmenter, mask_folder)
+    if backend == 'model':
+        require(not options, f'the model tracker has no option {next(iter(options), "")!r}', ConfigurationError)
+        return ModelTracker(model, source, readout, config)
+    from geo4d_ros.tracking import external
+
+    return external.create(backend, model, source, readout, config, options)

@@ -1,0 +1,139 @@
+"""The default tracker: the gripper's own shape fitted to all views of a video, on the CPU."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from geo4d_ros.errors import require
+from geo4d_ros.geometry.transforms import rotation_angle, translation_distance
+from geo4d_ros.tracking.chunk import Chunk, prepare
+from geo4d_ros.tracking.confidence import Agreement, ConfidenceModel, agreement, status_of
+from geo4d_ros.tracking.frame_zero import FrameZero, FrameZeroLimits, check_frame_zero
+from geo4d_ros.tracking.gripper import GripperModel, nearest_symmetric
+from geo4d_ros.tracking.masks import MaskSource, check_masks
+from geo4d_ros.tracking.opening import OpeningModel, candidates, decode, log_likelihood
+from geo4d_ros.tracking.problem import Problem, Weights
+from geo4d_ros.tracking.readout import require_state
+from geo4d_ros.tracking.sdf import gripper_sdf
+from geo4d_ros.tracking.solver import Motion, Solution, forward, refine
+from geo4d_ros.types import GripperTrack, Observation, TrackStatus, Video4D
+
+
+@dataclass(frozen=True)
+class ModelTrackerConfig:
+    """Everything that can be set; the defaults suit 2 Hz videos of 10 frames."""
+
+    weights: Weights = field(default_factory=Weights)
+    motion: Motion = field(default_factory=Motion)
+    opening: OpeningModel = field(default_factory=OpeningModel)
+    frame_zero: FrameZeroLimits = field(default_factory=FrameZeroLimits)
+    confidence: ConfidenceModel = field(default_factory=ConfidenceModel)
+    views: int | None = None
+
+
+class ModelTracker:
+    """Outlines, signed distance and a motion prior over all frames at once, frame 0 fixed."""
+
+    name = 'model'
+
+    def __init__(self, gripper: GripperModel, masks: MaskSource, readout: str = 'fused',
+                 config: ModelTrackerConfig | None = None) -> None:
+        require(readout in ('fused', 'video'), f'readout should be fused or video but got {readout!r}')
+        self.gripper, self.readout = gripper, readout
+        self.config = config or ModelTrackerConfig()
+        self._masks = masks
+        self._sdf = gripper_sdf(gripper)
+
+    def close(self) -> None:
+        """Nothing to release."""
+
+    def track(self, video: Video4D, observation: Observation) -> GripperTrack:
+        """See `Tracker.track`. details: masks, frame_zero, agreement per frame, covariance (T+1, 6, 6), timings."""
+        started = time.perf_counter()
+        chunk = prepare(video, observation, self.config.views)
+        state = require_state(video) if self.readout == 'fused' else None
+        T_0 = np.asarray(observation.T_ref_gripper, np.float64)
+        opening = self._start_opening(observation)
+        masks = self._masks(chunk, T_0, opening)
+        check_masks(masks, chunk)
+        masked = time.perf_counter()
+        problem = Problem(chunk, masks, self._sdf, self.config.weights)
+        zero = check_frame_zero(problem, T_0, opening, self.config.frame_zero)
+        details: dict[str, Any] = {'backend': self.name, 'masks': masks.source, 'frame_zero': zero}
+        if zero.reason:
+            track = lost_track(T_0, opening, chunk.frames, zero.reason, details)
+        else:
+            track = self._solve(problem, chunk, T_0, opening, state, zero, details)
+        details['timings'] = {'masks_s': masked - started, 'total_s': time.perf_counter() - started}
+        return track
+
+    def _start_opening(self, observation: Observation) -> float:
+        if observation.opening is None:
+            return self.gripper.max_opening
+        return float(np.clip(observation.opening, 0, self.gripper.max_opening))
+
+    def _solve(self, problem: Problem, chunk: Chunk, T_0: np.ndarray, opening: float, state: GripperTrack | None,
+               zero: FrameZero, details: dict[str, Any]) -> GripperTrack:
+        T_state = None if state is None else state.T_ref_gripper
+        openings = np.full(chunk.frames, opening)
+        poses = forward(problem, T_0, openings, self.config.motion, T_state)
+        solution = refine(problem, poses, openings, self.config.motion, T_state)
+        openings, opening_confidence = self._openings(problem, solution.T, opening)
+        found = [agreement(problem, t, solution.T[t], openings[t], solution.covariance[t]) for t in range(chunk.frames)]
+        confidence = self._confidence(solution, found, zero, state)
+        details |= {'agreement': found, 'covariance': solution.covariance, 'opening_confidence': opening_confidence}
+        if state is not None:
+            details['state_distance_m'] = translation_distance(solution.T, T_state)
+        return finish(solution.T, openings, confidence, self.config.confidence, self.gripper, details)
+
+    def _openings(self, problem: Problem, poses: np.ndarray, start: float) -> tuple[np.ndarray, np.ndarray]:
+        model = self.config.opening
+        levels = candidates(problem, model)
+        scores = np.zeros((len(poses), len(levels)))
+        for t in range(1, len(poses)):
+            score, told = log_likelihood(problem, t, poses[t], model)
+            if told >= model.min_pixels:
+                scores[t] = score
+        return decode(scores, levels, start, model)
+
+    def _confidence(self, solution: Solution, found: list[Agreement], zero: FrameZero, state: GripperTrack | None
+                    ) -> np.ndarray:
+        model = self.config.confidence
+        confidence = np.array([model.probability(a, b) for a, b in zip(found, [found[0], *found[:-1]], strict=True)])
+        if zero.dropped:
+            confidence = np.minimum(confidence, model.ok - 0.01)
+        if state is not None:
+            confidence *= model.agreement_with_state(
+                translation_distance(solution.T, state.T_ref_gripper), rotation_angle(solution.T, state.T_ref_gripper))
+        confidence[0] = 1.0
+        return np.clip(confidence, 0, 1)
+
+
+def lost_track(T_0: np.ndarray, opening: float, frames: int, reason: str, details: dict[str, Any]) -> GripperTrack:
+    """A track whose every predicted frame is LOST: poses hold frame 0."""
+    confidence = np.zeros(frames)
+    confidence[0] = 1.0
+    status = (TrackStatus.OK, *(TrackStatus.LOST,) * (frames - 1))
+    details['reason'] = reason
+    return GripperTrack(np.tile(T_0, (frames, 1, 1)), np.full(frames, opening), confidence, status, details)
+
+
+def finish(poses: np.ndarray, openings: np.ndarray, confidence: np.ndarray, model: ConfidenceModel,
+           gripper: GripperModel, details: dict[str, Any]) -> GripperTrack:
+    """Symmetry, status and the hold after the first LOST frame. poses (T+1, 4, 4), openings and confidence (T+1,)."""
+    poses, openings, confidence = poses.copy(), openings.copy(), confidence.copy()
+    for t in range(1, len(poses)):
+        poses[t] = nearest_symmetric(poses[t], poses[t - 1], gripper.half_turn)
+    status = status_of(confidence, model.ok, model.lost)
+    details['raw_T_ref_gripper'], details['raw_confidence'] = poses.copy(), confidence.copy()
+    trusted = next((t for t, s in enumerate(status) if s is TrackStatus.LOST), len(status))
+    if trusted < len(status):
+        poses[trusted:] = poses[trusted - 1]
+        openings[trusted:] = openings[trusted - 1]
+        confidence[trusted:] = 0.0
+        details['reason'] = f'lost at frame {trusted}'
+    return GripperTrack(poses, openings, confidence, status, details)

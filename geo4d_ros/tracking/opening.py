@@ -1,0 +1,108 @@
+"""How far the fingers are apart, from how well drawn fingers agree with the mask, chained over the frames."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from geo4d_ros.geometry.transforms import transform_points
+from geo4d_ros.tracking.gripper import HAND
+from geo4d_ros.tracking.problem import Problem
+from geo4d_ros.tracking.silhouette import rasterise
+
+
+@dataclass(frozen=True)
+class OpeningModel:
+    """Candidates and how much a pixel counts.
+
+    levels: number of candidate openings over the stroke. pixel_weight: log-likelihood per pixel is scaled by it,
+    because pixels next to each other err together. switch_cost: price of a change between frames, so that a
+    flicker of one frame does not pass (the hysteresis); a change costs the same however wide it is.
+    """
+
+    levels: int = 9
+    pixel_weight: float = 0.35
+    switch_cost: float = 3.0
+    probability_floor: float = 0.08
+    min_pixels: int = 4
+
+
+def candidates(problem: Problem, model: OpeningModel) -> np.ndarray:
+    """Candidate openings (levels,) [m]."""
+    return np.linspace(0, problem.sdf.gripper.max_opening, model.levels)
+
+
+def log_likelihood(problem: Problem, t: int, T: np.ndarray, model: OpeningModel) -> tuple[np.ndarray, int]:
+    """Log-likelihood (levels,) of each candidate in frame t at pose T, and how many pixels told them apart."""
+    openings = candidates(problem, model)
+    score, told = np.zeros(len(openings)), 0
+    height, width = problem.chunk.size
+    finger_prob = problem.masks.fingers
+    for view in problem.views:
+        drawn = [_draw(problem, view, T, opening) for opening in openings]
+        if any(d is None for d in drawn):
+            continue
+        fingers = np.stack([d[0] for d in drawn])
+        z = np.stack([d[1] for d in drawn])
+        differ = fingers.any(0) & ~fingers.all(0)
+        v, u = np.nonzero(differ)
+        if len(v) == 0:
+            continue
+        nearest = np.where(fingers[:, v, u], z[:, v, u], np.inf).min(0)
+        visible = ~problem.hidden(view, t, u, v, nearest)
+        v, u = v[visible], u[visible]
+        prob = (problem.masks.gripper if finger_prob is None else finger_prob)[view, t, v, u]
+        p = np.clip(prob, model.probability_floor, 1 - model.probability_floor)
+        on = fingers[:, v, u]
+        score += model.pixel_weight * np.where(on, np.log(p), np.log(1 - p)).sum(1)
+        told += len(v)
+    return score, told
+
+
+def _draw(problem: Problem, view: int, T: np.ndarray, opening: float) -> tuple[np.ndarray, np.ndarray] | None:
+    """Finger pixels (H, W) bool not covered by the hand, and their depth (H, W)."""
+    vertices, faces, part = problem.sdf.gripper.posed(opening)
+    raster = rasterise(transform_points(problem.T_view_ref[view] @ T, vertices), faces,
+                       problem.chunk.K[view], problem.chunk.size)
+    if raster is None:
+        return None
+    u, v, face = raster.pixels()
+    height, width = problem.chunk.size
+    keep = (u >= 0) & (v >= 0) & (u < width) & (v < height) & (part[face] != HAND)
+    u, v, face = u[keep], v[keep], face[keep]
+    fingers, z = np.zeros((height, width), bool), np.zeros((height, width))
+    fingers[v, u] = True
+    z[v, u] = raster.vertices[raster.faces[face]][..., 2].mean(1) if len(face) else 0
+    return fingers, z
+
+
+def decode(scores: np.ndarray, openings: np.ndarray, start: float, model: OpeningModel
+           ) -> tuple[np.ndarray, np.ndarray]:
+    """Openings (T+1,) [m] and their confidence (T+1,) from scores (T+1, levels); frame 0 is `start`, as measured.
+
+    Maximum a posteriori marginals of a chain whose changes cost `switch_cost` (forward-backward).
+    """
+    n, levels = scores.shape
+    stay = np.exp(-model.switch_cost)
+    transition = np.full((levels, levels), stay / levels) + np.eye(levels)
+    # A neighbouring level is the same opening, half a level off.
+    transition += 0.3 * (np.eye(levels, k=1) + np.eye(levels, k=-1))
+    transition /= transition.sum(1, keepdims=True)
+    evidence = np.exp(scores - scores.max(1, keepdims=True))
+    evidence[0] = np.exp(-0.5 * ((openings - start) / (0.6 * (openings[1] - openings[0]))) ** 2)
+    alpha, beta = np.zeros((n, levels)), np.ones((n, levels))
+    alpha[0] = evidence[0] / evidence[0].sum()
+    for t in range(1, n):
+        alpha[t] = (alpha[t - 1] @ transition) * evidence[t]
+        alpha[t] /= max(alpha[t].sum(), 1e-300)
+    for t in range(n - 2, -1, -1):
+        beta[t] = transition @ (beta[t + 1] * evidence[t + 1])
+        beta[t] /= max(beta[t].sum(), 1e-300)
+    posterior = alpha * beta
+    posterior /= np.maximum(posterior.sum(1, keepdims=True), 1e-300)
+    mean = posterior @ openings
+    spread = np.sqrt(np.maximum(posterior @ openings**2 - mean**2, 0))
+    confidence = np.clip(1 - spread / (0.25 * (openings[-1] - openings[0])), 0, 1)
+    mean[0], confidence[0] = start, 1.0
+    return mean, confidence
