@@ -21,7 +21,7 @@ COLOUR_ENCODINGS = {'rgb8': (3, (0, 1, 2)), 'bgr8': (3, (2, 1, 0)), 'rgba8': (4,
                     'bgra8': (4, (2, 1, 0)), 'mono8': (1, (0, 0, 0))}
 # REP-118: the encoding tells the unit; metres per count.
 DEPTH_ENCODINGS = {'16UC1': (np.uint16, 0.001), 'mono16': (np.uint16, 0.001), '32FC1': (np.float32, 1.0)}
-OPENING_JOINT, CONFIDENCE_JOINT = 'gripper_opening', 'confidence'
+OPENING_JOINT = 'gripper_opening'
 
 
 def to_nanoseconds(stamp: Time | Duration) -> int:
@@ -185,28 +185,18 @@ def read_path(message: Path) -> tuple[np.ndarray, np.ndarray]:
     return poses, np.array([to_nanoseconds(p.header.stamp) for p in message.poses], np.int64)
 
 
-def opening_message(opening: np.ndarray, stamps: np.ndarray, confidence: np.ndarray | None = None) -> JointTrajectory:
-    """Opening (n,) [m] over time as a one-joint trajectory, stamped like the path it belongs to.
-
-    The tracker's confidence (n,) in [0, 1] travels beside it as a second column: the executor refuses a
-    plan without one.
-    """
-    columns = [opening] if confidence is None else [opening, confidence]
-    names = [OPENING_JOINT, CONFIDENCE_JOINT][:len(columns)]
-    message = JointTrajectory(joint_names=names)
+def opening_message(opening: np.ndarray, stamps: np.ndarray) -> JointTrajectory:
+    """Opening (n,) [m] over time as a one-joint trajectory, stamped like the path it belongs to."""
+    message = JointTrajectory(joint_names=[OPENING_JOINT])
     message.header.stamp = to_stamp(stamps[0])
-    for values, stamp in zip(zip(*columns, strict=True), stamps, strict=True):
+    for value, stamp in zip(opening, stamps, strict=True):
         message.points.append(JointTrajectoryPoint(
-            positions=[float(v) for v in values], time_from_start=to_duration((int(stamp) - int(stamps[0])) * 1e-9)))
+            positions=[float(value)], time_from_start=to_duration((int(stamp) - int(stamps[0])) * 1e-9)))
     return message
 
 
-def read_opening(message: JointTrajectory) -> tuple[np.ndarray, np.ndarray | None]:
-    """Opening (n,) float64 [m] and confidence (n,), or None where it has none, of `opening_message`."""
-    names = list(message.joint_names)
-    require(names in ([OPENING_JOINT], [OPENING_JOINT, CONFIDENCE_JOINT]),
-            f'gripper trajectory should name {OPENING_JOINT} (and {CONFIDENCE_JOINT}) but names {names}')
-    require(all(len(point.positions) == len(names) for point in message.points),
-            f'every point of the gripper trajectory should have {len(names)} positions')
-    values = np.array([point.positions for point in message.points], np.float64).reshape(-1, len(names))
-    return values[:, 0], (values[:, 1] if len(names) == 2 else None)
+def read_opening(message: JointTrajectory) -> np.ndarray:
+    """Opening (n,) float64 [m] of `opening_message`."""
+    require(list(message.joint_names) == [OPENING_JOINT],
+            f'gripper trajectory should name {OPENING_JOINT} but names {list(message.joint_names)}')
+    return np.array([point.positions[0] for point in message.points])
