@@ -12,17 +12,20 @@ import mujoco
 import numpy as np
 
 from geo4d_ros.errors import InvalidInputError, SimulationError, require
-from geo4d_ros.geometry.transforms import interpolate, make_transform
+from geo4d_ros.geometry.transforms import from_rotvec, interpolate, make_transform
 from geo4d_ros.simulation import panda, scene
 from geo4d_ros.simulation.expert import Scene, plan_segments
 from geo4d_ros.simulation.ik import shared_kinematics
 from geo4d_ros.simulation.tasks import Task, task_class
+from geo4d_ros.simulation.tasks.base import gripper_down
 
+_MAX_STARTS = 60
+_START_BOX = ((0.32, -0.30, 0.12), (0.62, 0.30, 0.42))  # of the tool centre point in `random_start` [m]
 _CHECK_PERIOD = 0.25  # between the poses checked for reachability [s]
 _MAX_JOINT_STEP = 0.4  # between them [rad]
 _MAX_LAYOUTS, _MAX_SCENES = 80, 20
 _SETTLE_TIME = 1.0  # objects come to rest before time 0 [s]
-START_NOISE = 0.03  # standard deviation of the start joints [rad]
+START_NOISE = 0.06  # standard deviation of the start joints [rad]
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,8 @@ class Cell:
             self.place_robot(q_start, panda.MAX_OPENING)
             self.step(round(_SETTLE_TIME / self.dt))
             seen = Scene.of(self)
-            if self.spec.well_started(seen.T_object) and can_follow(self.spec, seen, self.joint_positions):
+            fine = self.spec.well_started(seen.T_object) and not self.robot_in_contact()
+            if fine and can_follow(self.spec, seen, self.joint_positions):
                 break
         else:
             raise SimulationError(f'task {task!r}, seed {seed}: no scene came to rest well; report this seed')
@@ -171,6 +175,30 @@ class Cell:
         self.set_opening_target(opening)
         mujoco.mj_forward(self.model, self.data)
 
+    def random_start(self, rng: np.random.Generator) -> None:
+        """Put the robot anywhere sensible over the table instead of at home, the scene staying as it is.
+
+        Tool centre point in x 0.32..0.62, y -0.3..0.3, z 0.12..0.42 m, yaw within 60 and tilt within 20 degrees;
+        fingers open (60 %), closed or in between. Free of contact, and the expert can go on from there.
+        """
+        before = self.save_state()
+        for _ in range(_MAX_STARTS):
+            T = make_transform(_random_rotation(rng), rng.uniform(*_START_BOX))
+            opening = float(rng.choice([panda.MAX_OPENING, 0.0, rng.uniform(0, panda.MAX_OPENING)], p=[0.6, 0.2, 0.2]))
+            solution = shared_kinematics().solve_any(T, self.joint_positions, seeds=3)
+            if not solution.reached or np.linalg.norm(T[:3, 3] - self.object_pose()[:3, 3]) < 0.12:
+                continue
+            self.place_robot(solution.q, opening)
+            if not self.robot_in_contact() and can_follow(self.spec, Scene.of(self), solution.q):
+                return
+            self.restore_state(before)
+        raise SimulationError(f'no free start for task {self.task!r}, seed {self.seed} in {_MAX_STARTS} draws')
+
+    def robot_in_contact(self) -> bool:
+        """Whether any part of the robot touches something."""
+        contacts = self.data.contact[:self.data.ncon]
+        return any(1 <= self.geom_labels[g] <= 4 for c in contacts for g in (c.geom1, c.geom2))
+
     # -- snapshots -------------------------------------------------------------------------------
 
     def save_state(self) -> CellState:
@@ -199,6 +227,12 @@ def _reachable_layout(kind: type[Task], rng: np.random.Generator) -> Task:
         if can_follow(task, Scene(T_home, panda.MAX_OPENING, task.layout.T_object), panda.HOME):
             return task
     raise SimulationError(f'no reachable layout of task {kind.name!r} in {_MAX_LAYOUTS} draws')
+
+
+def _random_rotation(rng: np.random.Generator) -> np.ndarray:
+    axis = rng.uniform(-np.pi, np.pi)
+    tilt = np.deg2rad(20) * np.sqrt(rng.uniform()) * np.array([np.cos(axis), np.sin(axis), 0])
+    return from_rotvec(tilt)[:3, :3] @ gripper_down(rng.uniform(-np.pi / 3, np.pi / 3))
 
 
 def can_follow(task: Task, seen: Scene, q: np.ndarray) -> bool:

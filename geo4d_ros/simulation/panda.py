@@ -139,7 +139,8 @@ def _mjcf_hand(visual: bool) -> str:
 
 def mjcf_defaults() -> str:
     """MJCF default classes of the robot. Visual geoms are group 2, collision geoms group 3 (not rendered)."""
-    return f'''<default class="panda_visual"><geom type="mesh" group="2" contype="0" conaffinity="0" mass="0"/></default>
+    return f'''<default class="panda_visual">
+<geom type="mesh" group="2" contype="0" conaffinity="0" mass="0"/></default>
 <default class="panda_collision"><geom group="3" contype="2" conaffinity="1" friction="0.8 0.01 0.001"
  rgba="0.8 0.3 0.3 0.4"/></default>
 <default class="panda_pad"><geom group="3" contype="2" conaffinity="1" condim="4" friction="2.5 0.05 0.001"
@@ -211,12 +212,14 @@ def _urdf_link(name: str, link: Link, mesh: str, collision: str) -> str:
 
 
 def _urdf_joint(name: str, kind: str, parent: str, child: str, origin: str, rest: str = '') -> str:
-    return (f'<joint name="{name}" type="{kind}">{origin}<parent link="{parent}"/><child link="{child}"/>{rest}</joint>')
+    return (f'<joint name="{name}" type="{kind}">{origin}<parent link="{parent}"/><child link="{child}"/>'
+            f'{rest}</joint>')
 
 
 def urdf_text() -> str:
     """URDF of the same robot, for pinocchio and /robot_description; visual meshes by file:// path."""
-    parts = ['<?xml version="1.0"?><robot name="panda"><material name="white"><color rgba="0.95 0.96 0.97 1"/></material>']
+    parts = ['<?xml version="1.0"?><robot name="panda">'
+             '<material name="white"><color rgba="0.95 0.96 0.97 1"/></material>']
     for i, link in enumerate(LINKS):
         capsules = ''.join(_urdf_capsule(*c) for c in link.capsules)
         parts.append(_urdf_link(f'panda_link{i}', link, f'link{i}', capsules))
@@ -234,7 +237,8 @@ def urdf_text() -> str:
     for side, number, yaw, mimic in (('left', 1, 0.0, ''), ('right', 2, np.pi, '<mimic joint="panda_finger_joint1"/>')):
         name = f'panda_{side}finger'
         parts.append(_urdf_link(name, FINGER, 'finger', _urdf_box(FINGER_BOX) + _urdf_box(PAD_BOX)))
-        limit = f'<axis xyz="0 1 0"/><limit lower="0" upper="{MAX_OPENING / 2}" velocity="0.2" effort="{GRIPPER_FORCE}"/>'
+        limit = (f'<axis xyz="0 1 0"/><limit lower="0" upper="{MAX_OPENING / 2}" velocity="0.2" '
+                 f'effort="{GRIPPER_FORCE}"/>')
         parts.append(_urdf_joint(f'panda_finger_joint{number}', 'prismatic', 'panda_hand', name,
                                  _urdf_origin((0, 0, FINGER_OFFSET), (0, 0, yaw)), limit + mimic))
     return ''.join(parts) + '</robot>'
