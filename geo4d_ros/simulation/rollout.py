@@ -35,12 +35,16 @@ class Perturbation:
 
 @dataclass
 class RolloutResult:
-    """What came of it. segments: names in the order executed; failure: a word when not successful."""
+    """What came of it. segments: names in the order executed; failure: a word when not successful.
+
+    disturbances: (start, end) [s] of everything that no expert would do, so that nobody learns it.
+    """
 
     success: bool
     duration: float
     segments: list[str]
     failure: str | None = None
+    disturbances: list[tuple[float, float]] = field(default_factory=list)
 
 
 Observer = Callable[[Cell], None]
@@ -83,10 +87,10 @@ def rollout(cell: Cell, max_seconds: float = 40.0, perturb: Sequence[Perturbatio
                 break
             continue
         if not runner.execute(scene, segment):
-            return RolloutResult(False, cell.time - start, runner.names, 'unreachable')
+            return RolloutResult(False, cell.time - start, runner.names, 'unreachable', runner.disturbances)
     success = cell.succeeded()
     failure = None if success else ('timeout' if cell.time - start >= max_seconds else 'not at goal')
-    return RolloutResult(success, cell.time - start, runner.names, failure)
+    return RolloutResult(success, cell.time - start, runner.names, failure, runner.disturbances)
 
 
 class _Runner:
@@ -95,6 +99,7 @@ class _Runner:
     def __init__(self, cell: Cell, perturb: list[Perturbation], observe: Observer | None, period: float) -> None:
         self.cell, self.perturb, self.observe, self.period = cell, perturb, observe, period
         self.names: list[str] = []
+        self.disturbances: list[tuple[float, float]] = []
         self._next_look = cell.time
         self._look()
 
@@ -120,7 +125,9 @@ class _Runner:
             opening = 0.0 if happening.kind == 'close' else panda.MAX_OPENING
         segment = Segment(happening.kind, T, scene.opening, seconds, 1.0)
         poses, _, commands = segment_samples(scene, segment)
+        start = self.cell.time
         self._follow(poses, np.full(len(commands), opening))  # where it cannot be pushed it stays
+        self.disturbances.append((start, self.cell.time))
         return True
 
     def wait(self, seconds: float) -> None:

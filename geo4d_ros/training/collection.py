@@ -94,7 +94,8 @@ def record(recording: Recording, task: str, seed: int) -> Outcome:
     if not (result.success or recording.keep_failures):
         return Outcome(task, seed, 'failed', frames, time.perf_counter() - started, result.failure or 'failed')
     attributes = {'task': task, 'seed': seed, 'success': result.success, 'perturbed': bool(perturb),
-                  'split': recording.split, 'noise': recording.noise, 'segments': result.segments}
+                  'split': recording.split, 'noise': recording.noise, 'segments': result.segments,
+                  'disturbances': result.disturbances}
     write_episode(path.parent, recorder.arrays(), attributes)
     return Outcome(task, seed, 'kept', frames, time.perf_counter() - started)
 

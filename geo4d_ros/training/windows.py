@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +54,19 @@ def cut_window(
     }
 
 
+def undisturbed(times: np.ndarray, start: int, disturbances: Sequence[Sequence[float]]) -> np.ndarray:
+    """(11,) bool: frames that an expert left alone would show, up to the first disturbance that ends after `start`.
+
+    times (N,) [s]; disturbances: (start, end) [s]. What an outside push does cannot be foreseen, so
+    frames after it are no target for a predictor.
+    """
+    frames = times[np.minimum(start + STRIDE * np.arange(HORIZON + 1), len(times) - 1)]
+    first = min((begin for begin, end in disturbances if end > times[start]), default=np.inf)
+    return frames <= first + 1e-6
+
+
 class WindowSampler:
-    """Endless random windows (dicts of `cut_window` plus task, seed) from a directory that may still grow.
+    """Endless random windows (dicts of `cut_window` plus expected, task, seed) from a directory that may still grow.
 
     Each episode read gives `windows_per_episode` windows, mixed through a shuffle buffer. With
     `future_frames` = K only K random future frames are cut, else all 10.
@@ -136,4 +147,6 @@ class WindowSampler:
         steps = np.sort(self._rng.choice(np.arange(1, HORIZON + 1), count, replace=False))
         views = tuple(self._rng.choice(len(arrays['K']), self._views, replace=False).tolist())
         start = int(self._rng.integers(len(arrays['times'])))
-        return {**cut_window(arrays, start, views, steps), 'task': episode.task, 'seed': episode.seed}
+        window = cut_window(arrays, start, views, steps)
+        expected = undisturbed(arrays['times'], start, episode.attributes.get('disturbances', []))
+        return {**window, 'expected': expected, 'task': episode.task, 'seed': episode.seed}

@@ -11,7 +11,7 @@ from geo4d_ros.training.episodes import encode_depth, write_episode
 from geo4d_ros.training.two_view.batches import Augmentation, collate, window_arrays
 from geo4d_ros.training.two_view.losses import motion_target, noisy_poses, pose_loss, total_loss
 from geo4d_ros.training.two_view.train import Trainer, parse_config
-from geo4d_ros.training.windows import WindowSampler
+from geo4d_ros.training.windows import WindowSampler, undisturbed
 
 HEIGHT, WIDTH, FRAMES = 32, 48, 12
 TINY = dict(height=HEIGHT, width=WIDTH, channels=16, dim=24, heads=2, encoder_layers=1, pointers=2, refinements=1)
@@ -135,3 +135,10 @@ def test_a_short_run_writes_loadable_weights(episodes, tmp_path):
 def test_unknown_keys_are_named(episodes):
     with pytest.raises(ConfigurationError, match='minuts'):
         parse_config({'minuts': 3})
+
+
+def test_frames_after_a_push_are_no_target():
+    times = 0.25 * np.arange(40)
+    np.testing.assert_array_equal(undisturbed(times, 4, [(2.1, 2.6)]), np.arange(11) <= 2)
+    assert undisturbed(times, 12, [(2.1, 2.6)]).all()
+    assert undisturbed(times, 0, []).all()

@@ -52,7 +52,7 @@ def window_arrays(window: dict[str, Any], rng: np.random.Generator, noise: Augme
     """One training example as float32 arrays; g0 = the gripper's frame at the observation.
 
     rgb0 (V, 3, H, W) in [-1, 1], depth0 (V, 1, H, W) [m], points (V, H, W, 3) in g0, valid, segments (V, H, W);
-    T_g0_view, T_view_g0 (V, 4, 4); K (V, 3, 3); seen (V,); opening0; poses (10, 4, 4), openings (10,);
+    T_g0_view, T_view_g0 (V, 4, 4); K (V, 3, 3); seen (V,); opening0; poses (10, 4, 4), openings (10,), expected (10,);
     targets of F frames: steps (F,), rgb, depth, labels.
     """
     rgb, depth = window['rgb'].astype(np.float32) / 127.5 - 1, window['depth']
@@ -79,7 +79,7 @@ def window_arrays(window: dict[str, Any], rng: np.random.Generator, noise: Augme
         'valid': (depth0 > 0) & seen[:, None, None], 'segments': SEGMENT_OF_LABEL[window['labels'][:, 0]],
         'T_g0_view': T_g0_view, 'T_view_g0': invert(T_g0_view), 'K': window['K'], 'seen': seen,
         'opening0': np.float32(opening0), 'poses': invert(T_ref_g[0]) @ T_ref_g[1:], 'openings': window['opening'][1:],
-        'steps': window['steps'] - 1, 'rgb': rgb[:, 1:].transpose(1, 0, 4, 2, 3),
+        'expected': window['expected'][1:], 'steps': window['steps'] - 1, 'rgb': rgb[:, 1:].transpose(1, 0, 4, 2, 3),
         'depth': depth[:, 1:, None].transpose(1, 0, 2, 3, 4), 'labels': window['labels'][:, 1:].transpose(1, 0, 2, 3),
         'true_depth0': depth[:, :1],
     }

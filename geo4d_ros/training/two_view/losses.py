@@ -22,15 +22,17 @@ def pose_loss(T: torch.Tensor, T_true: torch.Tensor) -> torch.Tensor:
 
 
 def state_loss(states: list[tuple[torch.Tensor, torch.Tensor]], poses: torch.Tensor, openings: torch.Tensor,
-               ) -> torch.Tensor:
-    """Pose and opening error of the coarse and refined states; frames that get executed count more."""
+               expected: torch.Tensor) -> torch.Tensor:
+    """Pose and opening error of the coarse and refined states; frames that get executed count more,
+    those after a disturbance (`expected` (B, T) false) not at all.
+    """
     frames = poses.shape[1]
-    weight = torch.where(torch.arange(frames, device=poses.device) < 5, 1.4, 0.6)
+    weight = torch.where(torch.arange(frames, device=poses.device) < 5, 1.4, 0.6) * expected
     total = poses.new_zeros(())
     for i, (T, opening) in enumerate(states):
         share = 1.0 if i == len(states) - 1 else 0.4
         error = pose_loss(T, poses) + 8 * F.smooth_l1_loss(opening, openings, beta=0.004, reduction='none')
-        total = total + share * (weight * error).mean()
+        total = total + share * (weight * error).sum() / expected.sum().clamp(min=1)
     return total
 
 
@@ -74,7 +76,8 @@ def total_loss(network: TwoViewNetwork, batch: dict[str, torch.Tensor]) -> dict[
     """All terms and their sum under 'total'."""
     scene = network.encode(batch['rgb0'], batch['points'], batch['valid'], batch['T_g0_view'],
                            batch['opening0'], batch['seen'])
-    terms = {'state': state_loss(network.state_head(scene), batch['poses'], batch['openings'])}
+    terms = {'state': state_loss(network.state_head(scene), batch['poses'], batch['openings'],
+                                 batch['expected'])}
     segments = network.segment_logits(scene)
     class_weight = segments.new_tensor([0.4, 1.0, 2.0, 3.0, 2.0])
     seen = batch['seen'].float()
