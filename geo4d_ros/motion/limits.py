@@ -46,7 +46,7 @@ class MotionLimits:
     ik_angle: float = radians(0.5)
     joint_margin: float = 0.02
     joint_jump: float = 0.2
-    condition_number: float = 30.0
+    condition_number: float = 60.0  # m and rad mixed; joint speeds are bounded anyway, 30 refuses a far shelf
     collision_margin: float = 0.003
     sample_distance: float = 0.005
     sample_angle: float = radians(2)
