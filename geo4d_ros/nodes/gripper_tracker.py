@@ -1,0 +1,131 @@
+"""The node `gripper_tracker`: a predicted video in, the gripper's trusted path in the robot's base frame out."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+import traceback
+from dataclasses import dataclass
+from typing import Any
+
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.node import Node
+
+from geo4d_ros.errors import Geo4dError
+from geo4d_ros.motion.reasons import Reason, Refusal
+from geo4d_ros.ros import diagnostics
+from geo4d_ros.ros.parameters import NodeParameters, parameter
+from geo4d_ros.ros.plan_topics import PlanPublisher, plan_info, refused_info
+from geo4d_ros.ros.prediction_topics import Prediction, PredictionReceiver
+from geo4d_ros.ros.spin import run_node
+from geo4d_ros.ros.transforms import TransformBuffer, TransformError, TransformListener
+from geo4d_ros.ros.watchdog import announce
+from geo4d_ros.tracking.protocol import READOUTS, Tracker
+from geo4d_ros.types import TrackStatus
+
+MASKS = ('auto', 'generator', 'segmenter', 'colour')
+
+
+@dataclass(frozen=True)
+class TrackerParameters:
+    """Parameters of the node."""
+
+    tracker: str = parameter('model', 'Tracking backend.', choices=('model', 'foundationpose', 'isaac'),
+                             read_only=True)
+    readout: str = parameter('fused', 'What the path is read from: the video, the state stream, or both.',
+                             choices=READOUTS, read_only=True)
+    masks: str = parameter('auto', 'Where the gripper masks come from.', choices=MASKS, read_only=True)
+    base_frame: str = parameter('panda_link0', 'Frame of the published path.', read_only=True)
+    views: int = parameter(2, 'Number of views of the prediction.', minimum=1, maximum=8, read_only=True)
+    min_confidence: float = parameter(0.0, 'Below this a frame counts as an alarm in the diagnostics.', minimum=0.0,
+                                      maximum=1.0)
+    transform_tolerance: float = parameter(0.1, 'How long past its last stamp a transform is held [s].', minimum=0.0,
+                                           maximum=2.0)
+
+
+class GripperTrackerNode(Node):
+    """Tracks predictions from the topics, or handed over in this process (`subscribe=False`)."""
+
+    def __init__(self, subscribe: bool = True, transforms: TransformBuffer | None = None) -> None:
+        super().__init__('gripper_tracker')
+        self.parameters = NodeParameters(self, TrackerParameters)
+        p = self.parameters.values
+        self.diagnostics = diagnostics.Diagnostics(self)
+        self.tracker = self.create_tracker()
+        self.publisher = PlanPublisher(self, p.views)
+        self.transforms = transforms or TransformBuffer()
+        if transforms is None:
+            TransformListener(self, self.transforms, MutuallyExclusiveCallbackGroup())
+        self._lock = threading.Lock()
+        if subscribe:
+            self.receiver = PredictionReceiver(self, p.views, self.track, self._on_error,
+                                               MutuallyExclusiveCallbackGroup())
+        self._alive = announce(self)
+        self.diagnostics.set('tracker', diagnostics.OK, 'ready', backend=self.tracker.name,
+                             readout=self.tracker.readout)
+
+    def create_tracker(self) -> Tracker:
+        """The backend that the parameters name; tests replace it. A backend that cannot run ends the node."""
+        from geo4d_ros.tracking.factory import create_tracker
+
+        p = self.parameters.values
+        return create_tracker(p.tracker, readout=p.readout, masks=p.masks)
+
+    def track(self, prediction: Prediction) -> dict[str, Any]:
+        """Track and publish one prediction; returns the plan's info (with `code` when there is no plan)."""
+        with self._lock:
+            answer = self._track(prediction)
+        if isinstance(answer, Refusal):
+            self.get_logger().warning(answer.message)
+            self.diagnostics.set('track', diagnostics.WARN, answer.message, plan=prediction.plan)
+            answer = refused_info(prediction.plan, prediction.observation.stamp, answer)
+            self.publisher.refuse(answer)
+        return answer
+
+    def _track(self, prediction: Prediction) -> dict[str, Any] | Refusal:
+        p, start = self.parameters.values, time.perf_counter()
+        try:
+            T_base_ref = self.transforms.lookup(p.base_frame, prediction.frame_id, prediction.observation.stamp,
+                                                p.transform_tolerance)
+            track = self.tracker.track(prediction.video, prediction.observation)
+        except TransformError as error:
+            return Refusal(Reason.TRANSFORM_MISSING, str(error))
+        except Exception as error:
+            # Whatever a backend raises, the cell keeps running: no plan, and the cause in the log.
+            if not isinstance(error, Geo4dError):
+                self.get_logger().error(traceback.format_exc())
+            return Refusal(Reason.TRACKING_FAILED, str(error))
+        info = plan_info(prediction, track, {'tracker': time.perf_counter() - start})
+        if track.trusted < 2:
+            cause = track.details.get('reason', 'no frame after the first can be trusted')
+            return Refusal(Reason.TRACK_LOST, str(cause))
+        self.publisher.publish(prediction, track, T_base_ref, p.base_frame, info)
+        worst = min(track.confidence)
+        good = all(s is TrackStatus.OK for s in track.status) and worst >= p.min_confidence
+        self.diagnostics.set('track', diagnostics.OK if good else diagnostics.WARN,
+                             f'{track.trusted} of {len(track)} frames trusted', plan=prediction.plan,
+                             milliseconds=info['timings_ms']['tracker'],
+                             **{f'frame {i}': f'{s.value} {c:.2f}' for i, (s, c) in
+                                enumerate(zip(track.status, track.confidence, strict=True))})
+        return info
+
+    def _on_error(self, plan: str, message: str) -> None:
+        refusal = Refusal(Reason.PREDICTION_INVALID, message)
+        self.get_logger().warning(refusal.message)
+        self.diagnostics.set('track', diagnostics.WARN, refusal.message, plan=plan)
+        if plan:
+            self.publisher.refuse(refused_info(plan, 0, refusal))
+
+    def close(self) -> None:
+        """Release the backend's processes."""
+        self.tracker.close()
+
+
+def main(args: list[str] | None = None) -> int:
+    """Entry point of the executable `gripper_tracker`."""
+    return run_node(GripperTrackerNode, args, threads=3)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

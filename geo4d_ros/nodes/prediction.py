@@ -1,0 +1,42 @@
+"""The executable `prediction`: generator and tracker in one process; no image passes through DDS between them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from rclpy.node import Node
+
+from geo4d_ros.nodes.gripper_tracker import GripperTrackerNode
+from geo4d_ros.nodes.video_generator import VideoGeneratorNode
+from geo4d_ros.ros.prediction_topics import Prediction
+from geo4d_ros.ros.spin import run_nodes
+
+
+def compose(generator_class: Callable[..., VideoGeneratorNode] = VideoGeneratorNode,
+            tracker_class: Callable[..., GripperTrackerNode] = GripperTrackerNode) -> list[Callable[[], Node]]:
+    """Factories of both nodes, to be called in order; they share one transform buffer."""
+    made: dict[str, Any] = {}
+
+    def hand_off(prediction: Prediction) -> dict[str, Any]:
+        return made['tracker'].track(prediction)
+
+    def generator() -> Node:
+        made['generator'] = generator_class(hand_off=hand_off)
+        return made['generator']
+
+    def tracker() -> Node:
+        made['tracker'] = tracker_class(subscribe=False, transforms=made['generator'].observer.transforms)
+        return made['tracker']
+
+    return [generator, tracker]
+
+
+def main(args: list[str] | None = None) -> int:
+    """Entry point of the executable `prediction`."""
+    return run_nodes(compose(), args, threads=4)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,198 @@
+"""The node `video_generator`: one synchronised look of the cameras in, one predicted 4D video out."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
+from rclpy.node import Node
+from std_msgs.msg import String
+from std_srvs.srv import Trigger
+
+from geo4d_ros.errors import Geo4dError
+from geo4d_ros.generation.protocol import VideoGenerator
+from geo4d_ros.motion.reasons import Reason, Refusal
+from geo4d_ros.resources import find_checkpoint
+from geo4d_ros.ros import diagnostics
+from geo4d_ros.ros.observer import Observer, ObserverParameters
+from geo4d_ros.ros.parameters import NodeParameters, parameter
+from geo4d_ros.ros.prediction_topics import Prediction, PredictionPublisher
+from geo4d_ros.ros.qos import STATE_QOS
+from geo4d_ros.ros.spin import run_node
+from geo4d_ros.ros.watchdog import announce
+
+# Tracks a prediction in this process; returns the plan's info, see plan_topics.
+Handoff = Callable[[Prediction], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class GeneratorParameters(ObserverParameters):
+    """Parameters of the node, besides those of the observer."""
+
+    checkpoint: str = parameter('geo4d-sim-small', 'Directory of the weights, or a name under models/.',
+                                read_only=True)
+    device: str = parameter('cpu', 'Where the model runs: cpu, cuda, cuda:1, ...', read_only=True)
+    seed: int = parameter(0, 'Seed of the first prediction; each further one adds 1.', minimum=0, maximum=2**31 - 1)
+    load_timeout: float = parameter(120.0, 'How long a first request waits for the weights [s].', minimum=0.0,
+                                    maximum=3600.0)
+    tracker_timeout: float = parameter(5.0, 'How long a request waits for a tracker in another process [s]; '
+                                       '0 answers without it.', minimum=0.0, maximum=600.0)
+
+
+class VideoGeneratorNode(Node):
+    """Service /geo4d/predict; every refusal carries a reason code and leaves the node alive."""
+
+    def __init__(self, hand_off: Handoff | None = None) -> None:
+        super().__init__('video_generator')
+        self.parameters = NodeParameters(self, GeneratorParameters)
+        self.diagnostics = diagnostics.Diagnostics(self)
+        self.observer = Observer(self, lambda: self.parameters.values, self.diagnostics)
+        self.publisher = PredictionPublisher(self, len(self.observer.cameras))
+        self._hand_off = hand_off or self._await_tracker
+        self._busy, self._count = threading.Lock(), 0
+        self._plans: dict[str, dict] = {}
+        self._plan_arrived = threading.Condition()
+        if hand_off is None:
+            self.create_subscription(String, 'geo4d/plan/info', self._on_plan, STATE_QOS,
+                                     callback_group=MutuallyExclusiveCallbackGroup())
+        self._generator: Future[VideoGenerator] = Future()
+        self.diagnostics.set('generator', diagnostics.WARN, 'loading')
+        self._loader = threading.Thread(target=self._load, name='load', daemon=True)
+        self._loader.start()
+        self.create_service(Trigger, 'geo4d/predict', self._predict, callback_group=ReentrantCallbackGroup())
+        self._alive = announce(self)
+
+    def create_generator(self) -> VideoGenerator:
+        """Open the checkpoint; tests replace it."""
+        from geo4d_ros.generation.loading import load_generator
+
+        p = self.parameters.values
+        return load_generator(find_checkpoint(p.checkpoint), p.device)
+
+    def _load(self) -> None:
+        """In its own thread: torch takes seconds to import. A failure is kept and answers every request."""
+        try:
+            generator = self.create_generator()
+        except Exception as error:
+            if not isinstance(error, Geo4dError):
+                self.get_logger().error(traceback.format_exc())
+            self.get_logger().error(f'no generator: {error}')
+            self.diagnostics.set('generator', diagnostics.ERROR, str(error))
+            self._generator.set_exception(error)
+        else:
+            self.diagnostics.set('generator', diagnostics.OK, 'ready', name=generator.name)
+            self._generator.set_result(generator)
+
+    def _predict(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        if not self._busy.acquire(blocking=False):
+            answer: dict | Refusal = Refusal(Reason.NOT_ALLOWED_NOW, 'a prediction is already under way')
+        else:
+            try:
+                answer = self.predict()
+            finally:
+                self._busy.release()
+        response.success = not isinstance(answer, Refusal) and 'code' not in answer
+        if isinstance(answer, Refusal):
+            self.diagnostics.set('prediction', diagnostics.WARN, answer.message)
+            self.get_logger().warning(answer.message)
+            answer = {'code': answer.reason.code, 'detail': answer.detail, **answer.values}
+        response.message = json.dumps(answer)
+        return response
+
+    def predict(self) -> dict[str, Any] | Refusal:
+        """Look, predict, publish, track: the answer of the service, or why there is none."""
+        clock = Stopwatch()
+        generator = self._loaded()
+        if isinstance(generator, Refusal):
+            return generator
+        clock.lap('load')
+        look = self.observer.look()
+        if isinstance(look, Refusal):
+            return look
+        clock.lap('observe')
+        seed = self.parameters.values.seed + self._count
+        self._count += 1
+        try:
+            video = generator.predict(look.observation, seed)
+        except Exception as error:
+            # Whatever a model raises, the cell keeps running: no plan, and the cause in the log.
+            self.get_logger().error(traceback.format_exc())
+            return Refusal(Reason.PREDICTION_FAILED, f'{type(error).__name__}: {error}')
+        clock.lap('generate')
+        if int(video.stamps[0]) != look.observation.stamp or not video.valid[:, 1:].any():
+            return Refusal(Reason.PREDICTION_INVALID, 'the video does not start at the observation or is empty')
+        plan = f'{look.observation.stamp}-{seed}'
+        prediction = Prediction(plan, look.observation, video)
+        self.publisher.publish(prediction)
+        clock.lap('publish')
+        tracking = self._hand_off(prediction)
+        clock.lap('track')
+        answer = {'plan': plan, 'stamp': look.observation.stamp, 'frames': video.frames, 'generator': generator.name,
+                  'skew_ms': round(look.skew * 1e3, 2), 'age_ms': round(look.age * 1e3, 1), **tracking,
+                  'timings_ms': {**clock.milliseconds(), **tracking.get('timings_ms', {})},
+                  'generator_ms': {k: round(v * 1e3, 1) for k, v in video.timings.items()}}
+        self.diagnostics.set('prediction', diagnostics.OK, 'ready', plan=plan, skew_ms=answer['skew_ms'],
+                             age_ms=answer['age_ms'], **answer['timings_ms'])
+        return answer
+
+    def _loaded(self) -> VideoGenerator | Refusal:
+        try:
+            return self._generator.result(self.parameters.values.load_timeout)
+        except TimeoutError:
+            return Refusal(Reason.PREDICTION_TIMEOUT, 'the weights are still loading')
+        except Exception as error:
+            return Refusal(Reason.PREDICTION_FAILED, f'no generator: {error}')
+
+    def _on_plan(self, message: String) -> None:
+        with self._plan_arrived:
+            info = json.loads(message.data)
+            self._plans = {info['plan']: info}
+            self._plan_arrived.notify_all()
+
+    def _await_tracker(self, prediction: Prediction) -> dict[str, Any]:
+        timeout = self.parameters.values.tracker_timeout
+        if timeout == 0:
+            return {}
+        with self._plan_arrived:
+            if self._plan_arrived.wait_for(lambda: prediction.plan in self._plans, timeout):
+                return self._plans[prediction.plan]
+        return {'code': Reason.TRACKING_FAILED.code, 'detail': f'no tracker answered within {timeout} s'}
+
+    def close(self) -> None:
+        """End the threads."""
+        self._loader.join()
+        self.observer.close()
+
+
+class Stopwatch:
+    """Names and lengths of the stages of one request."""
+
+    def __init__(self) -> None:
+        self._last, self._laps = time.perf_counter(), {}
+
+    def lap(self, stage: str) -> None:
+        """The time since the last lap belongs to `stage`."""
+        now = time.perf_counter()
+        self._laps[stage], self._last = now - self._last, now
+
+    def milliseconds(self) -> dict[str, float]:
+        """Stage -> [ms]."""
+        return {stage: round(float(np.float64(seconds) * 1e3), 1) for stage, seconds in self._laps.items()}
+
+
+def main(args: list[str] | None = None) -> int:
+    """Entry point of the executable `video_generator`."""
+    return run_node(VideoGeneratorNode, args, threads=4)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

@@ -1,0 +1,144 @@
+"""Looks at the cell: cameras, transforms and joint states of one moment as an `Observation`, or why not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.node import Node
+
+from geo4d_ros.geometry.transforms import rotation_angle, translation_distance
+from geo4d_ros.motion.reasons import Reason, Refusal
+from geo4d_ros.ros import diagnostics
+from geo4d_ros.ros.joint_state_buffer import JointStateBuffer, listen_to_joint_states
+from geo4d_ros.ros.parameters import parameter
+from geo4d_ros.ros.rgbd_sync import RgbdSync, read_frames
+from geo4d_ros.ros.transforms import TransformBuffer, TransformError, TransformListener
+from geo4d_ros.types import Observation, RgbdFrame
+
+# A gripper that moved this far must have changed the picture.
+FROZEN_MOTION_M = 0.005
+
+
+@dataclass(frozen=True)
+class ObserverParameters:
+    """How the cell is looked at."""
+
+    reference_camera: str = parameter('/camera1/camera1', 'Namespace of the camera whose frame all points are in.',
+                                      read_only=True)
+    second_camera: str = parameter('/camera2/camera2', "Namespace of the second camera; '' for none.",
+                                   read_only=True)
+    max_age: float = parameter(1.0, 'Oldest camera pair that is used [s].', minimum=0.01, maximum=60.0)
+    slop: float = parameter(0.034, 'Largest difference of the stamps of two cameras [s].', minimum=0.0, maximum=1.0)
+    observation_timeout: float = parameter(2.0, 'How long a request waits for a fresh pair [s].', minimum=0.0,
+                                           maximum=60.0)
+    fresh: bool = parameter(True, 'Use only images taken after the request came in; false for replays.')
+    min_valid_depth: float = parameter(0.05, 'Smallest share of valid depth pixels.', minimum=0.0, maximum=1.0)
+    tool_frame: str = parameter('panda_hand_tcp', 'Transform frame of the tool centre point: z is the approach, '
+                                "y the finger opening; '' observes without robot state.", read_only=True)
+    transform_tolerance: float = parameter(0.1, 'How long past its last stamp a transform or joint state is held '
+                                           '[s].', minimum=0.0, maximum=2.0)
+    finger_joints: tuple[str, ...] = parameter(('panda_finger_joint1', 'panda_finger_joint2'),
+                                               'Joints whose positions give the opening.', read_only=True)
+    opening_scale: float = parameter(1.0, 'Opening [m] per sum of the finger joint positions.', minimum=-10.0,
+                                     maximum=10.0, read_only=True)
+    opening_offset: float = parameter(0.0, 'Opening [m] when the sum of the finger joint positions is 0.',
+                                      minimum=-1.0, maximum=1.0, read_only=True)
+
+
+@dataclass(frozen=True)
+class Look:
+    """An observation with the spread of its stamps [s] and its age [s] when it was taken up."""
+
+    observation: Observation
+    skew: float
+    age: float
+
+
+class Observer:
+    """Subscribes everything an observation is made of; `parameters()` gives the current values."""
+
+    def __init__(self, node: Node, parameters: Callable[[], ObserverParameters],
+                 report: diagnostics.Diagnostics) -> None:
+        self.parameters, self.diagnostics = parameters, report
+        p = parameters()
+        self.cameras = tuple(name for name in (p.reference_camera, p.second_camera) if name)
+        self.transforms, self.joints = TransformBuffer(), JointStateBuffer()
+        group = MutuallyExclusiveCallbackGroup()
+        TransformListener(node, self.transforms, group)
+        listen_to_joint_states(node, self.joints, group)
+        self.sync = RgbdSync(node, self.cameras)
+        self._last: Observation | None = None
+
+    def look(self) -> Look | Refusal:
+        """One observation, checked; the refusal's reason is one of the OBSERVATION_, TRANSFORM_ or state codes."""
+        p = self.parameters()
+        match = self.sync.wait(p.slop, p.max_age, p.observation_timeout, p.fresh)
+        if isinstance(match, Refusal):
+            return self._refuse(match)
+        frames = read_frames(match, p.min_valid_depth)
+        if isinstance(frames, Refusal):
+            return self._refuse(frames)
+        state = self._robot_state(frames, p)
+        if isinstance(state, Refusal):
+            return self._refuse(state)
+        observation = Observation(frames, *state)
+        frozen = self._frozen(observation)
+        if frozen:
+            return self._refuse(frozen)
+        self._last = observation
+        look = Look(observation, match.skew, self.sync.age(match))
+        self.diagnostics.set('cameras', diagnostics.OK, 'in step', skew_ms=look.skew * 1e3, age_ms=look.age * 1e3)
+        return look
+
+    def _refuse(self, refusal: Refusal) -> Refusal:
+        self.diagnostics.set('cameras', diagnostics.ERROR, refusal.message)
+        return refusal
+
+    def _robot_state(self, frames: tuple[RgbdFrame, ...], p: ObserverParameters) -> tuple | Refusal:
+        """T_ref_gripper and opening [m] at the reference's stamp; (None, None) when not asked for."""
+        reference, stamp = frames[0].frame_id, frames[0].stamp
+        if not p.tool_frame:
+            return None, None
+        try:
+            T_ref_gripper = self.transforms.lookup(reference, p.tool_frame, stamp, p.transform_tolerance)
+        except TransformError as error:
+            return Refusal(Reason.TRANSFORM_MISSING, str(error))
+        for frame in frames[1:]:
+            if self._is_identity(reference, frame.frame_id):
+                return Refusal(Reason.TRANSFORM_IDENTITY, f'{reference!r} and {frame.frame_id!r} coincide; '
+                               'calibrate, or stop the node that publishes a placeholder')
+        if not p.finger_joints:
+            return T_ref_gripper, None
+        fingers = self.joints.at(stamp, p.finger_joints, p.transform_tolerance)
+        if isinstance(fingers, Refusal):
+            return fingers
+        return T_ref_gripper, p.opening_offset + p.opening_scale * float(fingers.sum())
+
+    def _is_identity(self, reference: str, second: str) -> bool:
+        try:
+            T = self.transforms.lookup(reference, second)
+        except TransformError:
+            return False  # the second camera's pose is not needed: the generator works without it
+        return bool(translation_distance(T, np.eye(4)) < 1e-6 and rotation_angle(T, np.eye(4)) < 1e-6)
+
+    def _frozen(self, observation: Observation) -> Refusal | None:
+        last = self._last
+        if last is None or last.T_ref_gripper is None or observation.T_ref_gripper is None:
+            return None
+        moved = float(translation_distance(last.T_ref_gripper, observation.T_ref_gripper))
+        if moved < FROZEN_MOTION_M:
+            return None
+        for before, now in zip(last.views, observation.views, strict=False):
+            if np.array_equal(before.rgb, now.rgb) and np.array_equal(before.depth, now.depth):
+                return Refusal(Reason.OBSERVATION_FROZEN, f'{now.frame_id} shows the same pixels although the '
+                               f'gripper moved {moved * 1e3:.0f} mm')
+        return None
+
+    def close(self) -> None:
+        """End the camera thread."""
+        self.sync.close()
+
+
