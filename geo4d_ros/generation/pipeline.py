@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -104,6 +105,7 @@ class Geo4dPipeline(DiffusionPipeline):
             decode_chunk=decode_chunk,
         )
         self._check_sizes()
+        self.set_progress_bar_config(disable=True)
 
     name = property(lambda self: self.config.name, doc='For reports.')
     frames = property(lambda self: self.config.frames, doc='Predicted frames T.')
@@ -136,9 +138,7 @@ class Geo4dPipeline(DiffusionPipeline):
         cls, directory: Path | str, torch_dtype: torch.dtype = torch.float32
     ) -> Geo4dPipeline:
         """Open what `save` wrote; CheckpointError names a part that is missing or of another shape."""
-        pipeline = cls(**load_parts(Path(directory), torch_dtype))
-        pipeline.set_progress_bar_config(disable=True)
-        return pipeline
+        return cls(**load_parts(Path(directory), torch_dtype))
 
     def save(self, directory: Path | str, shard_size: str = '4GB') -> str:
         """`save_pretrained` in safetensors shards, with the sha256 manifest; returns the checkpoint's hash."""
@@ -346,7 +346,7 @@ class Geo4dPipeline(DiffusionPipeline):
         start = 0.0 if self.config.sampler == 'regression' else edm.initial_noise_scale(levels[0])
         x, s = noise[0] * start, None if noise[1] is None else noise[1] * start
         auxiliary = None
-        for sigma, sigma_next in self.progress_bar(list(zip(levels[:-1], levels[1:], strict=True))):
+        for sigma, sigma_next in self.progress_bar(list(itertools.pairwise(levels))):
             x0, s0, auxiliary = self.estimate(x, s, sigma, condition, guidance)
             if self.config.sampler == 'renoise' and sigma_next > 0:
                 fresh = torch.randn(x.shape, generator=generator).to(x.device)

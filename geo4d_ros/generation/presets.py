@@ -37,7 +37,13 @@ _SVD_VAE = {
     'scaling_factor': 0.18215,
 }
 # As released: shared decoder, no time-ids, quirky routing, default initialisation.
-RELEASED_UNET = {'decoders': 'shared', 'time_ids': None, 'token_routing': 'released', 'link_zero_init': False}
+RELEASED_UNET = {
+    'decoders': 'shared',
+    'time_ids': None,
+    'token_routing': 'released',
+    'link_zero_init': False,
+    'resnet_eps': 1e-5,
+}
 _SMALL_BLOCKS = {
     'down_block_types': ('DownBlockSpatioTemporal', *('CrossAttnDownBlockSpatioTemporal',) * 2),
     'up_block_types': (*('CrossAttnUpBlockSpatioTemporal',) * 2, 'UpBlockSpatioTemporal'),
@@ -126,5 +132,4 @@ def _frozen(pipeline: Geo4dPipeline) -> Geo4dPipeline:
     for module in pipeline.components.values():
         if isinstance(module, torch.nn.Module):
             module.eval().requires_grad_(False)
-    pipeline.set_progress_bar_config(disable=True)
     return pipeline

@@ -20,6 +20,7 @@ from typing import NamedTuple
 import torch
 from diffusers import UNetSpatioTemporalConditionModel
 from diffusers.configuration_utils import register_to_config
+from diffusers.models.resnet import ResnetBlock2D, TemporalResnetBlock
 from torch import nn
 
 from geo4d_ros.errors import ConfigurationError, require
@@ -57,6 +58,13 @@ def decoder_blocks(up_blocks: nn.ModuleList) -> Iterator[DecoderBlock]:
             yield DecoderBlock(resnet, attention, upsampler, resnet.spatial_res_block.out_channels)
 
 
+def set_resnet_eps(model: nn.Module, eps: float) -> None:
+    """Give every residual block's group norms this epsilon."""
+    for module in model.modules():
+        if isinstance(module, (ResnetBlock2D, TemporalResnetBlock)):
+            module.norm1.eps = module.norm2.eps = eps
+
+
 @dataclass
 class UNetOutput:
     """v-prediction (B, S, T, C, h, w); auxiliary logits (B, S, T, 2, H, W) or None; state v (B, T, 10) or None."""
@@ -74,6 +82,7 @@ class Geo4dUNet(UNetSpatioTemporalConditionModel):
     token_routing: 'own', 'released' (image tokens) or 'learned' (no CLIP: a token per modality and role).
     time_ids: constants for SVD's extra time embedding, or None to do without it (as released).
     predict_residual: latents are differences to the condition, divided by `residual_std` (one per modality).
+    resnet_eps: of all residual blocks' norms; None keeps diffusers' mixture of 1e-5 and 1e-6, sgm has 1e-5.
     state_stream, auxiliary_upscale (> 0: gripper-mask and motion-gate maps at that multiple of the latents).
     """
 
@@ -110,6 +119,7 @@ class Geo4dUNet(UNetSpatioTemporalConditionModel):
         residual_std: tuple[float, float] = (1.0, 1.0),
         state_stream: bool = False,
         auxiliary_upscale: int = 0,
+        resnet_eps: float | None = None,
     ) -> None:
         unknown = [link for link in links if link not in LINKS]
         require(not unknown, f'unknown links {unknown}; known: {", ".join(LINKS)}', ConfigurationError)
@@ -141,6 +151,8 @@ class Geo4dUNet(UNetSpatioTemporalConditionModel):
             num_frames,
         )
         self.gradient_checkpointing = False
+        if resnet_eps is not None:
+            set_resnet_eps(self, resnet_eps)
         if time_ids is None:
             self.add_embedding = None
         self.extra_decoders = nn.ModuleList(

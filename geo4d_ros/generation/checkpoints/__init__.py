@@ -1,0 +1,1 @@
+"""Converters of public weights into this package's checkpoints."""
