@@ -336,15 +336,13 @@ def build(packages: list[InterfacePackage], prefix: Path, jobs: int) -> None:
 
 
 def main() -> int:
-    """Build whatever is missing; prints one line per package."""
+    """Build whatever is missing, and say what."""
     prefix = Path(sys.prefix)
     try:
         states = {package.name: status(package, prefix) for package in all_packages()}
         missing = [package for package in all_packages() if states[package.name] == 'missing']
-        for name, state in states.items():
-            text = {'ros': 'provided by ROS', 'built': 'built, current', 'missing': 'building'}[state]
-            print(f'interface {name}: {text}', flush=True)
         if missing:
+            print(f'setup: interfaces {", ".join(package.name for package in missing)}', flush=True)
             build(missing, prefix, os.cpu_count() or 1)
     except Geo4dError as error:
         print(f'interfaces: {error}', file=sys.stderr)

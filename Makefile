@@ -1,0 +1,91 @@
+# The two commands of the README are `make demo` and `make test`; both do the whole set-up first.
+
+PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3,$(shell command -v $(name))))
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install -q --no-warn-script-location -c requirements/constraints.txt
+# One core per test process is plenty, and more threads only fight each other.
+QUIET_THREADS := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
+# A change of a requirement makes a new stamp, and with it a new installation.
+stamp = $(VENV)/.setup-$(1)-$(firstword $(shell cat $(2) | sha256sum | cut -c1-16))
+
+TORCH := $(call stamp,torch,requirements/torch.txt scripts/setup/install_torch.sh)
+PACKAGES := $(call stamp,packages,requirements/base.txt requirements/dev.txt requirements/constraints.txt)
+ASSETS := $(call stamp,assets,requirements/assets.txt)
+ROS := $(call stamp,ros,requirements/ros.txt requirements/constraints.txt)
+GL := $(call stamp,gl,scripts/setup/install_gl.sh)
+SELF := $(call stamp,self,setup.py setup.cfg)
+
+.PHONY: setup demo test test-slow test-numpy1 lint clean
+.DELETE_ON_ERROR:
+# The steps share pip and the environment, so they run one after the other.
+.NOTPARALLEL:
+
+setup: $(TORCH) $(PACKAGES) $(ROS) $(ASSETS) $(GL) $(SELF)
+	@$(BIN)/python -m geo4d_ros.ros.interface_build
+
+demo: setup
+	@$(BIN)/geo4d demo
+
+test: lint
+	@$(QUIET_THREADS) $(BIN)/python -m pytest -m 'not slow' $(TESTS)
+
+test-slow: setup
+	@$(QUIET_THREADS) $(BIN)/python -m pytest -m slow $(TESTS)
+
+# NumPy 1.26 is what ROS 2 Jazzy has: it goes before the NumPy of the main environment, all else is shared.
+test-numpy1: setup
+	@test -d .venv-numpy1 || $(BIN)/python -m venv .venv-numpy1
+	@.venv-numpy1/bin/python -m pip install -q numpy==1.26.4
+	@$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" \
+	    > "$$(.venv-numpy1/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/shared.pth"
+	@.venv-numpy1/bin/python -c "import numpy; assert numpy.__version__ == '1.26.4', numpy.__version__"
+	@$(QUIET_THREADS) PYTHONPATH=. .venv-numpy1/bin/python -m pytest -m 'not slow' \
+	    --ignore test/ros --ignore test/nodes --ignore test/integration --ignore test/faults --ignore test/demo $(TESTS)
+
+lint: setup
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+
+clean:
+	rm -rf .venv .venv-numpy1 build install log outputs *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .cache
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo 'setup: no python3 found; install Python 3.11 or newer' >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	    { echo 'setup: $(PYTHON) is too old; install Python 3.11 or newer and run make PYTHON=python3.11' >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || \
+	    { echo 'setup: python3-venv is missing; apt-get install python3-venv' >&2; exit 1; }
+
+$(TORCH): | $(BIN)/python
+	@echo 'setup: torch'
+	@scripts/setup/install_torch.sh $(BIN)/python
+	@touch $@
+
+$(PACKAGES): | $(TORCH)
+	@echo 'setup: packages'
+	@$(PIP) -r requirements/base.txt -r requirements/dev.txt
+	@touch $@
+
+$(ROS): | $(PACKAGES)
+	@echo 'setup: ROS'
+	@$(BIN)/python -c 'import rclpy' 2> /dev/null || $(PIP) -r requirements/ros.txt
+	@touch $@
+
+$(ASSETS): | $(BIN)/python
+	@echo 'setup: robot meshes'
+	@$(PIP) --no-deps -r requirements/assets.txt
+	@touch $@
+
+$(GL): | $(BIN)/python
+	@scripts/setup/install_gl.sh
+	@touch $@
+
+# Linked into the ament index as well, so that `ros2 run` and `ros2 launch` find this checkout.
+$(SELF): | $(PACKAGES)
+	@echo 'setup: geo4d_ros'
+	@$(PIP) --no-deps --no-build-isolation -e .
+	@mkdir -p $(VENV)/lib $(VENV)/share/ament_index/resource_index/packages
+	@ln -sfn ../../scripts $(VENV)/lib/geo4d_ros
+	@ln -sfn ../.. $(VENV)/share/geo4d_ros
+	@touch $(VENV)/share/ament_index/resource_index/packages/geo4d_ros $@
