@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 from action_msgs.msg import GoalStatus
 from action_msgs.srv import CancelGoal
 from control_msgs.action import FollowJointTrajectory, GripperCommand, ParallelGripperCommand
@@ -25,6 +26,8 @@ from geo4d_ros.ros.trajectory_messages import to_message
 
 ANSWER_SECONDS = 1.0  # for a server to accept or reject a goal
 FEEDBACK_SECONDS = 0.5  # silence of a running goal that counts as a dead server
+
+HOLD_SECONDS = 0.5  # from a speed the motion limits allow to a stand
 
 Done = Callable[[Refusal | None], None]
 
@@ -116,7 +119,7 @@ class TrajectoryClient:
     """
 
     def __init__(self, node: Node, name: str, joint_names: tuple[str, ...], tracking_error: float) -> None:
-        self._joints, self._tracking_error = joint_names, tracking_error
+        self._joints, self.tracking_error = joint_names, tracking_error
         self._peer = ActionPeer(node, FollowJointTrajectory, name, FEEDBACK_SECONDS)
 
     @property
@@ -139,14 +142,19 @@ class TrajectoryClient:
 
         def watch(feedback: FollowJointTrajectory.Feedback) -> None:
             error = max((abs(e) for e in feedback.error.positions), default=0.0)
-            if not error <= self._tracking_error:
-                done(Refusal(Reason.TRACKING_ERROR, f'{error:.3f} rad, at most {self._tracking_error}'))
+            if not error <= self.tracking_error:
+                done(Refusal(Reason.TRACKING_ERROR, f'{error:.3f} rad, at most {self.tracking_error}'))
 
         self._peer.send(goal, lambda status, result: done(_arm_outcome(status, result)), watch)
 
-    def stop(self, escalate: bool = False) -> None:
+    def stop(self) -> None:
         """Cancel every goal of the controller."""
         self._peer.cancel_all()
+
+    def hold(self, q: np.ndarray) -> None:
+        """Take the controller over with the order to stand at q (j,): for one that ignores a cancel."""
+        goal = FollowJointTrajectory.Goal(trajectory=to_message(self._joints, np.array([HOLD_SECONDS]), q[None]))
+        self._peer.send(goal, lambda status, result: None)
 
     def poll(self) -> None:
         """Watch the running goal; call ten times a second or more."""

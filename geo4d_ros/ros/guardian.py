@@ -2,7 +2,7 @@
 
 A trajectory controller runs a goal to its end even when the client that sent it was killed. The executor
 therefore starts this process before its first motion and writes one byte to it every 0.1 s: `m` while a motion
-may be running, `i` otherwise. A closed pipe (the executor is gone, however it died) or 0.6 s without a byte
+may be running, `i` otherwise. A closed pipe (the executor is gone, however it died) or 1 s without a byte
 during a motion (it hangs) makes the guardian cancel every goal of the controllers and publish MoveIt's stop
 event, then say so on /geo4d/state and /diagnostics. It needs no configuration besides its arguments.
 """
@@ -17,9 +17,9 @@ import subprocess
 import sys
 import time
 
-SILENCE = 0.6  # [s] without a byte during a motion: the executor hangs
+SILENCE = 1.0  # [s] without a byte during a motion: the executor hangs
 BEAT = 0.1  # [s] between two bytes
-INSIST = 3.0  # [s] the stop is repeated until a controller has answered
+INSIST = 2.0  # [s] the stop is repeated until a controller has answered
 
 
 class Guardian:
@@ -49,19 +49,20 @@ class Guardian:
         except (BrokenPipeError, BlockingIOError):
             return  # `alive` tells the caller
 
-    def close(self) -> None:
-        """End the guardian without a stop: the executor leaves with the arm at rest."""
-        if self.alive:
+    def close(self, stop: bool = False) -> None:
+        """End the guardian; with `stop` it first stops the arm, as if the executor had died."""
+        if self.alive and not stop:
             try:
                 os.write(self._process.stdin.fileno(), b'q')
             except (BrokenPipeError, BlockingIOError):
                 self._process.kill()
         self._process.stdin.close()
         try:
-            self._process.wait(timeout=3)
+            self._process.wait(timeout=4)
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+            if not stop:  # one that still stops the arm ends by itself
+                self._process.kill()
+                self._process.wait()
 
 
 def watch(fd: int) -> str:

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 import rclpy
+from rclpy._rclpy_pybind11 import RCLError
 from rclpy.exceptions import (
     InvalidParameterTypeException,
     InvalidParameterValueException,
@@ -40,6 +41,9 @@ def run_nodes(factories: Sequence[Callable[[], Node]], args: list[str] | None = 
             executor.spin_once(timeout_sec=SPIN_TIMEOUT_S)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
+    except RCLError:
+        if rclpy.ok():  # else the signal came between two steps of the spin
+            raise
     except (Geo4dError, InvalidParameterTypeException, InvalidParameterValueException,
             ParameterAlreadyDeclaredException) as error:
         print(f'{sys.argv[0].rsplit("/", 1)[-1]}: {error}', file=sys.stderr, flush=True)

@@ -1,0 +1,165 @@
+"""The node `plan_executor`: the only one that moves the robot. It starts in a dry run unless told otherwise."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+
+from rclpy.clock import Clock, ClockType
+from rclpy.node import Node
+from std_msgs.msg import String
+from std_srvs.srv import Trigger
+
+from geo4d_ros.errors import Geo4dError
+from geo4d_ros.motion.events import ActionKind, EventKind
+from geo4d_ros.motion.reasons import Kind, Reason, Refusal
+from geo4d_ros.motion.robot import RobotModel
+from geo4d_ros.motion.state_machine import RESTING, Phase
+from geo4d_ros.ros import diagnostics
+from geo4d_ros.ros.actions import GripperClient, TrajectoryClient
+from geo4d_ros.ros.execution import Execution
+from geo4d_ros.ros.executor_parameters import ExecutorParameters, loop_config, motion_limits, scene
+from geo4d_ros.ros.guardian import Guardian
+from geo4d_ros.ros.parameters import NodeParameters
+from geo4d_ros.ros.predictor_client import PredictClient
+from geo4d_ros.ros.qos import STATE_QOS
+from geo4d_ros.ros.robot_monitor import CameraMonitor, RobotMonitor
+from geo4d_ros.ros.spin import run_node
+from geo4d_ros.ros.watchdog import PeerMonitor, announce
+
+TICK = 0.02  # [s]
+
+
+class PlanExecutor(Node):
+    """Services /geo4d/start, step, approve, stop, reset; topic /geo4d/state."""
+
+    def __init__(self) -> None:
+        super().__init__('plan_executor')
+        self.parameters = NodeParameters(self, ExecutorParameters)
+        p = self.parameters.values
+        motion_limits(p), scene(p), loop_config(p)  # contradictions end the node now, not on the first start
+        self.diagnostics = diagnostics.Diagnostics(self)
+        self._state = self.create_publisher(String, '/geo4d/state', STATE_QOS)
+        gripper = GripperClient(self, p.gripper_action, p.gripper_type, p.gripper_joint, p.gripper_scale,
+                                p.gripper_offset, p.gripper_effort)
+        robot = RobotMonitor(self, p.arm_joints, p.gripper_joint, gripper.opening, self._build_model)
+        arm = TrajectoryClient(self, p.arm_action, p.arm_joints, p.tracking_error)
+        stop_topic = ''
+        if p.motion == 'moveit':
+            from geo4d_ros.ros.moveit import STOP_TOPIC, MoveItClient
+
+            stop_topic = STOP_TOPIC
+            arm = MoveItClient(self, arm, robot, p.moveit_group, p.tool_frame, p.base_frame,
+                               lambda: motion_limits(self.parameters.values), scene(p))
+        self.execution = Execution(
+            self, robot, CameraMonitor(self, (p.reference_camera, p.second_camera)), PredictClient(self), arm,
+            gripper, p.base_frame, (p.camera_silence, p.joint_state_silence), self._changed)
+        self._peers = PeerMonitor(self, p.peers, self._peer_lost)
+        for name, handler in (('start', self._start), ('step', self._step), ('approve', self._approve),
+                              ('stop', self._stop), ('reset', self._reset)):
+            self.create_service(Trigger, f'/geo4d/{name}', handler)
+        self.create_subscription(String, '/geo4d/approve_plan', self._approve_plan, 1)
+        self._last_report: dict[str, str] | None = None
+        # On the steady clock: with simulated time a stopped clock would stop the watchdogs too.
+        self.create_timer(TICK, self.execution.tick, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self._alive = announce(self)
+        self.execution.guardian = Guardian([*arm.actions, *gripper.actions], stop_topic)
+        self._changed(None)
+
+    def _build_model(self, urdf: str) -> RobotModel:
+        p = self.parameters.values
+        return RobotModel.from_urdf(urdf, p.tool_frame, p.arm_joints, p.base_frame,
+                                    acceleration_limits=p.joint_acceleration)
+
+    # --- services ---
+
+    def _start(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        return self._begin(EventKind.START, response)
+
+    def _step(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        return self._begin(EventKind.STEP, response)
+
+    def _begin(self, kind: EventKind, response: Trigger.Response) -> Trigger.Response:
+        p, execution = self.parameters.values, self.execution
+        try:
+            if execution.phase in (Phase.IDLE, Phase.DONE):
+                execution.configure(loop_config(p), motion_limits(p), scene(p), p.poses)
+                refusal = execution.not_ready(self._peers.missing)
+                if refusal is not None:
+                    return self._answer(response, refusal)
+                path = Path(p.record_directory) / f'run-{time.strftime("%Y%m%d-%H%M%S")}-{time.monotonic_ns()}.jsonl'
+                execution.record(path if p.record_directory else None, p.seed)
+            return self._ask(kind, response)
+        except Geo4dError as error:
+            return self._answer(response, Refusal(Reason.INTERNAL_ERROR, str(error)))
+
+    def _approve(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        return self._ask(EventKind.APPROVE, response, plan_id=self.execution.loop.state.plan_id or '')
+
+    def _approve_plan(self, message: String) -> None:
+        self.execution.handle(EventKind.APPROVE, plan_id=message.data)
+
+    def _stop(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        return self._ask(EventKind.STOP, response)
+
+    def _reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+        return self._ask(EventKind.RESET, response)
+
+    def _ask(self, kind: EventKind, response: Trigger.Response, **data: str) -> Trigger.Response:
+        """Feed an operator's event; the answer says whether the state machine took it."""
+        actions = self.execution.handle(kind, **data)
+        refused = [a.data for a in actions if a.kind is ActionKind.REPORT and a.data['reason'] in
+                   (Reason.NOT_ALLOWED_NOW.code, Reason.APPROVAL_WRONG_PLAN.code)]
+        refusal = Refusal(Reason[refused[0]['reason']], refused[0]['detail']) if refused else None
+        return self._answer(response, refusal)
+
+    def _answer(self, response: Trigger.Response, refusal: Refusal | None) -> Trigger.Response:
+        response.success = refusal is None
+        values = self._values() if refusal is None else {'code': refusal.reason.code, 'detail': refusal.detail}
+        response.message = json.dumps(values)
+        return response
+
+    # --- what goes out ---
+
+    def _peer_lost(self, name: str) -> None:
+        self.execution.fault(Refusal(Reason.PEER_DEAD, name))
+
+    def _values(self) -> dict[str, object]:
+        state = self.execution.loop.state
+        config = self.execution.loop.config if state.phase not in RESTING else self.parameters.values
+        return {'state': state.phase.value, 'reason': state.reason.code if state.reason else '',
+                'detail': state.detail, 'cycles': state.cycles, 'refusals': state.refusals,
+                'plan_id': state.plan_id or '', 'dry_run': config.dry_run, 'auto': config.auto,
+                'report': self._last_report}
+
+    def _changed(self, report: dict[str, str] | None) -> None:
+        self._last_report = report or self._last_report
+        self._state.publish(String(data=json.dumps(self._values())))
+        state = self.execution.loop.state
+        if state.phase is Phase.FAULT or (state.phase is Phase.STOPPING and state.latch):
+            level, text = diagnostics.ERROR, Refusal(state.reason, state.detail).message
+        elif report and state.phase in RESTING and Reason[report['reason']].kind is Kind.FAULT:
+            level, text = diagnostics.ERROR, Refusal(Reason[report['reason']], report['detail']).message
+        elif state.refusals and self._last_report:
+            level, text = diagnostics.WARN, Refusal(Reason[self._last_report['reason']],
+                                                    self._last_report['detail']).message
+        else:
+            level, text = diagnostics.OK, state.phase.value
+        self.diagnostics.set('loop', level, text, cycles=state.cycles, refusals=state.refusals)
+
+    def close(self) -> None:
+        """Leave with the arm at rest; if it is not, the guardian is left to stop it."""
+        self.execution.close_record()
+        guardian = self.execution.guardian
+        guardian.close(stop=self.execution.phase not in RESTING)
+
+
+def main(args: list[str] | None = None) -> int:
+    """Entry point of the executable `plan_executor`."""
+    return run_node(PlanExecutor, args)
+
+
+if __name__ == '__main__':
+    sys.exit(main())
