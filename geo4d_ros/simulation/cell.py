@@ -23,7 +23,9 @@ _MAX_STARTS = 60
 _START_BOX = ((0.32, -0.30, 0.12), (0.62, 0.30, 0.42))  # of the tool centre point in `random_start` [m]
 _CHECK_PERIOD = 0.25  # between the poses checked for reachability [s]
 _MAX_JOINT_STEP = 0.4  # between them [rad]
-_MAX_LAYOUTS, _MAX_SCENES = 80, 20
+_JOINT_MARGIN = 0.06  # from the joint limits: an executor with gates of its own has to get there too [rad]
+_MAX_CONDITION = 50.0  # of the Jacobian (m, rad)
+_MAX_LAYOUTS, _MAX_SCENES = 200, 20
 _SETTLE_TIME = 1.0  # objects come to rest before time 0 [s]
 START_NOISE = 0.06  # standard deviation of the start joints [rad]
 
@@ -236,8 +238,9 @@ def _random_rotation(rng: np.random.Generator) -> np.ndarray:
 
 
 def can_follow(task: Task, seen: Scene, q: np.ndarray) -> bool:
-    """Whether the joints, from q (7,), can follow the expert's whole motion without a jump."""
+    """Whether the joints, from q (7,), can follow the expert's whole motion: no jump, limit or singularity."""
     kinematics = shared_kinematics()
+    lower, upper = panda.joint_limits()
     for scene_now, segment in plan_segments(task, seen):
         steps = max(1, int(np.ceil(segment.duration / _CHECK_PERIOD)))
         for T in interpolate(scene_now.T_gripper, segment.T_gripper, np.arange(1, steps + 1) / steps):
@@ -245,6 +248,10 @@ def can_follow(task: Task, seen: Scene, q: np.ndarray) -> bool:
             if not solution.reached or np.abs(solution.q - q).max() > _MAX_JOINT_STEP:
                 return False
             q = solution.q
+            if np.minimum(q - lower, upper - q).min() < _JOINT_MARGIN:
+                return False
+            if np.linalg.cond(kinematics.jacobian()) > _MAX_CONDITION:
+                return False
     return True
 
 
