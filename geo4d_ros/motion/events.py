@@ -8,7 +8,7 @@ from math import isfinite
 from typing import Any
 
 from geo4d_ros.errors import require
-from geo4d_ros.motion.reasons import Reason
+from geo4d_ros.motion.reasons import Kind, Reason
 
 
 class EventKind(str, Enum):
@@ -53,7 +53,8 @@ class Event:
         require(not missing, f'event {self.kind.value} lacks {missing}')
         require(isfinite(self.time), f'event {self.kind.value} should have a finite time but got {self.time}')
         code = self.data.get('reason')
-        require(code is None or code in Reason.__members__, f'event {self.kind.value} has unknown reason {code!r}')
+        known = code is None or (code in Reason.__members__ and Reason[code].kind in (Kind.REFUSAL, Kind.FAULT))
+        require(known, f'event {self.kind.value} should carry the code of a refusal or fault but got {code!r}')
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for a record."""

@@ -13,6 +13,7 @@ class Kind(str, Enum):
     REFUSAL = 'REFUSAL'  # this plan is not executed; the loop looks again, a few in a row latch a fault
     FAULT = 'FAULT'  # motion is stopped and the loop latches until the operator resets it
     END = 'END'  # the run ended as asked: done, limit reached, stopped by the operator
+    NOTE = 'NOTE'  # a remark: nothing ends
 
 
 class Reason(Enum):
@@ -65,8 +66,8 @@ class Reason(Enum):
     START_MOVED = (Kind.REFUSAL, 'the arm moved between planning and execution')
     # Approval
     APPROVAL_EXPIRED = (Kind.REFUSAL, 'the plan was not approved in time')
-    APPROVAL_WRONG_PLAN = (Kind.REFUSAL, 'the approval names another plan than the one that waits')
-    NOT_ALLOWED_NOW = (Kind.REFUSAL, 'this request does not fit the present state')
+    APPROVAL_WRONG_PLAN = (Kind.NOTE, 'the approval names another plan than the one that waits')
+    NOT_ALLOWED_NOW = (Kind.NOTE, 'this request does not fit the present state')
     # Execution
     GOAL_REJECTED = (Kind.FAULT, 'the controller rejected the motion')
     EXECUTION_ABORTED = (Kind.FAULT, 'the controller aborted the motion')
@@ -89,8 +90,8 @@ class Reason(Enum):
     CYCLE_LIMIT = (Kind.END, 'the largest number of cycles is reached')
     TIME_LIMIT = (Kind.END, 'the longest run time is reached')
     OPERATOR_STOP = (Kind.END, 'the operator stopped the loop')
-    # Not an end of anything: why a cycle opens the gripper and retreats
-    GRASP_MISSED = (Kind.REFUSAL, 'the gripper closed on nothing: it opens, retreats and looks again')
+    # Notes
+    GRASP_MISSED = (Kind.NOTE, 'the gripper closed on nothing: it opens, retreats and looks again')
 
     @property
     def code(self) -> str:

@@ -89,6 +89,7 @@ class LoopState:
     segments: tuple[dict[str, Any], ...] = ()
     segment: int = 0
     used_plans: tuple[str, ...] = ()
+    recovering: bool = False  # this cycle's plan opens the gripper and retreats
     latch: bool = False  # while STOPPING: end in FAULT
     escalated: bool = False
 
@@ -112,11 +113,13 @@ def step(state: LoopState, event: Event, config: LoopConfig) -> Result:
         return state, actions
     now = event.time if state.phase in RESTING else max(state.now, event.time)
     state = replace(state, now=now)
-    late: Actions = ()
-    if state.deadline is not None and state.now > state.deadline:
-        state, late = _deadline_passed(state, config)
-    state, actions = _handle(state, event, config)
-    return state, late + actions
+    urgent = event.kind in (EventKind.STOP, EventKind.FAULT)  # these overrule any deadline
+    if urgent or state.deadline is None or state.now <= state.deadline:
+        return _handle(state, event, config)
+    state, actions = _deadline_passed(state, config)
+    if event.kind is not EventKind.TICK:  # an answer came too late, an operator saw the state before
+        actions += _not_now(state, event)[1]
+    return state, actions
 
 
 def _handle(state: LoopState, event: Event, config: LoopConfig) -> Result:
@@ -174,7 +177,7 @@ def _observe(state: LoopState, config: LoopConfig) -> Result:
     if state.cycles >= config.max_cycles:
         return _finish(state, Reason.CYCLE_LIMIT, f'{state.cycles} cycles')
     state = replace(state, phase=Phase.OBSERVING, cycle=state.cycle + 1, cycles=state.cycles + 1, plan_id=None,
-                    segments=(), segment=0, deadline=state.now + config.observe_seconds)
+                    recovering=False, segments=(), segment=0, deadline=state.now + config.observe_seconds)
     return state, (Action(ActionKind.OBSERVE, {'cycle': state.cycle}),)
 
 
@@ -203,8 +206,10 @@ def _on_predicted(state: LoopState, event: Event, config: LoopConfig) -> Result:
 
 def _recover(state: LoopState, opening: float, config: LoopConfig) -> Result:
     """The gripper holds nothing: plan to open it and to retreat, through the same gates."""
+    if state.recovering:
+        return _stop(state, Reason.GRIPPER_FAILED, 'closed during a recovery, which only opens it', True, config)
     state = replace(state, phase=Phase.PLANNING, cycle=state.cycle + 1, plan_id=None, segments=(), segment=0,
-                    positions=(), done_count=0, deadline=state.now + config.plan_seconds)
+                    positions=(), done_count=0, recovering=True, deadline=state.now + config.plan_seconds)
     return state, (_report(Reason.GRASP_MISSED, f'opening {opening * 1e3:.1f} mm'),
                    Action(ActionKind.PLAN_RECOVERY, {'cycle': state.cycle}))
 
@@ -305,21 +310,26 @@ def _on_fault(state: LoopState, event: Event, config: LoopConfig) -> Result:
     reason, detail = Reason[event.data['reason']], event.data.get('detail', '')
     if state.phase in RESTING:
         return state, (_report(reason, detail),)  # nothing moves and nothing will before the operator says so
-    if state.phase is Phase.STOPPING:
-        first = (state.reason, state.detail) if state.latch else (reason, detail)
-        return replace(state, latch=True, reason=first[0], detail=first[1]), (_report(reason, detail),)
     return _stop(state, reason, detail, True, config)
 
 
 def _stop(state: LoopState, reason: Reason, detail: str, latch: bool, config: LoopConfig) -> Result:
     """The one path to a stop: nothing of the plan is left, and the arm has to be measured at rest."""
     if state.phase is Phase.STOPPING:
-        deadline = min(state.deadline or state.now, state.now + config.stop_seconds)  # the clock may have jumped back
-        return replace(state, deadline=deadline), (Action(ActionKind.STOP, {'escalate': state.escalated}),)
+        return _stop_again(state, reason, detail, latch, config)
     state = replace(state, phase=Phase.STOPPING, reason=reason, detail=detail, latch=latch, escalated=False,
                     cycle=state.cycle + 1, plan_id=None, segments=(), segment=0,
                     deadline=state.now + config.stop_seconds)
     return state, (Action(ActionKind.STOP, {'escalate': False}), _report(reason, detail))
+
+
+def _stop_again(state: LoopState, reason: Reason, detail: str, latch: bool, config: LoopConfig) -> Result:
+    """Another cause while stopping: the first fault keeps the name, and the wait never gets longer."""
+    if latch and not state.latch:
+        state = replace(state, latch=True, reason=reason, detail=detail)
+    deadline = min(state.deadline or state.now, state.now + config.stop_seconds)  # the clock may have jumped back
+    state = replace(state, deadline=deadline)
+    return state, (Action(ActionKind.STOP, {'escalate': state.escalated}), _report(reason, detail))
 
 
 def _on_stopped(state: LoopState, event: Event, config: LoopConfig) -> Result:
