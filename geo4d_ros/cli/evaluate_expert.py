@@ -8,6 +8,7 @@ import os
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 from geo4d_ros.cli.common import add_json_argument, wilson_interval, write_report
@@ -51,14 +52,20 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _run_jobs(jobs: list[Job], processes: int) -> list[dict[str, Any]]:
-    context = multiprocessing.get_context('spawn')
-    results = []
-    with context.Pool(min(processes, len(jobs))) as pool:
-        for result in pool.imap_unordered(_episode, jobs):
-            results.append(result)
-            print(f'\r{len(results)}/{len(jobs)} episodes', end='', file=sys.stderr, flush=True)
+    processes = min(processes, len(jobs))
+    if processes == 1:
+        return _with_progress(map(_episode, jobs), len(jobs))
+    with multiprocessing.get_context('spawn').Pool(processes) as pool:
+        return _with_progress(pool.imap_unordered(_episode, jobs), len(jobs))
+
+
+def _with_progress(results: Iterable[dict[str, Any]], total: int) -> list[dict[str, Any]]:
+    done = []
+    for result in results:
+        done.append(result)
+        print(f'\r{len(done)}/{total} episodes', end='', file=sys.stderr, flush=True)
     print(file=sys.stderr)
-    return results
+    return done
 
 
 def _episode(job: Job) -> dict[str, Any]:

@@ -6,7 +6,6 @@ import colorsys
 
 import numpy as np
 
-
 Range = tuple[float, float]
 
 

@@ -118,7 +118,7 @@ def _move(name: str, scene: Scene, T: np.ndarray, opening: float) -> Segment:
 def _carry(task: Task, scene: Scene) -> Segment:
     T_release = task.release_pose(scene.T_object, scene.T_gripper)
     close = translation_distance(T_release, scene.T_object) < 0.012
-    if close and rotation_angle(T_release, scene.T_object) < 0.25 or task.at_goal(scene.T_object):
+    if (close and rotation_angle(T_release, scene.T_object) < 0.25) or task.at_goal(scene.T_object):
         return _open(scene, 'release', task)
     T_object_gripper = invert(scene.T_object) @ scene.T_gripper
     waypoint = task.carry_waypoints(scene.T_object, T_release)[0]

@@ -5,6 +5,8 @@ Names beginning with `fixture_` are labelled as fixtures (class 6) by `scene.geo
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 
 Colour = tuple[float, float, float]
@@ -42,7 +44,7 @@ def lathe_mesh(name: str, profile: list[tuple[float, float]], segments: int = 28
         rings.append(list(range(len(vertices), len(vertices) + segments)))
         vertices += [(radius * np.cos(a), radius * np.sin(a), z) for a in angles]
     faces = []
-    for low, high in zip(rings[:-1], rings[1:], strict=True):
+    for low, high in itertools.pairwise(rings):
         for i in range(segments):
             j = (i + 1) % segments
             for face in ((low[i], low[j], high[j]), (low[i], high[j], high[i])):
