@@ -6,11 +6,14 @@ import argparse
 import hashlib
 import json
 import math
+import os
 import subprocess
 from pathlib import Path
 from typing import Any
 
-from geo4d_ros.errors import ConfigurationError
+from geo4d_ros.errors import ConfigurationError, InvalidInputError, require
+
+DEFAULT_CHECKPOINT = Path('models/geo4d-sim-small')
 
 
 def add_json_argument(parser: argparse.ArgumentParser) -> None:
@@ -65,3 +68,40 @@ def wilson_interval(successes: int, n: int, z: float = 1.96) -> tuple[float, flo
     centre = (p + z * z / (2 * n)) / (1 + z * z / n)
     half = z / (1 + z * z / n) * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
     return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def checked_tasks(names: list[str] | None) -> list[str]:
+    """The tasks asked for, all of them by default; InvalidInputError names an unknown one."""
+    from geo4d_ros.simulation.tasks import TASKS
+
+    unknown = [name for name in names or () if name not in TASKS]
+    require(not unknown, f'unknown task {", ".join(unknown)}; pick from {", ".join(TASKS)}', InvalidInputError)
+    return list(dict.fromkeys(names or TASKS))
+
+
+def default_checkpoint() -> Path:
+    """The shipped weights: under the working directory, else beside the package's source."""
+    beside = Path(__file__).resolve().parents[2] / DEFAULT_CHECKPOINT
+    return DEFAULT_CHECKPOINT if DEFAULT_CHECKPOINT.is_dir() or not beside.is_dir() else beside
+
+
+def weights_sha256(checkpoint: Path, device: str = 'cpu') -> str:
+    """Hash over the checkpoint's weight files; loads it once so that a bad one is refused before any work."""
+    from geo4d_ros.generation.loading import load_generator
+
+    load_generator(checkpoint, device)
+    digests = [sha256(path) for path in sorted(Path(checkpoint).rglob('*.safetensors'))]
+    return digests[0] if len(digests) == 1 else hashlib.sha256(''.join(digests).encode()).hexdigest()
+
+
+def check_report_place(json_path: Path | None, folder: Path | None = None) -> None:
+    """Fail now rather than after the run when the report cannot be written."""
+    for directory in (Path('outputs'), json_path and json_path.parent, folder):
+        if directory is None:
+            continue
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigurationError(f'cannot write {directory}: {error.strerror}; choose a writable place') from error
+        if not os.access(directory, os.W_OK):
+            raise ConfigurationError(f'cannot write {directory}: permission denied; choose a writable place')

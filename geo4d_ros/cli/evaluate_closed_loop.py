@@ -8,10 +8,16 @@ import time
 from pathlib import Path
 from typing import Any
 
-from geo4d_ros.cli.common import add_json_argument, sha256, wilson_interval, write_report
+from geo4d_ros.cli.common import (
+    add_json_argument,
+    check_report_place,
+    checked_tasks,
+    default_checkpoint,
+    weights_sha256,
+    wilson_interval,
+    write_report,
+)
 from geo4d_ros.errors import InvalidInputError, require
-
-DEFAULT_CHECKPOINT = Path('models/geo4d-sim-small')
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -41,7 +47,8 @@ def run(args: argparse.Namespace) -> int:
     """Run the episodes, print the table, write the report."""
     from tqdm import tqdm
 
-    from geo4d_ros.evaluation.closed_loop_runs import run_episodes
+    from geo4d_ros.evaluation.closed_loop_runs import run_episode
+    from geo4d_ros.evaluation.pool import run_jobs
 
     tasks = checked_tasks(args.task)
     positive = (args.episodes, args.jobs, args.horizon_executed, args.max_cycles)
@@ -49,9 +56,9 @@ def run(args: argparse.Namespace) -> int:
             InvalidInputError)
     options, model_sha256 = options_of(args)
     check_report_place(args.json, args.films)
-    jobs = [(task, args.seed_start + i) for i in range(args.episodes) for task in tasks]
+    jobs = [(options, task, args.seed_start + i) for i in range(args.episodes) for task in tasks]
     started, reports = time.monotonic(), []
-    with tqdm(run_episodes(options, jobs, min(args.jobs, len(jobs))), total=len(jobs), unit='episode') as bar:
+    with tqdm(run_jobs(run_episode, jobs, min(args.jobs, len(jobs))), total=len(jobs), unit='episode') as bar:
         for report in bar:
             reports.append(report)
             bar.set_postfix(success=f'{sum(r.success for r in reports)}/{len(reports)}')
@@ -62,15 +69,6 @@ def run(args: argparse.Namespace) -> int:
     write_report(f'closed-loop-{args.generator}-{options.readout}-{args.cameras}', out, args.json)
     print_table(out)
     return 0
-
-
-def checked_tasks(names: list[str] | None) -> list[str]:
-    """The tasks asked for, all of them by default; InvalidInputError names an unknown one."""
-    from geo4d_ros.simulation.tasks import TASKS
-
-    unknown = [name for name in names or () if name not in TASKS]
-    require(not unknown, f'unknown task {", ".join(unknown)}; pick from {", ".join(TASKS)}', InvalidInputError)
-    return list(dict.fromkeys(names or TASKS))
 
 
 def options_of(args: argparse.Namespace) -> tuple[Any, str | None]:
@@ -88,38 +86,6 @@ def options_of(args: argparse.Namespace) -> tuple[Any, str | None]:
     options = EpisodeOptions(checkpoint and str(checkpoint), readout, args.tracker, args.cameras, args.noise,
                              args.horizon_executed, args.max_cycles, args.device, args.films and str(args.films))
     return options, digest
-
-
-def default_checkpoint() -> Path:
-    """The shipped weights: under the working directory, else beside the package's source."""
-    beside = Path(__file__).resolve().parents[2] / DEFAULT_CHECKPOINT
-    return DEFAULT_CHECKPOINT if DEFAULT_CHECKPOINT.is_dir() or not beside.is_dir() else beside
-
-
-def weights_sha256(checkpoint: Path, device: str = 'cpu') -> str:
-    """Hash over the checkpoint's weight files; loads it once so that a bad one is refused before any work."""
-    import hashlib
-
-    from geo4d_ros.generation.loading import load_generator
-
-    load_generator(checkpoint, device)
-    digests = [sha256(path) for path in sorted(Path(checkpoint).rglob('*.safetensors'))]
-    return digests[0] if len(digests) == 1 else hashlib.sha256(''.join(digests).encode()).hexdigest()
-
-
-def check_report_place(json_path: Path | None, folder: Path | None = None) -> None:
-    """Fail now rather than after the run when the report cannot be written."""
-    from geo4d_ros.errors import ConfigurationError
-
-    for directory in (Path('outputs'), json_path and json_path.parent, folder):
-        if directory is None:
-            continue
-        try:
-            directory.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigurationError(f'cannot write {directory}: {error.strerror}; choose a writable place') from error
-        if not os.access(directory, os.W_OK):
-            raise ConfigurationError(f'cannot write {directory}: permission denied; choose a writable place')
 
 
 def summarise(reports: list[Any], tasks: list[str]) -> dict[str, Any]:

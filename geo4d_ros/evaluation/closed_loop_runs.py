@@ -1,23 +1,14 @@
-"""Closed-loop episodes over processes: one function per episode, plain results."""
+"""One closed-loop episode from scene to verdict, in plain values that cross process borders."""
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from geo4d_ros.errors import SimulationError
 from geo4d_ros.evaluation.failure_causes import cause_of
-
-# One thread per worker: with a worker per core, more only get in each other's way.
-WORKER_ENVIRONMENT = {'MUJOCO_GL': 'egl', 'OMP_NUM_THREADS': '1', 'OPENBLAS_NUM_THREADS': '1', 'LP_NUM_THREADS': '1'}
 
 
 @dataclass(frozen=True)
@@ -121,27 +112,3 @@ def _write_film(options: EpisodeOptions, task: str, seed: int, cause: str, resul
     path = Path(options.films) / f'{task}-{seed}-{cause}.mp4'
     write_mp4(path, frames, fps=2 / FILM_PERIOD)
     return str(path)
-
-
-def run_episodes(options: EpisodeOptions, jobs: Sequence[tuple[str, int]], processes: int) -> Iterator[EpisodeReport]:
-    """All (task, seed) jobs in `processes` worker processes; reports come as they finish.
-
-    Raises SimulationError when a worker dies (out of memory, killed).
-    """
-    os.environ.update({k: v for k, v in WORKER_ENVIRONMENT.items() if k not in os.environ})
-    if processes <= 1:
-        yield from (run_episode(options, *job) for job in jobs)
-        return
-    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context('spawn')) as pool:
-        waiting = iter(jobs)
-        running = {pool.submit(run_episode, options, *job) for job in islice(waiting, 2 * processes)}
-        try:
-            while running:
-                done = next(as_completed(running))
-                running.remove(done)
-                running.update(pool.submit(run_episode, options, *job) for job in islice(waiting, 1))
-                yield done.result()
-        except BrokenProcessPool as error:
-            raise SimulationError('a worker process died (out of memory?); run with fewer --jobs') from error
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)

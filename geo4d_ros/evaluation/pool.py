@@ -1,0 +1,40 @@
+"""Independent jobs over worker processes, results as they finish."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
+from typing import Any
+
+from geo4d_ros.errors import SimulationError
+
+# One thread per worker: with a worker per core, more only get in each other's way.
+WORKER_ENVIRONMENT = {'MUJOCO_GL': 'egl', 'OMP_NUM_THREADS': '1', 'OPENBLAS_NUM_THREADS': '1', 'LP_NUM_THREADS': '1'}
+
+
+def run_jobs(function: Callable[..., Any], jobs: Sequence[tuple[Any, ...]], processes: int) -> Iterator[Any]:
+    """function(*job) for every job, in `processes` spawned workers (in this process for 1).
+
+    Raises what a job raises, and SimulationError when a worker dies.
+    """
+    os.environ.update({k: v for k, v in WORKER_ENVIRONMENT.items() if k not in os.environ})
+    if processes <= 1:
+        yield from (function(*job) for job in jobs)
+        return
+    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context('spawn')) as pool:
+        waiting = iter(jobs)
+        running = {pool.submit(function, *job) for job in islice(waiting, 2 * processes)}
+        try:
+            while running:
+                done = next(as_completed(running))
+                running.remove(done)
+                running.update(pool.submit(function, *job) for job in islice(waiting, 1))
+                yield done.result()
+        except BrokenProcessPool as error:
+            raise SimulationError('a worker process died (out of memory?); run with fewer --jobs') from error
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
