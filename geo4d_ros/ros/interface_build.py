@@ -30,6 +30,7 @@ from geo4d_ros.errors import BackendUnavailableError, ConfigurationError, Geo4dE
 
 DEFINITIONS = Path(__file__).parent / 'interfaces'
 STAMP = 'geo4d_generated.json'
+BUILD_VERSION = 1  # counts changes of this file that change what is built
 GENERATORS = ('c', 'typesupport_fastrtps_c', 'typesupport_introspection_c', 'typesupport_c', 'py')
 FLAGS = ('-O1', '-g0', '-fPIC', '-w')
 # Every action pulls these in, whatever its fields are.
@@ -75,9 +76,8 @@ def all_packages() -> list[InterfacePackage]:
 
 
 def content_key(package: InterfacePackage) -> str:
-    """Hash of all that the build depends on: field lists, generator version, interpreter, this script."""
-    digest = hashlib.sha256(sys.version.encode() + Path(__file__).read_bytes())
-    digest.update(version('rosidl_generator_py').encode())
+    """Hash of all that the build depends on: field lists, generators, interpreter."""
+    digest = hashlib.sha256(f'{BUILD_VERSION} {sys.version} {version("rosidl_generator_py")}'.encode())
     for name in sorted({package.name, *package.depends}):
         for path in sorted((DEFINITIONS / name).glob('*/*')):
             digest.update(str(path.relative_to(DEFINITIONS)).encode() + path.read_bytes())
@@ -293,6 +293,14 @@ def link_extension(package: InterfacePackage, work: Workspace, libraries: list[s
               f'-Wl,-rpath,$ORIGIN/{depth}', '-Wl,--allow-shlib-undefined', '-o', str(target)])
 
 
+def replace(source: str | Path, target: str | Path) -> None:
+    """Copy as a new file: a library that a running process has loaded must not change under it."""
+    path = Path(target) / Path(source).name if Path(target).is_dir() else Path(target)
+    partial = path.with_name(f'.{path.name}.partial')
+    shutil.copy(source, partial)
+    partial.replace(path)
+
+
 def install(package: InterfacePackage, work: Workspace) -> None:
     """Copy into the environment; the stamp goes last, so that an interrupted build is built again."""
     prefix, name = work.prefix, package.name
@@ -301,8 +309,8 @@ def install(package: InterfacePackage, work: Workspace) -> None:
         shutil.copytree(work.generated(generator, name), prefix / 'include' / name / name, dirs_exist_ok=True,
                         ignore=shutil.ignore_patterns('*.c', '*.cpp'))
     for generator in GENERATORS:
-        shutil.copy(work.libraries / f'lib{library_name(name, generator)}.so', prefix / 'lib')
-    shutil.copytree(work.generated('py', name), Path(sysconfig.get_path('purelib')) / name,
+        replace(work.libraries / f'lib{library_name(name, generator)}.so', prefix / 'lib')
+    shutil.copytree(work.generated('py', name), Path(sysconfig.get_path('purelib')) / name, copy_function=replace,
                     dirs_exist_ok=True, ignore=shutil.ignore_patterns('*.c', 'detail'))
     shutil.copytree(work.share(name), prefix / 'share' / name, dirs_exist_ok=True)
     index = prefix / 'share' / 'ament_index' / 'resource_index'
