@@ -10,7 +10,7 @@ import numpy as np
 
 from geo4d_ros.errors import require
 from geo4d_ros.geometry.transforms import rotation_angle, translation_distance
-from geo4d_ros.tracking.chunk import Chunk, prepare
+from geo4d_ros.tracking.chunk import prepare
 from geo4d_ros.tracking.confidence import Agreement, ConfidenceModel, agreement, status_of
 from geo4d_ros.tracking.frame_zero import FrameZero, FrameZeroLimits, check_frame_zero
 from geo4d_ros.tracking.gripper import GripperModel, nearest_symmetric
@@ -67,7 +67,7 @@ class ModelTracker:
         if zero.reason:
             track = lost_track(T_0, opening, chunk.frames, zero.reason, details)
         else:
-            track = self._solve(problem, chunk, T_0, opening, state, zero, details)
+            track = self._solve(problem, video, T_0, opening, state, zero, details)
         details['timings'] = {'masks_s': masked - started, 'total_s': time.perf_counter() - started}
         return track
 
@@ -76,19 +76,24 @@ class ModelTracker:
             return self.gripper.max_opening
         return float(np.clip(observation.opening, 0, self.gripper.max_opening))
 
-    def _solve(self, problem: Problem, chunk: Chunk, T_0: np.ndarray, opening: float, state: GripperTrack | None,
+    def _solve(self, problem: Problem, video: Video4D, T_0: np.ndarray, opening: float, state: GripperTrack | None,
                zero: FrameZero, details: dict[str, Any]) -> GripperTrack:
         T_state = None if state is None else state.T_ref_gripper
-        openings = np.full(chunk.frames, opening)
-        poses = forward(problem, T_0, openings, self.config.motion, T_state)
-        solution = refine(problem, poses, openings, self.config.motion, T_state)
+        solution = self._poses(problem, video, T_0, opening, T_state, details)
         openings, opening_confidence = self._openings(problem, solution.T, opening)
-        found = [agreement(problem, t, solution.T[t], openings[t], solution.covariance[t]) for t in range(chunk.frames)]
-        confidence = self._confidence(solution, found, zero, state)
+        found = [agreement(problem, t, solution.T[t], openings[t], solution.covariance[t])
+                 for t in range(problem.chunk.frames)]
+        confidence = self._confidence(solution, found, zero, state, details)
         details |= {'agreement': found, 'covariance': solution.covariance, 'opening_confidence': opening_confidence}
-        if state is not None:
+        if T_state is not None:
             details['state_distance_m'] = translation_distance(solution.T, T_state)
         return finish(solution.T, openings, confidence, self.config.confidence, self.gripper, details)
+
+    def _poses(self, problem: Problem, video: Video4D, T_0: np.ndarray, opening: float, state: np.ndarray | None,
+               details: dict[str, Any]) -> Solution:
+        openings = np.full(problem.chunk.frames, opening)
+        poses = forward(problem, T_0, openings, self.config.motion, state)
+        return refine(problem, poses, openings, self.config.motion, state)
 
     def _openings(self, problem: Problem, poses: np.ndarray, start: float) -> tuple[np.ndarray, np.ndarray]:
         model = self.config.opening
@@ -100,8 +105,8 @@ class ModelTracker:
                 scores[t] = score
         return decode(scores, levels, start, model)
 
-    def _confidence(self, solution: Solution, found: list[Agreement], zero: FrameZero, state: GripperTrack | None
-                    ) -> np.ndarray:
+    def _confidence(self, solution: Solution, found: list[Agreement], zero: FrameZero, state: GripperTrack | None,
+                    details: dict[str, Any]) -> np.ndarray:
         model = self.config.confidence
         confidence = np.array([model.probability(a, b) for a, b in zip(found, [found[0], *found[:-1]], strict=True)])
         if zero.dropped:
@@ -129,11 +134,11 @@ def finish(poses: np.ndarray, openings: np.ndarray, confidence: np.ndarray, mode
     for t in range(1, len(poses)):
         poses[t] = nearest_symmetric(poses[t], poses[t - 1], gripper.half_turn)
     status = status_of(confidence, model.ok, model.lost)
-    details['raw_T_ref_gripper'], details['raw_confidence'] = poses.copy(), confidence.copy()
+    details |= {'raw_T_ref_gripper': poses.copy(), 'raw_confidence': confidence.copy(), 'raw_opening': openings.copy()}
     trusted = next((t for t, s in enumerate(status) if s is TrackStatus.LOST), len(status))
     if trusted < len(status):
         poses[trusted:] = poses[trusted - 1]
         openings[trusted:] = openings[trusted - 1]
         confidence[trusted:] = 0.0
-        details['reason'] = f'lost at frame {trusted}'
+        details['reason'] = details.get('fault') or f'lost at frame {trusted}'
     return GripperTrack(poses, openings, confidence, status, details)

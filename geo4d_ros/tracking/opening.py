@@ -106,3 +106,25 @@ def decode(scores: np.ndarray, openings: np.ndarray, start: float, model: Openin
     confidence = np.clip(1 - spread / (0.25 * (openings[-1] - openings[0])), 0, 1)
     mean[0], confidence[0] = start, 1.0
     return mean, confidence
+
+
+def is_closed(opening: np.ndarray, max_opening: float, switch: float = 0.012) -> np.ndarray:
+    """Whether the fingers are off their open stop, (T+1,) bool, with hysteresis.
+
+    An open gripper counts as closed once it is `switch` [m] below the widest opening since it opened; a closed
+    one as open once it has risen `switch` above the narrowest one. opening (T+1,) [m]. Fingers that hold
+    something wide never pass half the stroke, so a threshold there would not see them close.
+    """
+    closed = np.zeros(len(opening), bool)
+    now, reference = bool(opening[0] < max_opening - switch), float(opening[0])
+    for t, value in enumerate(opening):
+        if now:
+            reference = min(reference, value)
+            if value > reference + switch:
+                now, reference = False, value
+        else:
+            reference = max(reference, value)
+            if value < reference - switch:
+                now, reference = True, value
+        closed[t] = now
+    return closed

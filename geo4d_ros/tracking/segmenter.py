@@ -108,6 +108,13 @@ class Segmenter:
             logits = self._network(x.contiguous(memory_format=torch.channels_last))
             return torch.softmax(logits[..., :height, :width], dim=1).numpy()
 
+    def logits_class(self, x: np.ndarray) -> np.ndarray:
+        """Most likely class (N, H, W) of network inputs (N, 4, H, W), sizes multiples of 8."""
+        import torch
+
+        with torch.inference_mode():
+            return self._network(torch.from_numpy(x)).argmax(1).numpy()
+
     def masks(self, chunk: Chunk, T_ref_gripper: np.ndarray, opening: float) -> Masks:
         """A `MaskSource`."""
         views, frames = chunk.depth.shape[:2]

@@ -68,22 +68,14 @@ def _add_prior(normal: Normal, delta_to_mean: np.ndarray, sigma: np.ndarray, rob
 
 
 def forward(problem: Problem, T_0: np.ndarray, openings: np.ndarray, motion: Motion,
-            state: np.ndarray | None, on_frame: object = None) -> np.ndarray:
-    """Poses (T+1, 4, 4) frame by frame from T_0; openings (T+1,) [m]; state (T+1, 4, 4) or None.
-
-    on_frame(t, T) -> opening may revise a frame's opening once its pose is known; it seeds the next one.
-    """
+            state: np.ndarray | None) -> np.ndarray:
+    """Poses (T+1, 4, 4) frame by frame from T_0; openings (T+1,) [m]; state (T+1, 4, 4) or None."""
     n = problem.chunk.frames
     poses = np.tile(T_0, (n, 1, 1))
     for t in range(1, n):
         T_mean = _predict(poses, t, state)
-        opening = openings[t]
-        problem.focus(t, T_mean, opening)
-        T = _track_frame(problem, t, T_mean, opening, motion, None if state is None else state[t])
-        poses[t] = T
-        if on_frame is not None:
-            openings[t] = on_frame(t, T)
-            openings[t + 1:] = openings[t]
+        problem.focus(t, T_mean, openings[t])
+        poses[t] = _track_frame(problem, t, T_mean, openings[t], motion, None if state is None else state[t])
     return poses
 
 

@@ -1,0 +1,62 @@
+"""`geo4d train segmenter`: train the gripper segmenter on collected episodes, or fine-tune labels from kinematics."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+from geo4d_ros.cli.common import add_json_argument, write_report
+from geo4d_ros.errors import ConfigurationError, require
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the command."""
+    parser.add_argument('--data', type=Path, required=True, metavar='DIR', help='folder of episodes to learn from')
+    parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='folder for config.json and the weights')
+    parser.add_argument('--test-data', type=Path, metavar='DIR', help='episodes to measure on, with labels')
+    parser.add_argument('--labels', choices=('episode', 'kinematics'), default='episode',
+                        help="labels of the episodes, or the gripper's mesh at its measured pose (real robots)")
+    parser.add_argument('--gripper', type=Path, metavar='FILE', help='YAML description of the gripper for kinematics')
+    parser.add_argument('--minutes', type=float, default=15.0, help='budget of processor time (default 15)')
+    parser.add_argument('--frames', type=int, default=10, help='frames per camera and episode (default 10)')
+    parser.add_argument('--threads', type=int, default=1, help='threads of torch (default 1)')
+    parser.add_argument('--seed', type=int, default=0)
+    add_json_argument(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train, measure when test data is given, write the report."""
+    from geo4d_ros.training.segmenter_training import (
+        SegmenterTraining,
+        evaluate_segmenter,
+        load_samples,
+        train_segmenter,
+    )
+
+    require(args.minutes > 0 and args.frames >= 1 and args.threads >= 1,
+            '--minutes, --frames and --threads should be positive')
+    started = time.monotonic()
+    samples = load_samples(args.data, args.frames, _gripper(args))
+    config = SegmenterTraining(minutes=args.minutes, frames=args.frames, threads=args.threads, seed=args.seed)
+    try:
+        args.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigurationError(f'cannot write {args.out}: {error.strerror}; choose a writable place') from error
+    record = train_segmenter(samples, args.out, config, {'labels': args.labels})
+    report = {**record, 'wall_s': time.monotonic() - started}
+    if args.test_data is not None:
+        test = load_samples(args.test_data, args.frames)
+        report['iou'] = evaluate_segmenter(test, args.out)
+        report['iou_damaged'] = evaluate_segmenter(test, args.out, damaged=True)
+        print(f'hand IoU {report["iou"]["hand"]:.3f}, damaged images {report["iou_damaged"]["hand"]:.3f}')
+    write_report('train-segmenter', report, args.json)
+    return 0
+
+
+def _gripper(args: argparse.Namespace) -> object | None:
+    if args.labels == 'episode':
+        return None
+    from geo4d_ros.tracking.gripper import panda_hand, read_gripper
+
+    return panda_hand() if args.gripper is None else read_gripper(args.gripper)

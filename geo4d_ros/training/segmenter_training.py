@@ -1,0 +1,248 @@
+"""Training the gripper segmenter on episodes, on images damaged the way a generator damages them."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from geo4d_ros.errors import DatasetError, require
+from geo4d_ros.geometry.transforms import invert
+from geo4d_ros.tracking.gripper import HAND, GripperModel
+from geo4d_ros.tracking.segmenter import CLASSES, FROM_LABELS, build_network, network_input, save
+from geo4d_ros.tracking.silhouette import rasterise
+from geo4d_ros.training.episodes import Episode, decode_depth, list_episodes, open_or_warn
+
+log = logging.getLogger(__name__)
+
+HAND_CLASS, LEFT_CLASS, RIGHT_CLASS = 2, 3, 4
+
+
+@dataclass(frozen=True)
+class SegmenterTraining:
+    """minutes: budget of processor time of this process; frames: kept per camera of an episode, spread evenly."""
+
+    minutes: float = 15.0
+    batch: int = 16
+    learning_rate: float = 3e-3
+    frames: int = 10
+    width: int = 24
+    seed: int = 0
+    threads: int = 1
+    near_gripper_weight: float = 4.0
+
+
+@dataclass
+class Samples:
+    """Images of all clips: rgb (N, H, W, 3) uint8, depth (N, H, W) uint16 [0.1 mm], labels (N, H, W) uint8 of
+    CLASSES, clip (N,) int: which camera of which episode, so that a ghost comes from the same scene."""
+
+    rgb: np.ndarray
+    depth: np.ndarray
+    labels: np.ndarray
+    clip: np.ndarray
+
+
+def load_samples(directory: Path, frames: int, gripper: GripperModel | None = None,
+                 limit: int | None = None) -> Samples:
+    """Evenly spread frames of every camera of every episode; with `gripper` the labels come from its kinematics.
+
+    Raises DatasetError when there is nothing to learn from.
+    """
+    rgb, depth, labels, clip = [], [], [], []
+    for path in list_episodes(directory)[:limit]:
+        episode = open_or_warn(path)
+        if episode is None:
+            continue
+        pick = np.unique(np.linspace(0, episode.frames - 1, frames).astype(int))
+        for camera in range(episode.cameras):
+            d = episode.read('depth', camera)[pick]
+            rgb.append(episode.read('rgb', camera)[pick])
+            depth.append(d)
+            labels.append(FROM_LABELS[episode.read('labels', camera)[pick]].astype(np.uint8) if gripper is None
+                          else kinematic_labels(episode, camera, pick, decode_depth(d), gripper))
+            clip.append(np.full(len(pick), len(clip)))
+    require(len(rgb) > 0, f'{directory} has no readable episode; collect some: geo4d collect', DatasetError)
+    return Samples(*(np.concatenate(part) for part in (rgb, depth, labels, clip)))
+
+
+def kinematic_labels(episode: Episode, camera: int, pick: np.ndarray, depth: np.ndarray, gripper: GripperModel
+                     ) -> np.ndarray:
+    """Labels (n, H, W) uint8 from the gripper's mesh at its measured pose, where nothing nearer was seen.
+
+    For real robots, whose episodes carry no labels; only hand and finger classes are set.
+    """
+    T_camera_base = invert(episode.read('T_base_camera', camera))
+    K, T, opening = episode.read('K', camera), episode.read('T_base_gripper')[pick], episode.read('opening')[pick]
+    labels = np.zeros(depth.shape, np.uint8)
+    for i in range(len(pick)):
+        vertices, faces, part = gripper.posed(float(np.clip(opening[i], 0, gripper.max_opening)))
+        T_camera_gripper = T_camera_base @ T[i]
+        posed = vertices @ T_camera_gripper[:3, :3].T + T_camera_gripper[:3, 3]
+        raster = rasterise(posed, faces, K, depth.shape[1:])
+        if raster is None:
+            continue
+        u, v, face = raster.pixels()
+        inside = (u >= 0) & (v >= 0) & (u < depth.shape[2]) & (v < depth.shape[1])
+        u, v, face = u[inside], v[inside], face[inside]
+        z = raster.depth_at(u.astype(float), v.astype(float), face, K)
+        clear = (depth[i, v, u] == 0) | (depth[i, v, u] > z - 0.03)
+        labels[i, v[clear], u[clear]] = np.where(part[face[clear]] == HAND, HAND_CLASS, part[face[clear]] + HAND_CLASS)
+    return labels
+
+
+class Damage:
+    """Blur, ghosts of another moment, fading, wobble, colour shifts and depth errors: what generated frames show."""
+
+    def __init__(self, samples: Samples, seed: int) -> None:
+        self.samples = samples
+        self.rng = np.random.default_rng(seed)
+        order = np.argsort(samples.clip, kind='stable')
+        self._clips = np.split(order, np.flatnonzero(np.diff(samples.clip[order])) + 1)
+
+    def batch(self, size: int) -> tuple[np.ndarray, np.ndarray]:
+        """Network input (size, 4, H, W) float32 and labels (size, H, W) int64."""
+        images, targets = [], []
+        for _ in range(size):
+            clip = self._clips[self.rng.integers(len(self._clips))]
+            i, j = self.rng.choice(clip, 2)
+            image, label = self._sample(i, j)
+            images.append(image)
+            targets.append(label)
+        return np.stack(images), np.stack(targets)
+
+    def _sample(self, i: int, j: int) -> tuple[np.ndarray, np.ndarray]:
+        rng, s = self.rng, self.samples
+        label = s.labels[i].astype(np.int64)
+        x = network_input(s.rgb[i:i + 1], decode_depth(s.depth[i:i + 1]))[0]
+        if rng.random() < 0.6:
+            other = network_input(s.rgb[j:j + 1], decode_depth(s.depth[j:j + 1]))[0]
+            x = self._ghost(x, label, other, s.labels[j])
+        if rng.random() < 0.6:
+            x = self._blur_and_wobble(x)
+        x[:3] = x[:3] * rng.uniform(0.75, 1.25, (3, 1, 1)) + rng.uniform(-0.15, 0.15, (3, 1, 1))
+        x[:3] += rng.normal(0, rng.uniform(0, 0.06), x[:3].shape)
+        x[3] *= self._depth_factor(label)
+        if rng.random() < 0.1:
+            x[3] = 0
+        if rng.random() < 0.5:
+            x, label = x[:, :, ::-1], label[:, ::-1]
+        return np.ascontiguousarray(x, np.float32), np.ascontiguousarray(label)
+
+    def _ghost(self, x: np.ndarray, label: np.ndarray, other: np.ndarray, other_label: np.ndarray) -> np.ndarray:
+        """The robot of another moment shines through where the gripper is not, and the gripper itself fades."""
+        from scipy.ndimage import gaussian_filter
+
+        own = (label >= HAND_CLASS) & (label <= RIGHT_CLASS)
+        theirs = (other_label >= 1) & (other_label <= RIGHT_CLASS)
+        alpha = self.rng.uniform(0, 0.8) * gaussian_filter((theirs & ~own).astype(np.float32), 0.7)
+        alpha += self.rng.uniform(0, 0.4) * (own & ~theirs)
+        return x + np.minimum(alpha, 0.8) * (other - x)
+
+    def _blur_and_wobble(self, x: np.ndarray) -> np.ndarray:
+        from scipy.ndimage import gaussian_filter, map_coordinates, zoom
+
+        height, width = x.shape[1:]
+        sigma = self.rng.uniform(0, 1.2)
+        if sigma > 0.3:
+            x = gaussian_filter(x, (0, sigma, sigma))
+        if self.rng.random() < 0.5:
+            shift = zoom(self.rng.normal(0, 0.8, (2, height // 12, width // 12)), (1, 12, 12), order=1)
+            shift = np.pad(shift, ((0, 0), (0, height - shift.shape[1]), (0, width - shift.shape[2])), mode='edge')
+            grid = np.mgrid[:height, :width] + shift
+            x = np.stack([map_coordinates(channel, grid, order=1, mode='nearest') for channel in x])
+        return x
+
+    def _depth_factor(self, label: np.ndarray) -> np.ndarray:
+        """1 / (1 + relative depth error): smooth over the image, and of its own on the gripper."""
+        from scipy.ndimage import gaussian_filter
+
+        field = gaussian_filter(self.rng.normal(size=label.shape), 6)
+        error = self.rng.uniform(0, 0.05) * field / max(field.std(), 1e-6)
+        own = (label >= HAND_CLASS) & (label <= RIGHT_CLASS)
+        error = error + own * self.rng.normal(0, 0.02)
+        return 1 / np.clip(1 + error, 0.7, 1.3)
+
+
+def train_segmenter(samples: Samples, out: Path, config: SegmenterTraining, record: dict[str, Any]) -> dict[str, Any]:
+    """Train for `config.minutes` of processor time and write the weights to `out`; returns the record written."""
+    import torch
+
+    torch.manual_seed(config.seed)
+    torch.set_num_threads(config.threads)
+    network = build_network(config.width).to(memory_format=torch.channels_last).train()
+    optimiser = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=1e-3)
+    damage = Damage(samples, config.seed)
+    average = {k: v.detach().clone() for k, v in network.state_dict().items()}
+    started, steps, done = time.process_time(), 0, 0.0
+    while done < 1:
+        done = (time.process_time() - started) / (60 * config.minutes)
+        for group in optimiser.param_groups:
+            group['lr'] = config.learning_rate * min(1.0, (steps + 1) / 50) * max(0.0, 0.5 * (1 + np.cos(np.pi * done)))
+        image, label = damage.batch(config.batch)
+        loss = _step(network, optimiser, image, label, config)
+        steps += 1
+        decay = min(0.99, steps / (steps + 10))
+        for key, value in network.state_dict().items():
+            if value.is_floating_point():
+                average[key].mul_(decay).add_(value.detach(), alpha=1 - decay)
+            else:
+                average[key].copy_(value)
+        if steps % 100 == 0:
+            log.warning('segmenter: %3.0f %% of the time, step %d, loss %.3f', 100 * done, steps, loss)
+    network.load_state_dict(average)
+    record = {**record, 'training': asdict(config), 'steps': steps, 'images': len(samples.rgb), 'final_loss': loss}
+    save(network.eval(), out, record, config.width)
+    return record
+
+
+def _step(network: Any, optimiser: Any, image: np.ndarray, label: np.ndarray, config: SegmenterTraining) -> float:
+    import torch
+
+    x = torch.from_numpy(image).contiguous(memory_format=torch.channels_last)
+    y = torch.from_numpy(label)
+    logits = network(x)
+    loss = torch.nn.functional.cross_entropy(logits, y, reduction='none')
+    # More weight around the gripper, whatever the class there: outlines stay unbiased.
+    own = ((y >= HAND_CLASS) & (y <= RIGHT_CLASS)).float()
+    near = torch.nn.functional.max_pool2d(own[:, None], 9, 1, 4)[:, 0]
+    weight = 1 + (config.near_gripper_weight - 1) * near
+    loss = (loss * weight).sum() / weight.sum()
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()
+    torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+    optimiser.step()
+    return float(loss.detach())
+
+
+def evaluate_segmenter(samples: Samples, folder: Path | None, damaged: bool = False, count: int = 600) -> dict[str, float]:
+    """Intersection over union per class, of the gripper and of the hand, over `count` images; `damaged`: as trained."""
+    from geo4d_ros.tracking.segmenter import Segmenter
+
+    segmenter = Segmenter.load(folder)
+    rng = np.random.default_rng(0)
+    pick = np.sort(rng.choice(len(samples.rgb), min(count, len(samples.rgb)), replace=False))
+    if damaged:
+        image, label = Damage(samples, 1).batch(len(pick))
+        predicted = np.concatenate([segmenter.logits_class(image[i:i + 32]) for i in range(0, len(image), 32)])
+    else:
+        label = samples.labels[pick]
+        predicted = np.concatenate([
+            segmenter.probabilities(samples.rgb[i], decode_depth(samples.depth[i])).argmax(1)
+            for i in np.array_split(pick, max(1, len(pick) // 32))])
+    return iou_table(predicted, label)
+
+
+def iou_table(predicted: np.ndarray, label: np.ndarray) -> dict[str, float]:
+    """IoU over all pixels of each class, `fingers` (both) and `gripper` (hand and fingers)."""
+    groups = {name: (i,) for i, name in enumerate(CLASSES)}
+    groups |= {'fingers': (LEFT_CLASS, RIGHT_CLASS), 'gripper': (HAND_CLASS, LEFT_CLASS, RIGHT_CLASS)}
+    table = {}
+    for name, classes in groups.items():
+        a, b = np.isin(predicted, classes), np.isin(label, classes)
+        table[name] = float((a & b).sum() / max((a | b).sum(), 1))
+    return table
