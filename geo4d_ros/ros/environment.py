@@ -14,6 +14,8 @@ from geo4d_ros.resources import resource
 
 # Below Linux's ephemeral ports (32768): DDS ports are 7400 + 250 * domain + 10 ...
 DOMAIN_IDS = range(1, 101)
+# Fast DDS 2 (Jazzy) reads the first, Fast DDS 3 the second.
+PROFILE_VARIABLES = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE')
 
 
 def free_domain_id() -> int:
@@ -29,27 +31,36 @@ def free_domain_id() -> int:
 
 
 def transport_environment(profile: str = 'fastdds.xml') -> dict[str, str]:
-    """Variables that make Fast DDS carry two RGB-D cameras without drops; a profile of the user's own wins."""
-    if 'FASTRTPS_DEFAULT_PROFILES_FILE' in os.environ or 'FASTDDS_DEFAULT_PROFILES_FILE' in os.environ:
+    """Variables that make Fast DDS carry two RGB-D cameras without drops.
+
+    Empty when the user has a profile of his own: it wins.
+    """
+    if any(name in os.environ for name in PROFILE_VARIABLES):
         return {}
-    path = str(resource('config', profile))
-    # Fast DDS 2 (Jazzy) reads the first name, Fast DDS 3 the second.
-    return {'FASTRTPS_DEFAULT_PROFILES_FILE': path, 'FASTDDS_DEFAULT_PROFILES_FILE': path}
+    return dict.fromkeys(PROFILE_VARIABLES, str(resource('config', profile)))
+
+
+def simulation_environment(loopback: bool) -> dict[str, str]:
+    """What `simulation.launch.py` sets: images without drops and, with `loopback`, nothing leaves this host.
+
+    The domain stays the user's, so that `ros2 topic list` in another terminal shows the cell.
+    """
+    if not loopback:
+        return transport_environment()
+    return {'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST', **transport_environment('fastdds_loopback.xml')}
 
 
 def loopback_environment(domain_id: int | None = None) -> dict[str, str]:
     """Variables for a graph that never leaves this host, in its own domain (a free one by default).
 
-    Used alike by the demo, the tests and `simulation.launch.py`:
+    Used alike by the demo and the tests:
     `subprocess.Popen(command, env={**os.environ, **loopback_environment()})`.
     """
-    path = str(resource('config', 'fastdds_loopback.xml'))
     return {
         'ROS_DOMAIN_ID': str(free_domain_id() if domain_id is None else domain_id),
         'ROS_AUTOMATIC_DISCOVERY_RANGE': 'LOCALHOST',
         'RMW_IMPLEMENTATION': 'rmw_fastrtps_cpp',
-        'FASTRTPS_DEFAULT_PROFILES_FILE': path,
-        'FASTDDS_DEFAULT_PROFILES_FILE': path,
-        # The picture of a process that is stopped must not wait in a buffer.
+        # Of a process that is stopped, what it said last must not stay in a buffer.
         'PYTHONUNBUFFERED': '1',
+        **dict.fromkeys(PROFILE_VARIABLES, str(resource('config', 'fastdds_loopback.xml'))),
     }

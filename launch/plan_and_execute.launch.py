@@ -1,0 +1,104 @@
+"""The closed loop: look, predict, track, check, execute. Starts in dry run: nothing moves unless told otherwise."""
+
+from launch import LaunchDescription
+from launch.actions import (
+    DeclareLaunchArgument,
+    IncludeLaunchDescription,
+    OpaqueFunction,
+    SetEnvironmentVariable,
+)
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+from launch_ros.actions import Node
+
+from geo4d_ros.resources import resource
+from geo4d_ros.ros.environment import simulation_environment, transport_environment
+
+FROM_FILE = ' Empty: as in params_file.'
+BOOLEAN = ['true', 'false']
+
+ARGUMENTS = [
+    DeclareLaunchArgument('sim', default_value='false', choices=BOOLEAN,
+                          description='Start the simulated cell in place of cameras, robot and controllers.'),
+    DeclareLaunchArgument('task', default_value='apple', choices=['cereal', 'spatula', 'apple'],
+                          description='Task of the simulated cell.'),
+    DeclareLaunchArgument('seed', default_value='500000', description='Seed of the simulated cell.'),
+    DeclareLaunchArgument('rviz', default_value='false', choices=BOOLEAN, description='Start RViz.'),
+    DeclareLaunchArgument('cameras', default_value='false', choices=BOOLEAN,
+                          description='Start two RealSense drivers (see cameras.launch.py for their arguments).'),
+    DeclareLaunchArgument('reference_camera', default_value='/camera1/camera1',
+                          description='Namespace of the camera whose frame all points are in.'),
+    DeclareLaunchArgument('second_camera', default_value='/camera2/camera2',
+                          description='Namespace of the second camera.'),
+    DeclareLaunchArgument('checkpoint', default_value='',
+                          description='Directory of the weights, or the name of a shipped model.' + FROM_FILE),
+    DeclareLaunchArgument('device', default_value='', description='cpu, cuda, cuda:1, ...' + FROM_FILE),
+    DeclareLaunchArgument('tracker', default_value='', choices=['', 'model', 'foundationpose', 'isaac'],
+                          description='Tracking backend.' + FROM_FILE),
+    DeclareLaunchArgument('readout', default_value='', choices=['', 'fused', 'video', 'state'],
+                          description='What the path is read from.' + FROM_FILE),
+    DeclareLaunchArgument('motion', default_value='', choices=['', 'trajectory', 'moveit'],
+                          description='Who executes: a FollowJointTrajectory action or MoveIt.' + FROM_FILE),
+    DeclareLaunchArgument('dry_run', default_value='true', choices=BOOLEAN,
+                          description='Check and show plans, never move.'),
+    DeclareLaunchArgument('auto', default_value='false', choices=BOOLEAN,
+                          description='Execute plans that pass the gates without /geo4d/approve.'),
+    DeclareLaunchArgument('one_process', default_value='true', choices=BOOLEAN,
+                          description='Generator and tracker in one process; false passes images through topics.'),
+    DeclareLaunchArgument('params_file', default_value=str(resource('config', 'geo4d.yaml')),
+                          description='YAML with parameters of the nodes; launch arguments win.'),
+    DeclareLaunchArgument('use_sim_time', default_value='', choices=['', *BOOLEAN],
+                          description='Take the time from /clock. Empty: as `sim`.'),
+    DeclareLaunchArgument('loopback', default_value='true', choices=BOOLEAN,
+                          description='With sim: keep everything on this host.'),
+    DeclareLaunchArgument('log_level', default_value='info', choices=['debug', 'info', 'warn', 'error'],
+                          description='Least severe messages that are logged.'),
+]
+
+
+def included(name, value, arguments):
+    """Another launch file of this package with some of our arguments."""
+    return IncludeLaunchDescription(PythonLaunchDescriptionSource(str(resource('launch', name))),
+                                    launch_arguments={key: value[key] for key in arguments}.items())
+
+
+def parameters(value, names, **more):
+    """The file, then whatever was given on the command line."""
+    given = {name: value[name] for name in names if value[name] != ''}
+    simulated = value['use_sim_time'] or value['sim']
+    return [value['params_file'], {**given, **more, 'use_sim_time': simulated == 'true'}]
+
+
+def start(context):
+    """Everything, once the arguments are known."""
+    value = context.launch_configurations
+    simulated = value['sim'] == 'true'
+    environment = simulation_environment(value['loopback'] == 'true') if simulated else transport_environment()
+    cameras = ('reference_camera', 'second_camera')
+    common = {'package': 'geo4d_ros', 'output': 'screen',
+              'arguments': ['--ros-args', '--log-level', value['log_level']]}
+    generator = parameters(value, ('checkpoint', 'device', *cameras))
+    tracker = parameters(value, ('tracker', 'readout'))
+    if value['one_process'] == 'true':
+        prediction = [Node(executable='prediction', parameters=[generator[0], {**generator[1], **tracker[1]}],
+                           **common)]
+    else:
+        prediction = [Node(executable='video_generator', parameters=generator, **common),
+                      Node(executable='gripper_tracker', parameters=tracker, **common)]
+    executor = Node(executable='plan_executor', parameters=parameters(
+        value, ('motion', *cameras), dry_run=value['dry_run'] == 'true', auto=value['auto'] == 'true'), **common)
+    actions = [SetEnvironmentVariable(*item) for item in environment.items()]
+    if simulated:
+        actions.append(included('simulation.launch.py', value,
+                                ('task', 'seed', *cameras, 'params_file', 'loopback', 'log_level')))
+    elif value['cameras'] == 'true':
+        actions.append(included('cameras.launch.py', value, cameras))
+    if value['rviz'] == 'true':
+        actions.append(Node(package='rviz2', executable='rviz2', output='log',
+                            arguments=['-d', str(resource('config', 'plan_and_execute.rviz'))],
+                            parameters=parameters(value, ())[1:]))
+    return [*actions, *prediction, executor]
+
+
+def generate_launch_description():
+    """Arguments and everything that runs."""
+    return LaunchDescription([*ARGUMENTS, OpaqueFunction(function=start)])
