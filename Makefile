@@ -9,11 +9,11 @@ QUIET_THREADS := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 # A change of a requirement makes a new stamp, and with it a new installation.
 stamp = $(VENV)/.setup-$(1)-$(firstword $(shell cat $(2) | sha256sum | cut -c1-16))
 
-TORCH := $(call stamp,torch,requirements/torch.txt scripts/setup/install_torch.sh)
+TORCH := $(call stamp,torch,requirements/torch.txt requirements/install_torch.sh)
 PACKAGES := $(call stamp,packages,requirements/base.txt requirements/dev.txt requirements/constraints.txt)
 ASSETS := $(call stamp,assets,requirements/assets.txt)
 ROS := $(call stamp,ros,requirements/ros.txt requirements/constraints.txt)
-GL := $(call stamp,gl,scripts/setup/install_gl.sh)
+GL := $(call stamp,gl,requirements/install_gl.sh)
 SELF := $(call stamp,self,setup.py setup.cfg)
 
 .PHONY: setup demo test test-slow test-numpy1 lint clean
@@ -59,7 +59,7 @@ $(BIN)/python:
 
 $(TORCH): | $(BIN)/python
 	@echo 'setup: torch'
-	@scripts/setup/install_torch.sh $(BIN)/python
+	@requirements/install_torch.sh $(BIN)/python
 	@touch $@
 
 $(PACKAGES): | $(TORCH)
@@ -78,7 +78,7 @@ $(ASSETS): | $(BIN)/python
 	@touch $@
 
 $(GL): | $(BIN)/python
-	@scripts/setup/install_gl.sh
+	@requirements/install_gl.sh
 	@touch $@
 
 # Linked into the ament index as well, so that `ros2 run` and `ros2 launch` find this checkout.

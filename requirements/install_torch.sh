@@ -2,7 +2,7 @@
 # usage: install_torch.sh PYTHON: torch as pinned; the CPU build (a tenth of the size) where there is no CUDA.
 set -euo pipefail
 python=$1
-pinned=$(grep -v '^#' "$(dirname "$0")/../../requirements/torch.txt")
+pinned=$(grep -v '^#' "$(dirname "$0")/torch.txt")
 install() { "$python" -m pip install -q --no-warn-script-location "$@"; }
 if command -v nvidia-smi > /dev/null && nvidia-smi > /dev/null 2>&1; then
     install "$pinned"
