@@ -1,0 +1,141 @@
+"""Writes the README's figures from the JSON reports in docs/results, so that none is typed by hand.
+
+`python -m geo4d_ros.evaluation.readme_tables` rewrites every block between `<!-- results: NAME -->` and
+`<!-- end -->`; `--check` only says whether that would change anything.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from geo4d_ros.errors import ConfigurationError
+
+ROOT = Path(__file__).resolve().parents[2]
+BLOCK = re.compile(r'(<!-- results: (?P<name>[\w-]+) -->\n).*?(<!-- end -->)', re.DOTALL)
+Report = dict[str, Any]
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table."""
+    lines = [header, ['---'] * len(header), *rows]
+    return '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines)
+
+
+def rate(entry: Report) -> str:
+    """`0.85 [0.70, 0.93] (n=20)`."""
+    low, high = entry['ci95']
+    return f'{entry["success_rate"]:.2f} [{low:.2f}, {high:.2f}] (n={entry["n"]})'
+
+
+def success_rows(reports: dict[str, Report]) -> str:
+    """One row per report with a success rate for each task."""
+    tasks = sorted({task for report in reports.values() for task in report['tasks']})
+    rows = [[name, *(rate(report['tasks'][t]) if t in report['tasks'] else '-' for t in tasks),
+             f'{report["success_rate"]:.2f}'] for name, report in reports.items()]
+    return table(['', *tasks, 'all'], rows)
+
+
+def expert(reports: dict[str, Report]) -> str:
+    """Success of the scripted expert."""
+    tasks = reports['expert']['tasks']
+    return table(list(tasks), [[rate(entry) for entry in tasks.values()]])
+
+
+def closed_loop(reports: dict[str, Report]) -> str:
+    """Closed-loop success, one row per `closed_loop_<row>.json`."""
+    chosen = {name.removeprefix('closed_loop_').replace('_', ' '): report
+              for name, report in reports.items() if name.startswith('closed_loop_')}
+    return success_rows(chosen)
+
+
+def figures(name: str, keys: list[str]) -> Callable[[dict[str, Report]], str]:
+    """A block that lists chosen top-level figures of one report."""
+    def block(reports: dict[str, Report]) -> str:
+        report = reports[name]
+        return table(['figure', 'value'], [[key, _plain(report[key])] for key in keys if key in report])
+    return block
+
+
+def _plain(value: Any) -> str:
+    return f'{value:.3g}' if isinstance(value, float) else str(value)
+
+
+def video(reports: dict[str, Report]) -> str:
+    """Full-frame and motion-masked metrics of every row of the video evaluation."""
+    rows = []
+    for name, row in reports['video']['rows'].items():
+        for region in ('full_frame', 'motion_masked'):
+            cells = row.get(region, {})
+            rows.append([name, region.replace('_', ' '),
+                         *(_plain(cells[key]) if isinstance(cells.get(key), float) else '-'
+                           for key in ('psnr', 'ssim', 'abs_rel', 'delta1', 'error_3d_cm'))])
+    return table(['row', 'pixels', 'PSNR', 'SSIM', 'AbsRel', 'delta1', '3D error [cm]'], rows)
+
+
+def tracker(reports: dict[str, Report]) -> str:
+    """One row per `tracker_<source>.json`."""
+    keys = ('add_mm_mean', 'adds_auc', 'failure_rate', 'open_closed_accuracy', 'opening_error_mm', 'lost_auroc',
+            'ok_but_wrong_rate', 'ms_per_frame_p50', 'n')
+    rows = [[name.removeprefix('tracker_').replace('_', ' '), *(_plain(report.get(key, '-')) for key in keys)]
+            for name, report in reports.items() if name.startswith('tracker_')]
+    return table(['sequences', *(key.replace('_', ' ') for key in keys)], rows)
+
+
+def faults(reports: dict[str, Report]) -> str:
+    """Runs, outcome and times of every injected fault."""
+    rows = [[name.replace('_', ' '), f'{entry["ok"]}/{entry["runs"]}', str(entry['code']),
+             *(_times(entry[key]) for key in ('detection_ms', 'standstill_ms'))]
+            for name, entry in reports['faults']['faults'].items()]
+    return table(['fault', 'right', 'code', 'detection [ms]', 'standstill [ms]'], rows)
+
+
+def _times(value: Any) -> str:
+    if isinstance(value, dict):
+        return ' / '.join(f'{v:.0f}' for v in value.values() if isinstance(v, (int, float))) or '-'
+    return f'{value:.0f}' if isinstance(value, (int, float)) else '-'
+
+
+BLOCKS: dict[str, Callable[[dict[str, Report]], str]] = {
+    'expert': expert,
+    'closed-loop': closed_loop,
+    'video': video,
+    'tracker': tracker,
+    'faults': faults,
+    'safety': figures('safety', ['cases', 'violations', 'refusals_without_code']),
+    'generator': figures('generator', ['device', 'speedup_25_steps', 'speedup_8_steps', 'relative_output_difference',
+                                       'peak_memory_mib']),
+}
+
+
+def rewrite(text: str, reports: dict[str, Report]) -> str:
+    """`text` with every block made anew from the reports (file stem -> report)."""
+    def block(match: re.Match[str]) -> str:
+        name = match['name']
+        if name not in BLOCKS:
+            raise ConfigurationError(f'README asks for results {name!r}; available: {", ".join(BLOCKS)}')
+        try:
+            return f'{match[1]}{BLOCKS[name](reports)}\n{match[3]}'
+        except KeyError as error:
+            raise ConfigurationError(f'docs/results lacks {error} for the block {name!r}') from error
+    return BLOCK.sub(block, text)
+
+
+def main(argv: list[str]) -> int:
+    """Rewrite README.md; with --check exit 1 when it is out of date."""
+    reports = {path.stem: json.loads(path.read_text()) for path in sorted((ROOT / 'docs/results').glob('*.json'))}
+    readme = ROOT / 'README.md'
+    old = readme.read_text()
+    new = rewrite(old, reports)
+    if '--check' not in argv:
+        readme.write_text(new)
+        return 0
+    return int(new != old)
+
+
+if __name__ == '__main__':
+    sys.exit(main(sys.argv[1:]))
