@@ -1,0 +1,58 @@
+"""`geo4d train --config X.yaml`: the config's `model` key says which network is trained."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import json
+from pathlib import Path
+
+from geo4d_ros.cli.common import add_json_argument, write_report
+from geo4d_ros.errors import ConfigurationError
+
+TRAINERS = {'unet': 'geo4d_ros.training.unet', 'two_view': 'geo4d_ros.training.two_view'}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The config and single overrides of it."""
+    parser.add_argument('--config', type=Path, required=True, help='YAML file, see config/train/')
+    parser.add_argument('--data', help='override the directory of episodes')
+    parser.add_argument('--output', help='override the directory of the run; an unfinished run there is resumed')
+    parser.add_argument('--set', nargs='*', default=[], metavar='KEY=VALUE',
+                        help='override top-level keys, values in YAML, e.g. steps=100 batch=2')
+    add_json_argument(parser)
+
+
+def read_config(path: Path, overrides: list[str]) -> dict:
+    """The YAML mapping with KEY=VALUE overrides applied."""
+    import yaml
+
+    try:
+        values = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise ConfigurationError(f'cannot read {path}: {error.strerror}; configs are in config/train/') from error
+    except yaml.YAMLError as error:
+        raise ConfigurationError(f'{path} is not YAML: {str(error).splitlines()[0]}') from error
+    if not isinstance(values, dict):
+        raise ConfigurationError(f'{path} should hold a mapping of keys, see config/train/')
+    for item in overrides:
+        key, equals, text = item.partition('=')
+        if not equals:
+            raise ConfigurationError(f'--set takes KEY=VALUE but got {item!r}')
+        values[key] = yaml.safe_load(text)
+    return values
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train, then write the closing figures."""
+    overrides = {'data': args.data, 'output': args.output}
+    values = read_config(args.config, args.set) | {k: v for k, v in overrides.items() if v is not None}
+    model = values.get('model')
+    if model not in TRAINERS:
+        raise ConfigurationError(f'{args.config}: model should be one of {", ".join(TRAINERS)} but is {model!r}')
+    output = importlib.import_module(TRAINERS[model]).train(values)
+    summary = output / 'summary.json'
+    report = json.loads(summary.read_text()) if summary.is_file() else {}
+    write_report('train', {**report, 'output': str(output)}, args.json)
+    print(f'trained model in {output}')
+    return 0

@@ -1,0 +1,154 @@
+"""From windows to what the losses need: images, pointmaps in the reference frame, masks, states, latents."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from geo4d_ros.generation import pointmaps
+from geo4d_ros.generation.autoencoders import PatchAutoencoder, encode_condition, encode_target, spatial_factor
+from geo4d_ros.generation.image_tokens import image_tokens
+from geo4d_ros.generation.pipeline import MAX_DEPTH_M, Geo4dPipeline
+from geo4d_ros.generation.state_stream import STATE_STD, encode_states
+from geo4d_ros.generation.streams import POINTS, RGB, all_streams, token_view
+
+MOVED_RGB, MOVED_M = 0.15, 0.02  # a pixel moves when its colour (of 2) or its point changes by more
+
+
+@dataclass
+class Clips:
+    """A batch at pixel level. B samples, V views, T future frames."""
+
+    index: torch.Tensor  # (B,) int64, of the windows
+    images: torch.Tensor  # (B, V, T+1, 3, H, W) RGB in [-1, 1]
+    targets: torch.Tensor  # (B, V, T, 3, H, W) pointmap images in the reference frame
+    condition_maps: torch.Tensor  # (B, V, 3, H, W)
+    valid: torch.Tensor  # (B, V, T+1, H, W) bool
+    gripper: torch.Tensor  # (B, V, T+1, H, W) bool
+    moved: torch.Tensor  # (B, V, T, H, W) bool
+    states: torch.Tensor  # (B, T+1, 10)
+    expected: torch.Tensor  # (B, T) float
+
+
+@dataclass
+class Latents:
+    """A batch at latent level. S = 2V streams in batch order."""
+
+    clean: torch.Tensor  # (B, S, T, C, h, w), the diffused quantity
+    condition: torch.Tensor  # (B, S, C, h, w)
+    tokens: torch.Tensor | None  # (B, S, 1, D)
+    state: torch.Tensor  # (B, T, 10) clean, scaled changes
+    measured: torch.Tensor  # (B, 10)
+
+
+def sample_generator(seed: int, index: int, purpose: int = 0) -> torch.Generator:
+    """Random numbers that belong to one window, whatever process or run draws them."""
+    words = np.random.SeedSequence([seed, index, purpose]).generate_state(2, np.uint64)
+    return torch.Generator().manual_seed(int(words[0] >> np.uint64(1)))
+
+
+def make_clips(
+    window: dict[str, torch.Tensor],
+    device: torch.device,
+    condition_frame: str,
+    pose_noise: tuple[float, float],
+    mask_invalid: bool,
+    seed: int,
+) -> Clips:
+    """Clips of a collated batch of `EpisodeWindows` items.
+
+    With mask_invalid False, points without depth are moved to the reference frame like any other,
+    as the released data code does.
+    """
+    w = {name: value.to(device) for name, value in window.items()}
+    T_ref_view = w['T_ref_view'].float()
+    valid = (w['depth'] > 0) & (w['depth'] <= MAX_DEPTH_M)
+    depth = torch.where(valid, w['depth'], torch.zeros_like(w['depth']))
+    own = pointmaps.unproject(depth, w['K'].float()[:, :, None])
+    movable = valid if mask_invalid else torch.ones_like(valid)
+    points = pointmaps.transform(own, T_ref_view[:, :, None], movable)
+    condition = own[:, :, 0]
+    if condition_frame == 'registered':
+        noisy = T_ref_view @ _pose_errors(window['index'], T_ref_view, pose_noise, seed).to(device)
+        noisy[:, 0] = torch.eye(4, device=device)
+        condition = pointmaps.transform(own[:, :, 0], noisy, valid[:, :, 0])
+    images = w['rgb'].movedim(-1, 3).float() / 127.5 - 1
+    coloured = (images[:, :, 1:] - images[:, :, :1]).abs().amax(3) > MOVED_RGB
+    both = valid[:, :, 1:] & valid[:, :, :1]
+    shifted = both & ((points[:, :, 1:] - points[:, :, :1]).norm(dim=-1) > MOVED_M)
+    states = encode_states(window['T_ref_gripper'].numpy(), window['opening'].numpy())
+    return Clips(
+        window['index'],
+        images,
+        pointmaps.normalise(points[:, :, 1:]),
+        pointmaps.normalise(condition),
+        valid,
+        w['gripper'],
+        coloured | shifted,
+        torch.from_numpy(states).to(device),
+        w['expected'][:, 1:].float(),
+    )
+
+
+def _pose_errors(index: torch.Tensor, T: torch.Tensor, pose_noise: tuple[float, float], seed: int) -> torch.Tensor:
+    """Small rigid transforms (B, V, 4, 4), one per window and view."""
+    errors = torch.eye(4).repeat(*T.shape[:2], 1, 1)
+    for b, i in enumerate(index.tolist()):
+        draw = torch.randn((T.shape[1], 6), generator=sample_generator(seed, i, 1))
+        errors[b, :, :3, 3] = draw[:, :3] * pose_noise[0]
+        skew = torch.zeros(T.shape[1], 3, 3)
+        r = draw[:, 3:] * np.deg2rad(pose_noise[1])
+        skew[:, 0, 1], skew[:, 0, 2], skew[:, 1, 2] = -r[:, 2], r[:, 1], -r[:, 0]
+        errors[b, :, :3, :3] = torch.linalg.matrix_exp(skew - skew.transpose(1, 2))
+    return errors
+
+
+@torch.no_grad()
+def encode_clips(clips: Clips, pipeline: Geo4dPipeline, seed: int) -> Latents:
+    """Latents of all streams: targets sampled and scaled, conditions as the pipeline makes them."""
+    config, vaes = pipeline.unet.config, (pipeline.points_vae, pipeline.rgb_vae)
+    samples, views, frames = clips.images.shape[0], clips.images.shape[1], clips.images.shape[2] - 1
+    generator = sample_generator(seed, int(clips.index[0]), 2)
+    clean, condition = [], []
+    for modality, future, now in (
+        (POINTS, clips.targets, clips.condition_maps),
+        (RGB, clips.images[:, :, 1:], clips.images[:, :, 0]),
+    ):
+        vae = vaes[modality]
+        base = encode_condition(vae, now.flatten(0, 1)).float().unflatten(0, (samples, views))
+        x = encode_target(vae, future.flatten(0, 2), generator).float().unflatten(0, (samples, views, frames))
+        if config.predict_residual:
+            x = (x - base[:, :, None] * vae.config.scaling_factor) / config.residual_std[modality]
+        clean.append(x)
+        condition.append(base)
+    tokens = None
+    if config.token_routing != 'learned':
+        per_view = image_tokens(pipeline.image_encoder, clips.images[:, :, 0].flatten(0, 1)).float()
+        per_view = per_view.unflatten(0, (samples, views))
+        tokens = per_view[:, [token_view(s, config.token_routing, views) for s in all_streams(views)]]
+    change = (clips.states[:, 1:] - clips.states[:, :1]) / torch.tensor(STATE_STD, device=clips.states.device)
+    # Streams are ordered view by view, pointmap then RGB.
+    return Latents(
+        torch.stack(clean, 2).flatten(1, 2), torch.stack(condition, 2).flatten(1, 2), tokens, change, clips.states[:, 0]
+    )
+
+
+def mask_to_latents(mask: torch.Tensor, vae: torch.nn.Module, dilate: bool) -> torch.Tensor:
+    """A pixel mask (..., H, W) at latent resolution: (..., C, h, w) with C the latent channels, or 1.
+
+    A lossless patch code keeps every pixel; else a latent takes its centre pixel and, with `dilate`,
+    the mask grows by two 2x2 dilations, as the release does for the gripper.
+    """
+    flat = mask.float().flatten(0, -3)[:, None]
+    if isinstance(vae, PatchAutoencoder) and vae.config.latent_channels is None:
+        out = F.pixel_unshuffle(flat.expand(-1, 3, -1, -1), vae.config.patch)
+        return out.unflatten(0, mask.shape[:-2])
+    factor = spatial_factor(vae)
+    out = flat[:, :, factor // 2 :: factor, factor // 2 :: factor]
+    if dilate:
+        for _ in range(2):
+            out = F.max_pool2d(F.pad(out, (1, 0, 1, 0)), 2, stride=1)
+    return out.unflatten(0, mask.shape[:-2])

@@ -1,0 +1,138 @@
+"""Training windows by index: the same index gives the same window, so that a run can be resumed exactly."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from geo4d_ros.errors import DatasetError, require
+from geo4d_ros.geometry.cameras import scale_intrinsics
+from geo4d_ros.geometry.resampling import nearest_indices
+from geo4d_ros.training.episodes import SCHEMA, Episode
+from geo4d_ros.training.unet.released_episodes import ReleasedEpisode, list_released_episodes
+from geo4d_ros.training.windows import HORIZON, cut_window, undisturbed
+
+log = logging.getLogger(__name__)
+
+_ATTEMPTS = 20
+_CLIPS = ('rgb', 'depth', 'labels')
+
+
+def list_data(directory: Path, data_format: str) -> list[Path]:
+    """Sorted episodes of a directory; DatasetError when there is none."""
+    if data_format == 'released':
+        return list_released_episodes(directory)
+    from geo4d_ros.training.episodes import list_episodes
+
+    paths = list_episodes(directory)
+    require(bool(paths), f'{directory} holds no episode; run `geo4d collect`', DatasetError)
+    return paths
+
+
+class EpisodeWindows(Dataset):
+    """Window i of a fixed list of episodes: random episode, views and start, all drawn from (seed, i).
+
+    Items are dicts of tensors: rgb (V, T+1, H, W, 3) uint8, depth (V, T+1, H, W) float32 [m],
+    gripper (V, T+1, H, W) bool, K (V, 3, 3), T_ref_view (V, 4, 4), T_ref_gripper (T+1, 4, 4),
+    opening (T+1), expected (T+1) bool, index.
+    """
+
+    def __init__(
+        self, episodes: list[Path], data_format: str, views: int, frames: int, size: tuple[int, int], seed: int
+    ) -> None:
+        require(1 <= frames <= HORIZON, f'frames should be in 1..{HORIZON} but got {frames}', DatasetError)
+        self.episodes, self.data_format, self.views = episodes, data_format, views
+        self.frames, self.size, self.seed = frames, size, seed
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        """Window `index`; a damaged episode is named and another drawn, deterministically."""
+        for attempt in range(_ATTEMPTS):
+            rng = np.random.default_rng([self.seed, index, attempt])
+            path = self.episodes[int(rng.integers(len(self.episodes)))]
+            try:
+                window = self._cut(path, rng)
+            except DatasetError as error:
+                log.warning('skipped: %s', error)
+                continue
+            return {**window, 'index': torch.tensor(index)}
+        raise DatasetError(f'{_ATTEMPTS} episodes in a row cannot be read, last {path}; collect them again')
+
+    def _cut(self, path: Path, rng: np.random.Generator) -> dict[str, torch.Tensor]:
+        if self.data_format == 'released':
+            window = ReleasedEpisode.open(path).window(rng, self.views, self.frames)
+        else:
+            window = self._cut_zarr(Episode.open(path), rng)
+        window = _resized(window, *self.size)
+        return {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in window.items()}
+
+    def _cut_zarr(self, episode: Episode, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        require(
+            episode.cameras >= self.views,
+            f'{episode.path} has {episode.cameras} cameras, expected at least {self.views}',
+            DatasetError,
+        )
+        cameras = rng.choice(episode.cameras, self.views, replace=False)
+        arrays: dict[str, Any] = {}
+        for name, (_, dims) in SCHEMA.items():
+            if dims[:2] == ('C', 'N'):
+                arrays[name] = np.stack([episode.read(name, int(c)) for c in cameras])
+            else:
+                value = episode.read(name)
+                arrays[name] = value[cameras] if dims[0] == 'C' else value
+        start = int(rng.integers(len(arrays['times'])))
+        steps = np.arange(1, self.frames + 1)
+        window = cut_window(arrays, start, tuple(range(self.views)), steps)
+        pushes = episode.attributes.get('disturbances', [])
+        keep = slice(self.frames + 1)
+        return {
+            'rgb': window['rgb'],
+            'depth': window['depth'],
+            'gripper': np.isin(window['labels'], (2, 3, 4)),
+            'K': window['K'],
+            'T_ref_view': window['T_ref_view'],
+            'T_ref_gripper': window['T_ref_gripper'][keep],
+            'opening': window['opening'][keep],
+            'expected': undisturbed(arrays['times'], start, pushes)[keep],
+        }
+
+
+def _resized(window: dict[str, np.ndarray], height: int, width: int) -> dict[str, np.ndarray]:
+    """The window's images by nearest pixel at another size, K scaled; as they are when the size fits."""
+    h, w = window['depth'].shape[2:]
+    if (h, w) == (height, width):
+        return window
+    rows, columns = nearest_indices(h, height)[:, None], nearest_indices(w, width)
+    window = {k: v[:, :, rows, columns] if k in ('rgb', 'depth', 'gripper') else v for k, v in window.items()}
+    return {**window, 'K': np.stack([scale_intrinsics(K, width / w, height / h) for K in window['K']])}
+
+
+def batches(
+    dataset: EpisodeWindows, first: int, batch: int, stride: int, offset: int, workers: int
+) -> Iterator[dict[str, torch.Tensor]]:
+    """Endless batches from micro-step `first` on: micro-step m of process `offset` takes
+    indices m * stride + offset * batch + (0 .. batch - 1), with stride = batch * processes."""
+
+    def indices() -> Iterator[list[int]]:
+        m = first
+        while True:
+            base = m * stride + offset * batch
+            yield list(range(base, base + batch))
+            m += 1
+
+    return iter(DataLoader(dataset, batch_sampler=_Endless(indices), num_workers=workers))
+
+
+class _Endless:
+    """A batch sampler around a generator function."""
+
+    def __init__(self, generate) -> None:
+        self.generate = generate
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return self.generate()

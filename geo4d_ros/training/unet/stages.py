@@ -1,0 +1,242 @@
+"""The stages of training: each has the module to train and a loss of one batch."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import nn
+
+from geo4d_ros.errors import ConfigurationError, require
+from geo4d_ros.generation import edm
+from geo4d_ros.generation.autoencoders import PatchAutoencoder
+from geo4d_ros.generation.pipeline import Geo4dPipeline
+from geo4d_ros.generation.state_stream import STATE_DIM
+from geo4d_ros.generation.unet import UNetOutput
+from geo4d_ros.training.unet.batches import Clips, Latents, encode_clips, sample_generator
+from geo4d_ros.training.unet.config import UNetTrainConfig
+from geo4d_ros.training.unet.losses import (
+    auxiliary_losses,
+    noise_levels,
+    state_loss,
+    stream_masks,
+    video_loss,
+)
+
+Losses = dict[str, torch.Tensor]  # name -> scalar; 'loss' is what is minimised
+
+
+class Stage(Protocol):
+    """What the training loop needs."""
+
+    model: nn.Module  # its parameters are trained
+
+    def losses(self, model: nn.Module, clips: Clips) -> Losses:
+        """Losses of one batch, with `model` possibly wrapped for several processes."""
+
+    def finish(self, model: nn.Module) -> None:
+        """Put trained weights into the pipeline, before it is saved."""
+
+
+def denoise_batch(
+    model: nn.Module, latents: Latents, sigma: torch.Tensor, noise: torch.Tensor, state_noise: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor | None, UNetOutput]:
+    """x0 of the video (B, S, T, C, h, w) and of the states; noise is already scaled by sigma per stream."""
+    level = sigma[:, :, None, None, None, None]
+    noisy = latents.clean + noise if noise is not None else torch.zeros_like(latents.clean)
+    s = sigma[:, 0, None, None]
+    noisy_state = latents.state + state_noise if state_noise is not None else torch.zeros_like(latents.state)
+    out = model(
+        edm.scale_input(noisy, level),
+        edm.timestep(sigma),
+        latents.condition,
+        latents.tokens,
+        state=(edm.scale_input(noisy_state, s), latents.measured),
+    )
+    x0 = edm.denoised(noisy, out.sample.float(), level)
+    x0_state = None if out.state is None else edm.denoised(noisy_state, out.state.float(), s)
+    return x0, x0_state, out
+
+
+class DenoiserStage:
+    """Trains the U-Net: 'diffusion' at all noise levels, or 'regression' from zero input at the highest."""
+
+    def __init__(self, pipeline: Geo4dPipeline, config: UNetTrainConfig) -> None:
+        self.pipeline, self.config, self.model = pipeline, config, pipeline.unet
+        self.regression = config.stage == 'regression'
+
+    def losses(self, model: nn.Module, clips: Clips) -> Losses:
+        """Video loss, and those of the auxiliary maps and the state where the model has them."""
+        config, pipeline = self.config.loss, self.pipeline
+        latents = encode_clips(clips, pipeline, self.config.seed)
+        generators = [sample_generator(self.config.seed, i) for i in clips.index.tolist()]
+        sigma = noise_levels(latents, clips, config, generators, self.regression)
+        noise = state_noise = None
+        if not self.regression:
+            noise = _draw(generators, latents.clean) * sigma[:, :, None, None, None, None]
+            state_noise = _draw(generators, latents.state) * sigma[:, 0, None, None]
+        latents = _dropped(latents, generators, config.condition_dropout)
+        x0, x0_state, out = denoise_batch(model, latents, sigma, noise, state_noise)
+        gated = out.auxiliary is not None
+        masks = stream_masks(clips, pipeline, config)
+        parts = {'video': video_loss(x0, latents, sigma, masks, gated, config)}
+        total = parts['video']
+        if gated:
+            parts['mask'], parts['gate'] = auxiliary_losses(out.auxiliary.float(), clips)
+            total = total + config.mask * parts['mask'] + config.gate * parts['gate']
+        if x0_state is not None:
+            parts['state'] = state_loss(x0_state, latents, clips)
+            total = total + config.state * parts['state']
+        return {'loss': total, **parts}
+
+    def finish(self, model: nn.Module) -> None:
+        """The U-Net is the pipeline's own; set the sampler that fits the stage."""
+        sampler = 'regression' if self.regression else 'euler'
+        self.pipeline.register_to_config(sampler=sampler, steps=1 if self.regression else 8)
+
+
+def _draw(generators: list[torch.Generator], like: torch.Tensor) -> torch.Tensor:
+    """Unit noise shaped as `like`, one generator per sample."""
+    noise = torch.stack([torch.randn(like.shape[1:], generator=g) for g in generators])
+    return noise.to(like.device)
+
+
+def _dropped(latents: Latents, generators: list[torch.Generator], share: float) -> Latents:
+    """Conditions set to zero at random: each stream's latents, and each sample's tokens, on their own."""
+    if share <= 0:
+        return latents
+    streams = latents.condition.shape[1]
+    keep = torch.stack([torch.rand(streams + 1, generator=g) >= share for g in generators])
+    keep = keep.to(latents.condition.device, latents.condition.dtype)
+    condition = latents.condition * keep[:, :streams, None, None, None]
+    tokens = None if latents.tokens is None else latents.tokens * keep[:, streams:, None, None]
+    return Latents(latents.clean, condition, tokens, latents.state, latents.measured)
+
+
+class AutoencoderStage:
+    """Fine-tunes one autoencoder by L1 with a learned scale; the pointmap one starts as the RGB one.
+
+    As in the release: |x - x'| / exp(s) + s, no perceptual, adversarial or KL term. Per clip, one
+    of the views is drawn; pixels without depth count only when the config does not mask them.
+    """
+
+    def __init__(self, pipeline: Geo4dPipeline, config: UNetTrainConfig) -> None:
+        vae = pipeline.points_vae if config.autoencoder == 'points' else pipeline.rgb_vae
+        require(
+            not isinstance(vae, PatchAutoencoder),
+            'the patch code has nothing to train; the vae stage is for presets with AutoencoderKLTemporalDecoder',
+            ConfigurationError,
+        )
+        self.pipeline, self.config = pipeline, config
+        self.model = ReconstructionLoss(vae)
+
+    def losses(self, model: nn.Module, clips: Clips) -> Losses:
+        """Reconstruction loss of one view's clip per sample."""
+        points = self.config.autoencoder == 'points'
+        source = clips.targets if points else clips.images[:, :, 1:]
+        weight = torch.ones_like(clips.moved, dtype=torch.float32)
+        if points and self.config.loss.mask_invalid:
+            weight = clips.valid[:, :, 1:].float()
+        generators = [sample_generator(self.config.seed, i, 3) for i in clips.index.tolist()]
+        views = [int(torch.randint(source.shape[1], (), generator=g)) for g in generators]
+        rows = torch.arange(len(views))
+        x, w = source[rows, views], weight[rows, views]
+        noise = [torch.randn(1, generator=g) for g in generators]  # advances the stream; the mode is encoded
+        del noise
+        loss, l1 = model(x, w)
+        return {'loss': loss, 'l1': l1}
+
+    def finish(self, model: nn.Module) -> None:
+        """The autoencoder is the pipeline's own."""
+
+
+class ReconstructionLoss(nn.Module):
+    """An autoencoder and its learned log scale, as one module so that both are trained and resumed."""
+
+    def __init__(self, vae: nn.Module) -> None:
+        super().__init__()
+        self.vae = vae
+        self.log_scale = nn.Parameter(torch.zeros(()))
+
+    def forward(self, x: torch.Tensor, weight: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Loss and plain weighted L1 of clips x (B, T, 3, H, W) with pixel weights (B, T, H, W)."""
+        latents = self.vae.encode(x.flatten(0, 1)).latent_dist.mode()
+        decoded = self.vae.decode(latents, num_frames=x.shape[1]).sample.unflatten(0, x.shape[:2])
+        error = ((decoded - x).abs().mean(2) * weight).flatten(1).sum(1) / weight.flatten(1).sum(1).clamp_min(1)
+        l1 = error.mean()
+        return l1 / self.log_scale.exp() + self.log_scale, l1.detach()
+
+
+class DistillationStage:
+    """Few-step student by distribution matching (DMD): the teacher's score against that of the student's outputs.
+
+    One joint step trains the student with the difference of the two scores, and the score model of
+    its outputs (`fake`) with the denoising loss. Sampler 'renoise' with `student_steps` levels.
+    """
+
+    def __init__(self, pipeline: Geo4dPipeline, config: UNetTrainConfig) -> None:
+        import copy
+
+        require(
+            config.student_steps in edm.STUDENT_SIGMAS,
+            f'student_steps should be one of {list(edm.STUDENT_SIGMAS)} but got {config.student_steps}',
+            ConfigurationError,
+        )
+        self.pipeline, self.config = pipeline, config
+        self.teacher = copy.deepcopy(pipeline.unet).requires_grad_(False).eval()
+        self.model = Distillation(pipeline.unet, copy.deepcopy(pipeline.unet))
+        self.levels = sorted(set(edm.STUDENT_SIGMAS[config.student_steps]), reverse=True)
+
+    def losses(self, model: nn.Module, clips: Clips) -> Losses:
+        """Student and fake-score losses of one batch."""
+        latents = encode_clips(clips, self.pipeline, self.config.seed)
+        generators = [sample_generator(self.config.seed, i) for i in clips.index.tolist()]
+        picks = [int(torch.randint(len(self.levels), (), generator=g)) for g in generators]
+        streams = latents.clean.shape[1]
+        start = torch.tensor([self.levels[k] for k in picks], device=latents.clean.device)
+        start = start[:, None].expand(-1, streams)
+        again = noise_levels(latents, clips, self.config.loss, generators, False)
+        noises = [_draw(generators, latents.clean) for _ in range(2)]
+        self.teacher.to(latents.clean.device)
+        student, fake = model(self.teacher, latents, start, again, noises)
+        return {'loss': student + fake, 'student': student.detach(), 'fake': fake.detach()}
+
+    def finish(self, model: nn.Module) -> None:
+        """The student is the pipeline's U-Net; sample it with its own levels."""
+        self.pipeline.register_to_config(sampler='renoise', steps=self.config.student_steps)
+
+
+class Distillation(nn.Module):
+    """Student and fake score model."""
+
+    def __init__(self, student: nn.Module, fake: nn.Module) -> None:
+        super().__init__()
+        self.student, self.fake = student, fake
+
+    def forward(
+        self, teacher: nn.Module, latents: Latents, start: torch.Tensor, again: torch.Tensor, noises: list[torch.Tensor]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """DMD loss of the student (Yin et al. 2024) and denoising loss of the fake score model."""
+
+        def at(sigma: torch.Tensor) -> torch.Tensor:
+            return sigma[:, :, None, None, None, None]
+
+        state = torch.zeros(len(start), latents.clean.shape[2], STATE_DIM, device=start.device)
+        x0, _, _ = denoise_batch(self.student, latents, start, noises[0] * at(start), state)
+        sample = Latents(x0.detach(), latents.condition, latents.tokens, latents.state, latents.measured)
+        with torch.no_grad():
+            real, _, _ = denoise_batch(teacher, sample, again, noises[1] * at(again), state)
+            guess, _, _ = denoise_batch(self.fake, sample, again, noises[1] * at(again), state)
+            scale = (x0 - real).abs().flatten(1).mean(1).clamp_min(1e-4)[:, None, None, None, None, None]
+            gradient = (guess - real) / scale
+        student = 0.5 * ((x0 - (x0 - gradient).detach()) ** 2).mean()
+        own, _, _ = denoise_batch(self.fake, sample, again, noises[1] * at(again), state)
+        s2 = at(again) ** 2
+        fake = ((own - sample.clean) ** 2 * ((s2 + 1) / s2)).mean()
+        return student, fake
+
+
+def make_stage(pipeline: Geo4dPipeline, config: UNetTrainConfig) -> Stage:
+    """The stage that the config names."""
+    kinds = {'vae': AutoencoderStage, 'distillation': DistillationStage}
+    return kinds.get(config.stage, DenoiserStage)(pipeline, config)

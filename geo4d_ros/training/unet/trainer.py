@@ -1,0 +1,304 @@
+"""The training loop: accelerate, EMA, exact resume, live figures and sample pictures.
+
+Every random number belongs to a window index and every window to a step, so a run that is killed and
+resumed continues with the same losses, and two processes see what one with the doubled batch sees.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from diffusers.training_utils import EMAModel
+from torch import nn
+from tqdm.auto import tqdm
+
+from geo4d_ros.errors import BackendUnavailableError, CheckpointError, ConfigurationError, Geo4dError
+from geo4d_ros.generation.loading import load_generator
+from geo4d_ros.generation.pipeline import Geo4dPipeline
+from geo4d_ros.generation.presets import build
+from geo4d_ros.training.unet.batches import make_clips
+from geo4d_ros.training.unet.config import UNetTrainConfig, parse_config
+from geo4d_ros.training.unet.data import EpisodeWindows, batches, list_data
+from geo4d_ros.training.unet.pictures import comparison, observation_of, save_picture
+from geo4d_ros.training.unet.stages import make_stage
+
+log = logging.getLogger(__name__)
+
+
+def train(values: dict[str, Any]) -> Path:
+    """Run (or continue) the training that the YAML mapping describes; returns its output directory.
+
+    The result is a checkpoint in <output>/model and closing figures in <output>/summary.json. Raises
+    ConfigurationError for unknown keys, DatasetError without data.
+    """
+    trainer = Trainer(parse_config(values))
+    trainer.run()
+    return trainer.output
+
+
+def learning_rate(config: UNetTrainConfig, step: int) -> float:
+    """Linear warm-up, then constant or a half cosine down to 2 %."""
+    warm = min(1.0, (step + 1) / max(1, config.warmup))
+    if config.schedule == 'constant':
+        return config.lr * warm
+    cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, step / config.steps)))
+    return config.lr * warm * (0.02 + 0.98 * cosine)
+
+
+def make_optimizer(model: nn.Module, config: UNetTrainConfig) -> torch.optim.Optimizer:
+    """AdamW, or its 8-bit version from bitsandbytes."""
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    options = {'lr': config.lr, 'weight_decay': config.weight_decay, 'betas': (0.9, 0.99)}
+    if config.optimizer == 'adamw':
+        return torch.optim.AdamW(parameters, **options)
+    if config.optimizer == 'adamw8bit':
+        try:
+            from bitsandbytes.optim import AdamW8bit
+        except ImportError as error:
+            raise BackendUnavailableError(
+                'optimizer adamw8bit needs bitsandbytes: pip install bitsandbytes, or set optimizer: adamw'
+            ) from error
+        return AdamW8bit(parameters, **options)
+    raise ConfigurationError(f'optimizer should be adamw or adamw8bit but got {config.optimizer!r}')
+
+
+def make_pipeline(config: UNetTrainConfig) -> Geo4dPipeline:
+    """The pipeline to train: a fresh preset, or a checkpoint with single fields overridden."""
+    if config.init_from is None:
+        return build(config.preset, config.unet, config.pipeline, config.seed)
+    pipeline = load_generator(config.init_from)
+    if not isinstance(pipeline, Geo4dPipeline):
+        raise CheckpointError(f'{config.init_from} holds a {type(pipeline).__name__}, expected a Geo4dPipeline')
+    if config.unet:
+        raise ConfigurationError('unet fields cannot be changed when training starts from a checkpoint')
+    pipeline.register_to_config(**config.pipeline)
+    return pipeline
+
+
+class Trainer:
+    """One run of one stage."""
+
+    def __init__(self, config: UNetTrainConfig) -> None:
+        self.config, self.output = config, Path(config.output)
+        self.pipeline = make_pipeline(config)
+        self.stage = make_stage(self.pipeline, config)
+        self.stage.model.train().requires_grad_(True)
+        if config.gradient_checkpointing:
+            for module in self.stage.model.modules():
+                if hasattr(module, 'enable_gradient_checkpointing'):
+                    module.enable_gradient_checkpointing()
+        self.accelerator = Accelerator(
+            mixed_precision=config.precision,
+            gradient_accumulation_steps=config.accumulation,
+            log_with='tensorboard',
+            project_dir=str(self.output),
+        )
+        self.main = self.accelerator.is_main_process
+        set_seed(config.seed)
+        self.device = self.accelerator.device
+        for module in self.pipeline.components.values():
+            if isinstance(module, nn.Module):
+                module.to(self.device)
+        optimizer = make_optimizer(self.stage.model, config)
+        self.model, self.optimizer = self.accelerator.prepare(self.stage.model, optimizer)
+        self.ema = EMAModel(self.stage.model.parameters(), decay=config.ema)
+        self.accelerator.register_for_checkpointing(self.ema)
+        self.step = 0
+
+    def run(self) -> None:
+        """Train to the last step (or minute), save the model and how it went."""
+        config, started = self.config, time.monotonic()
+        self._prepare_output()
+        episodes = self._episode_list()
+        self._resume()
+        self.accelerator.init_trackers('tensorboard')
+        self.windows = self._windows(episodes)
+        processes, rank = self.accelerator.num_processes, self.accelerator.process_index
+        stream = batches(
+            self.windows, self.step * config.accumulation, config.batch, config.batch * processes, rank, config.workers
+        )
+        bar = tqdm(total=config.steps, initial=self.step, disable=not self.main, desc=config.stage)
+        losses: dict[str, float] = {}
+        while self.step < config.steps and not self._out_of_time(started):
+            losses = self._train_step(stream)
+            self.step += 1
+            self._report(losses, bar)
+            if self.step % config.save_every == 0:
+                self._save_state()
+            if self.step % config.sample_every == 0:
+                self._sample()
+        bar.close()
+        digest = self._finish()
+        self.accelerator.end_training()
+        if self.main:
+            wall = time.monotonic() - started
+            summary = {'steps': self.step, 'wall_s': wall, 'model_sha256': digest, **losses}
+            (self.output / 'summary.json').write_text(json.dumps(summary, indent=1) + '\n')
+
+    def _prepare_output(self) -> None:
+        try:
+            self.output.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigurationError(f'cannot write {self.output}: {error.strerror}; choose another output') from error
+
+    def _episode_list(self) -> list[Path]:
+        """The episodes of this run: those present at its first start, whatever is added later."""
+        record = self.output / 'episodes.json'
+        if self.main and not record.is_file():
+            paths = list_data(Path(self.config.data), self.config.data_format)
+            record.write_text(json.dumps([str(p) for p in paths], indent=0))
+        self.accelerator.wait_for_everyone()
+        return [Path(p) for p in json.loads(record.read_text())]
+
+    def _windows(self, episodes: list[Path], seed_offset: int = 0) -> EpisodeWindows:
+        settings = self.pipeline.config
+        return EpisodeWindows(
+            episodes,
+            self.config.data_format,
+            settings.views,
+            settings.frames,
+            (settings.height, settings.width),
+            self.config.seed + seed_offset,
+        )
+
+    def _train_step(self, stream: Any) -> dict[str, float]:
+        """One optimiser step over `accumulation` micro-batches; mean losses over all processes."""
+        config, sums = self.config, {}
+        for group in self.optimizer.param_groups:
+            group['lr'] = learning_rate(config, self.step)
+        for _ in range(config.accumulation):
+            clips = make_clips(
+                next(stream),
+                self.device,
+                self.pipeline.config.condition_frame,
+                config.pose_noise,
+                config.loss.mask_invalid,
+                config.seed,
+            )
+            with self.accelerator.accumulate(self.model), self.accelerator.autocast():
+                losses = self.stage.losses(self.model, clips)
+                if not bool(torch.isfinite(losses['loss'])):
+                    raise Geo4dError(f'the loss is not finite at step {self.step}; lower lr (now {config.lr})')
+                self.accelerator.backward(losses['loss'])
+                if self.accelerator.sync_gradients:
+                    self.accelerator.clip_grad_norm_(self.model.parameters(), config.clip)
+                self.optimizer.step()
+                self.optimizer.zero_grad()
+            for name, value in losses.items():
+                sums[name] = sums.get(name, 0) + value.detach() / config.accumulation
+        self.ema.step(self.stage.model.parameters())
+        names = sorted(sums)
+        means = self.accelerator.reduce(torch.stack([sums[n].float() for n in names]), 'mean')
+        return dict(zip(names, means.tolist(), strict=True))
+
+    def _report(self, losses: dict[str, float], bar: tqdm) -> None:
+        if not self.main:
+            return
+        bar.update()
+        bar.set_postfix({k: f'{v:.4f}' for k, v in losses.items()})
+        self.accelerator.log(losses, step=self.step)
+        with open(self.output / 'losses.jsonl', 'a') as file:
+            file.write(json.dumps({'step': self.step, **losses}) + '\n')
+
+    def _out_of_time(self, started: float) -> bool:
+        return self.config.minutes is not None and time.monotonic() - started > 60 * self.config.minutes
+
+    def _states(self) -> list[Path]:
+        """Complete training states, oldest first."""
+        found = (p for p in (self.output / 'states').glob('step-*') if p.is_dir())
+        return sorted(found, key=lambda p: int(p.name.split('-')[1]))
+
+    def _save_state(self) -> None:
+        """Write the training state; it gets its name only when complete, and the two newest are kept."""
+        target = self.output / 'states' / f'step-{self.step}'
+        temporary = target.with_name(f'.{target.name}')
+        if self.main:
+            shutil.rmtree(temporary, ignore_errors=True)
+        self.accelerator.wait_for_everyone()
+        self.accelerator.save_state(str(temporary))
+        self.accelerator.wait_for_everyone()
+        if self.main:
+            shutil.rmtree(target, ignore_errors=True)
+            os.rename(temporary, target)
+            for old in self._states()[:-2]:
+                shutil.rmtree(old, ignore_errors=True)
+        self.accelerator.wait_for_everyone()
+
+    def _resume(self) -> None:
+        """Continue from the newest complete state, and forget the losses logged after it."""
+        states = self._states()
+        if states:
+            try:
+                self.accelerator.load_state(str(states[-1]))
+            except (OSError, RuntimeError, ValueError, KeyError) as error:
+                raise CheckpointError(
+                    f'{states[-1]} cannot be resumed ({str(error).splitlines()[0]}); delete it to '
+                    'resume from the one before'
+                ) from error
+            self.step = int(states[-1].name.split('-')[1])
+            self.ema.to(self.device)
+        log_file = self.output / 'losses.jsonl'
+        if self.main and log_file.is_file():
+            lines = log_file.read_text().splitlines()
+            kept = [line for line in lines if line.endswith('}') and json.loads(line)['step'] <= self.step]
+            log_file.write_text(''.join(f'{line}\n' for line in kept))
+
+    def _sample(self) -> None:
+        """Predict one fixed validation (or training) window with the averaged weights and save the comparison."""
+        if not self.main or self.config.stage == 'vae':
+            return
+        source = self.config.validation or self.config.data
+        window = self._windows(list_data(Path(source), self.config.data_format), 1)[0]
+        self._with_average(lambda: self._draw(window))
+
+    def _draw(self, window: dict) -> None:
+        try:
+            video = self.pipeline.predict(observation_of(window))
+        except Geo4dError as error:  # e.g. an untrained model whose second view cannot be registered
+            log.warning('no sample at step %d: %s', self.step, error)
+            return
+        picture = comparison(window, video)
+        save_picture(self.output / 'samples' / f'{self.step:07d}.png', picture)
+        for tracker in self.accelerator.trackers:
+            tracker.writer.add_image('sample', picture, self.step, dataformats='HWC')
+
+    def _with_average(self, action: Any) -> None:
+        """Run `action` with the averaged weights in place, in evaluation mode."""
+        parameters = list(self.stage.model.parameters())
+        self.ema.store(parameters)
+        self.ema.copy_to(parameters)
+        self.stage.model.eval()
+        try:
+            self.stage.finish(self.stage.model)
+            action()
+        finally:
+            self.stage.model.train()
+            self.ema.restore(parameters)
+
+    def _finish(self) -> str:
+        """Save the last state and the averaged model; returns the model's hash."""
+        self._save_state()
+        digests = ['']
+        if self.main:
+            target = self.output / 'model'
+            temporary = target.with_name('.model')
+            shutil.rmtree(temporary, ignore_errors=True)
+
+            def save() -> None:
+                digests[0] = self.pipeline.save(temporary, shard_size='15MB')
+
+            self._with_average(save)
+            shutil.rmtree(target, ignore_errors=True)
+            os.rename(temporary, target)
+        self.accelerator.wait_for_everyone()
+        return digests[0]
