@@ -11,12 +11,16 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from geo4d_ros.geometry.transforms import rotation_angle, translation_distance
+from geo4d_ros.geometry.transforms import translation_distance
 from geo4d_ros.motion.limits import Box, MotionLimits
 from geo4d_ros.motion.reasons import Reason, Refusal
 from geo4d_ros.types import Plan
 
 Prefix = tuple[int, Refusal | None]
+
+_FAR = 100.0  # m: no arm reaches there, and squares of such numbers stay finite
+_ROUNDING = 1e-9
+_RIGID = 1e-4  # largest entry of R R^T - 1 and of the last row
 
 
 def seconds_between(earlier: int, later: int) -> float:
@@ -84,11 +88,12 @@ def check_plan_finite(plan: Plan) -> Refusal | None:
     if not len(plan.T_base_gripper):
         return Refusal(Reason.PLAN_EMPTY)
     T = np.concatenate([plan.T_base_gripper_start[None], plan.T_base_gripper])
-    if not bool(np.isfinite(T).all()):
-        return Refusal(Reason.PLAN_INVALID, 'a pose is not finite')
+    if not bool((np.abs(T) <= _FAR).all()):
+        return Refusal(Reason.PLAN_INVALID, f'a pose is not finite or beyond {_FAR:.0f} m')
     R = T[:, :3, :3]
     error = float(np.abs(R @ np.swapaxes(R, 1, 2) - np.eye(3)).max())
-    if not (error < 1e-4 and bool((np.linalg.det(R) > 0).all()) and float(np.abs(T[:, 3] - [0, 0, 0, 1]).max()) < 1e-6):
+    error = max(error, float(np.abs(T[:, 3] - [0, 0, 0, 1]).max()))
+    if not (error < _RIGID and bool((np.linalg.det(R) > 0).all())):
         return Refusal(Reason.PLAN_INVALID, f'a pose is not a rigid transform, error {error:.1e}', {'error': error})
     if not bool(np.isfinite([*plan.opening, plan.opening_start]).all()):
         return Refusal(Reason.PLAN_INVALID, 'an opening is not finite')
@@ -111,7 +116,7 @@ def check_openings(plan: Plan, limits: MotionLimits) -> Refusal | None:
 def check_start(T_measured: np.ndarray, T_plan: np.ndarray, limits: MotionLimits) -> Refusal | None:
     """The measured tool pose is where the plan's frame 0 says it is."""
     distance = float(translation_distance(T_measured, T_plan))
-    angle = float(rotation_angle(T_measured, T_plan))
+    angle = float(_turn(T_measured, T_plan))
     if not (distance <= limits.start_distance and angle <= limits.start_angle):
         return Refusal(Reason.START_MISMATCH, f'{distance * 1e3:.1f} mm, {np.degrees(angle):.1f} deg; at most '
                        f'{limits.start_distance * 1e3:.0f} mm, {np.degrees(limits.start_angle):.0f} deg',
@@ -132,7 +137,7 @@ def step_prefix(T_start: np.ndarray, T: np.ndarray, limits: MotionLimits) -> Pre
     """Poses before the first step (from T_start (4, 4) through T (n, 4, 4)) that is too far or turns too much."""
     chain = np.concatenate([T_start[None], T])
     distance = translation_distance(chain[:-1], chain[1:])
-    angle = rotation_angle(chain[:-1], chain[1:])
+    angle = _turn(chain[:-1], chain[1:])
     good = (distance <= limits.step_distance) & (angle <= limits.step_angle)
     return _prefix(good, lambda i: Refusal(
         Reason.STEP_TOO_LARGE, f'{distance[i] * 1e2:.1f} cm, {np.degrees(angle[i]):.0f} deg to pose {i + 1}; at most '
@@ -188,9 +193,9 @@ def joint_limit_prefix(q: np.ndarray, lower: np.ndarray, upper: np.ndarray, limi
     """
     if not len(q):
         return 0, None
-    margin = np.minimum(limits.joint_margin, np.minimum(q[0] - lower, upper - q[0]))
     slack = np.minimum(q - lower, upper - q)
-    good = (slack >= np.maximum(margin, 0) - 1e-9).all(axis=1)
+    needed = np.minimum(limits.joint_margin, slack[0])
+    good = (slack >= np.maximum(needed, 0) - _ROUNDING).all(axis=1)
     return _prefix(good, lambda i: Refusal(
         Reason.JOINT_LIMIT, f'joint {int(slack[i].argmin()) + 1} is {slack[i].min():.3f} rad from its limit, '
         f'at least {limits.joint_margin} rad', {'slack_rad': float(slack[i].min())}))
@@ -210,9 +215,8 @@ def singularity_prefix(condition: np.ndarray, limits: MotionLimits) -> Prefix:
     """
     if not len(condition):
         return 0, None
-    allowed = np.maximum(limits.condition_number, np.minimum.accumulate(condition) + 1e-6)
-    allowed = np.where(np.isfinite(condition[0]), allowed, limits.condition_number)
-    return _prefix(condition <= allowed, lambda i: Refusal(
+    allowed = np.fmax(limits.condition_number, np.minimum.accumulate(condition) + _ROUNDING)
+    return _prefix((condition <= allowed) & np.isfinite(condition), lambda i: Refusal(
         Reason.SINGULARITY, f'condition number {condition[i]:.0f}, at most {limits.condition_number:.0f}',
         {'condition_number': float(condition[i])}))
 
@@ -244,6 +248,12 @@ def check_unmoved(q_planned: np.ndarray, q: np.ndarray, limits: MotionLimits) ->
         return Refusal(Reason.START_MOVED, f'{moved:.4f} rad, at most {limits.start_joint_tolerance} rad',
                        {'moved_rad': moved})
     return None
+
+
+def _turn(T_a: np.ndarray, T_b: np.ndarray) -> np.ndarray:
+    """Angle [rad] between the rotations of (..., 4, 4) poses; NaN for what is none, where a library would raise."""
+    trace = (T_a[..., :3, :3] * T_b[..., :3, :3]).sum(axis=(-2, -1))
+    return np.arccos(np.clip((trace - 1) / 2, -1, 1))
 
 
 def _prefix(good: np.ndarray, refusal: Callable[[int], Refusal]) -> Prefix:
