@@ -18,7 +18,7 @@ from geo4d_ros.motion.reasons import Kind, Reason, Refusal
 from geo4d_ros.motion.robot import RobotModel
 from geo4d_ros.motion.state_machine import RESTING, Phase
 from geo4d_ros.ros import diagnostics
-from geo4d_ros.ros.actions import GripperClient, TrajectoryClient
+from geo4d_ros.ros.actions import GripperClient, Patience, TrajectoryClient
 from geo4d_ros.ros.execution import Execution
 from geo4d_ros.ros.executor_parameters import ExecutorParameters, loop_config, motion_limits, scene
 from geo4d_ros.ros.guardian import Guardian
@@ -42,10 +42,11 @@ class PlanExecutor(Node):
         motion_limits(p), scene(p), loop_config(p)  # contradictions end the node now, not on the first start
         self.diagnostics = diagnostics.Diagnostics(self)
         self._state = self.create_publisher(String, '/geo4d/state', STATE_QOS)
+        patience = Patience(p.answer_seconds, p.feedback_silence)
         gripper = GripperClient(self, p.gripper_action, p.gripper_type, p.gripper_joint, p.gripper_scale,
-                                p.gripper_offset, p.gripper_effort)
+                                p.gripper_offset, p.gripper_effort, patience)
         robot = RobotMonitor(self, p.arm_joints, p.gripper_joint, gripper.opening, self._build_model)
-        arm = TrajectoryClient(self, p.arm_action, p.arm_joints, p.tracking_error)
+        arm = TrajectoryClient(self, p.arm_action, p.arm_joints, p.tracking_error, patience)
         stop_topic = ''
         if p.motion == 'moveit':
             from geo4d_ros.ros.moveit import STOP_TOPIC, MoveItClient

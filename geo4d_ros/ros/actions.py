@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,12 +25,17 @@ from geo4d_ros.motion.reasons import Reason, Refusal
 from geo4d_ros.motion.timing import MoveSegment
 from geo4d_ros.ros.trajectory_messages import to_message
 
-ANSWER_SECONDS = 1.0  # for a server to accept or reject a goal
-FEEDBACK_SECONDS = 0.5  # silence of a running goal that counts as a dead server
-
 HOLD_SECONDS = 0.5  # from a speed the motion limits allow to a stand
 
 Done = Callable[[Refusal | None], None]
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long a server may take to accept or reject a goal, and stay silent while one runs [s]."""
+
+    answer: float = 1.0
+    feedback: float = 0.5
 
 
 class ActionPeer:
@@ -37,14 +43,14 @@ class ActionPeer:
 
     `send` calls on_end(status, result) once with the outcome, or on_end(None, refusal) when the server
     rejects, vanishes or falls silent. After `cancel_all` nothing of the goal is heard any more.
-    feedback_seconds: allowed silence of a running goal, None for servers without regular feedback.
+    feedback: whether the server sends it regularly, so that its silence tells.
     """
 
-    def __init__(self, node: Node, action: Any, name: str, feedback_seconds: float | None = None) -> None:
+    def __init__(self, node: Node, action: Any, name: str, patience: Patience, feedback: bool = False) -> None:
         self.name = name
         self._client = ActionClient(node, action, name)
         self._cancel = node.create_client(CancelGoal, f'{name}/_action/cancel_goal')
-        self._feedback_seconds = feedback_seconds
+        self._patience, self._feedback = patience, feedback
         self._token = 0
         self._end: Callable[[int | None, Any], None] | None = None
         self._deadline: float | None = None
@@ -67,7 +73,7 @@ class ActionPeer:
         if not self.ready:
             self._finish(token, None, Refusal(Reason.BACKEND_UNAVAILABLE, f'no server of {self.name}'))
             return
-        self._deadline = time.monotonic() + ANSWER_SECONDS
+        self._deadline = time.monotonic() + self._patience.answer
 
         def heard(message: Any) -> None:
             if token == self._token and self._end is not None:
@@ -91,8 +97,7 @@ class ActionPeer:
             self._finish(self._token, None, Refusal(Reason.BACKEND_UNAVAILABLE, f'{self.name} is silent'))
 
     def _hear(self) -> None:
-        silence = self._feedback_seconds
-        self._deadline = None if silence is None else time.monotonic() + silence
+        self._deadline = time.monotonic() + self._patience.feedback if self._feedback else None
 
     def _answered(self, token: int, handle: Any) -> None:
         if token != self._token or self._end is None:
@@ -118,9 +123,11 @@ class TrajectoryClient:
     tracking_error [rad]: a joint that is further from the controller's own set point ends the motion.
     """
 
-    def __init__(self, node: Node, name: str, joint_names: tuple[str, ...], tracking_error: float) -> None:
+    def __init__(self, node: Node, name: str, joint_names: tuple[str, ...], tracking_error: float,
+                 patience: Patience) -> None:
         self._joints, self.tracking_error = joint_names, tracking_error
-        self._peer = ActionPeer(node, FollowJointTrajectory, name, FEEDBACK_SECONDS)
+        self.patience = patience
+        self._peer = ActionPeer(node, FollowJointTrajectory, name, patience, feedback=True)
 
     @property
     def actions(self) -> list[str]:
@@ -181,10 +188,10 @@ class GripperClient:
     """
 
     def __init__(self, node: Node, name: str, kind: str, joint: str, scale: float, offset: float,
-                 max_effort: float) -> None:
+                 max_effort: float, patience: Patience) -> None:
         self._joint, self._scale, self._offset, self._max_effort = joint, scale, offset, max_effort
         self._parallel = kind == 'ParallelGripperCommand'
-        self._peer = ActionPeer(node, ParallelGripperCommand if self._parallel else GripperCommand, name)
+        self._peer = ActionPeer(node, ParallelGripperCommand if self._parallel else GripperCommand, name, patience)
 
     @property
     def actions(self) -> list[str]:

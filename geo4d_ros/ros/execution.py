@@ -8,6 +8,7 @@ simulation that stands still cannot freeze them; ages of data count on the node'
 from __future__ import annotations
 
 import time
+import traceback
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +22,7 @@ from geo4d_ros.motion.events import Action, ActionKind, Event, EventKind
 from geo4d_ros.motion.gripper import GripperSegment, recovery_plan
 from geo4d_ros.motion.limits import MotionLimits
 from geo4d_ros.motion.pipeline import RobotState, TimedMotion, check_before_execution, describe, plan_trajectory
-from geo4d_ros.motion.reasons import Reason, Refusal
+from geo4d_ros.motion.reasons import Kind, Reason, Refusal
 from geo4d_ros.motion.record import Loop, Recorder
 from geo4d_ros.motion.state_machine import RESTING, LoopConfig, Phase
 from geo4d_ros.ros.actions import GripperClient
@@ -131,12 +132,24 @@ class Execution:
                 for action in actions:
                     if action.kind is ActionKind.REPORT:
                         report = action.data
-                    _CARRY_OUT[action.kind](self, action.data)
+                    self._carry_out(action)
                 if actions or event.kind is not EventKind.TICK:
                     self._on_change(report)
         finally:
             self._busy = False
         return first or ()
+
+    def _carry_out(self, action: Action) -> None:
+        """Do what the state machine says; an error in it stops the arm, an error in that ends the node."""
+        try:
+            _CARRY_OUT[action.kind](self, action.data)
+        except Exception as error:
+            if action.kind in (ActionKind.STOP, ActionKind.REPORT):
+                raise  # the guardian stops the arm
+            self.node.get_logger().error(traceback.format_exc())
+            detail = f'{action.kind.value}: {type(error).__name__}: {error}'
+            self._events.append(Event(EventKind.FAULT, time.monotonic(),
+                                      {'reason': Reason.INTERNAL_ERROR.code, 'detail': detail}))
 
     def fault(self, refusal: Refusal) -> None:
         """A watchdog or a backend found something wrong."""
@@ -263,7 +276,7 @@ class Execution:
 
     def _refuse(self, cycle: int, refusal: Refusal) -> None:
         self._summary['refusal'] = refusal.to_json()
-        if refusal.reason.kind.value == 'FAULT':
+        if refusal.reason.kind is Kind.FAULT:
             self.fault(refusal)
         else:
             self.handle(EventKind.REFUSED, cycle=cycle, reason=refusal.reason.code, detail=refusal.detail)
@@ -290,7 +303,7 @@ class Execution:
     def _moved(self, data: dict[str, Any], refusal: Refusal | None) -> None:
         if refusal is None:
             self._segment_done(data)
-        elif refusal.reason.kind.value == 'FAULT':
+        elif refusal.reason.kind is Kind.FAULT:
             self.fault(refusal)
         else:
             self._refuse(self.loop.state.cycle, refusal)  # MoveIt found no good path: nothing was sent
@@ -338,8 +351,11 @@ class Execution:
     def _report(self, data: dict[str, Any]) -> None:
         reason = Reason[data['reason']]
         text = Refusal(reason, data['detail']).message
-        log = self.node.get_logger()
-        (log.error if reason.kind.value == 'FAULT' else log.info)(text)
+        # Two statements: rclpy refuses a line that logs with more than one severity.
+        if reason.kind is Kind.FAULT:
+            self.node.get_logger().error(text)
+        else:
+            self.node.get_logger().info(text)
         self._summary['report'] = data
         if self.phase in RESTING:
             self._end_cycle()

@@ -60,7 +60,7 @@ class MoveItClient:
         self._group, self._link, self._base_frame = group, link, base_frame
         self._limits, self._scene = limits, scene
         self._compute = node.create_client(GetCartesianPath, '/compute_cartesian_path')
-        self._execute = ActionPeer(node, ExecuteTrajectory, '/execute_trajectory')
+        self._execute = ActionPeer(node, ExecuteTrajectory, '/execute_trajectory', controller.patience)
         self._event = node.create_publisher(String, STOP_TOPIC, 1)
         self._objects = node.create_publisher(CollisionObject, '/collision_object', 10)
         self._listeners = 0
