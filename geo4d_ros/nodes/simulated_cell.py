@@ -53,20 +53,23 @@ class CellParameters:
 class SimulatedCell(Node):
     """One process owns the simulator: a thread steps it, a thread renders, the executor serves requests."""
 
+    robot_publisher, camera_publisher = RobotPublisher, CameraPublisher
+    arm_server, gripper_server = JointTrajectoryServer, GripperServer
+
     def __init__(self) -> None:
         super().__init__('simulated_cell')
-        self._parameters = NodeParameters(self, CellParameters)
-        p = self._parameters.values
+        self.parameters = NodeParameters(self, CellParameters)
+        p = self.parameters.values
         self.runner = CellRunner(lambda: Cell(p.task, p.seed), p.realtime_factor)
-        robot = RobotPublisher(self, self.runner.link_names)
+        robot = self.robot_publisher(self, self.runner.link_names)
         self.runner.on_state = self._unless_ending(robot.publish)
         cameras = sample_cameras(np.random.default_rng(p.camera_seed), 2, p.cameras, WIDTH, HEIGHT)
         namespaces = (p.reference_camera, p.second_camera)
-        self._camera_publisher = CameraPublisher(self, cameras, namespaces)
+        self._camera_publisher = self.camera_publisher(self, cameras, namespaces)
         self._feed = CameraFeed(self.runner, cameras, p.camera_rate, p.noise,
                                 self._unless_ending(self._camera_publisher.publish))
-        self._arm = JointTrajectoryServer(self, self.runner, JOINT_NAMES, p.path_tolerance, p.goal_tolerance)
-        self._gripper = GripperServer(self, self.runner)
+        self._arm = self.arm_server(self, self.runner, JOINT_NAMES, p.path_tolerance, p.goal_tolerance)
+        self._gripper = self.gripper_server(self, self.runner)
         self.create_service(Trigger, '/geo4d/cell/reset', self._reset)
         self.create_service(Trigger, '/geo4d/cell/status', self._status)
         self._alive = announce(self)
@@ -93,7 +96,7 @@ class SimulatedCell(Node):
             raise SimulationError('the simulation thread stopped; see the log above')
 
     def _reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        p = self._parameters.values
+        p = self.parameters.values
         try:
             self.runner.reset(lambda: Cell(p.task, p.seed))
             response.success, response.message = True, json.dumps({'task': p.task, 'seed': p.seed})
