@@ -3,7 +3,7 @@
 PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3,$(shell command -v $(name))))
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip install -q --no-warn-script-location -c requirements/constraints.txt
+PIP := $(BIN)/python -m pip install -qq --no-warn-script-location -c requirements/constraints.txt
 # One core per test process is plenty, and more threads only fight each other.
 QUIET_THREADS := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 # A change of a requirement makes a new stamp, and with it a new installation.
@@ -36,7 +36,7 @@ test-slow: setup
 # NumPy 1.26 is what ROS 2 Jazzy has: it goes before the NumPy of the main environment, all else is shared.
 test-numpy1: setup
 	@test -d .venv-numpy1 || $(BIN)/python -m venv .venv-numpy1
-	@.venv-numpy1/bin/python -m pip install -q numpy==1.26.4
+	@.venv-numpy1/bin/python -m pip install -qq numpy==1.26.4
 	@$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" \
 	    > "$$(.venv-numpy1/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/shared.pth"
 	@.venv-numpy1/bin/python -c "import numpy; assert numpy.__version__ == '1.26.4', numpy.__version__"

@@ -23,7 +23,7 @@ ARGUMENTS = [
                           description='Task of the simulated cell.'),
     DeclareLaunchArgument('seed', default_value='500000', description='Seed of the simulated cell.'),
     DeclareLaunchArgument('rviz', default_value='false', choices=BOOLEAN, description='Start RViz.'),
-    DeclareLaunchArgument('cameras', default_value='false', choices=BOOLEAN,
+    DeclareLaunchArgument('realsense', default_value='false', choices=BOOLEAN,
                           description='Start two RealSense drivers (see cameras.launch.py for their arguments).'),
     DeclareLaunchArgument('reference_camera', default_value='/camera1/camera1',
                           description='Namespace of the camera whose frame all points are in.'),
@@ -90,7 +90,7 @@ def start(context):
     if simulated:
         actions.append(included('simulation.launch.py', value,
                                 ('task', 'seed', *cameras, 'params_file', 'loopback', 'log_level')))
-    elif value['cameras'] == 'true':
+    elif value['realsense'] == 'true':
         actions.append(included('cameras.launch.py', value, cameras))
     if value['rviz'] == 'true':
         actions.append(Node(package='rviz2', executable='rviz2', output='log',

@@ -3,7 +3,7 @@
 set -euo pipefail
 python=$1
 pinned=$(grep -v '^#' "$(dirname "$0")/torch.txt")
-install() { "$python" -m pip install -q --no-warn-script-location "$@"; }
+install() { "$python" -m pip install -qq --no-warn-script-location "$@"; }
 if command -v nvidia-smi > /dev/null && nvidia-smi > /dev/null 2>&1; then
     install "$pinned"
     exit
