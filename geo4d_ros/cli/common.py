@@ -13,7 +13,7 @@ from typing import Any
 
 from geo4d_ros.errors import ConfigurationError, InvalidInputError, require
 
-DEFAULT_CHECKPOINT = Path('models/geo4d-sim-small')
+DEFAULT_CHECKPOINT = 'geo4d-sim-small'
 
 
 def add_json_argument(parser: argparse.ArgumentParser) -> None:
@@ -79,10 +79,11 @@ def checked_tasks(names: list[str] | None) -> list[str]:
     return list(dict.fromkeys(names or TASKS))
 
 
-def default_checkpoint() -> Path:
-    """The shipped weights: under the working directory, else beside the package's source."""
-    beside = Path(__file__).resolve().parents[2] / DEFAULT_CHECKPOINT
-    return DEFAULT_CHECKPOINT if DEFAULT_CHECKPOINT.is_dir() or not beside.is_dir() else beside
+def checkpoint_directory(path: Path | None) -> Path:
+    """The directory asked for, by default the shipped weights; ConfigurationError when there is none."""
+    from geo4d_ros.resources import find_checkpoint
+
+    return find_checkpoint(str(path or DEFAULT_CHECKPOINT))
 
 
 def weights_sha256(checkpoint: Path, device: str = 'cpu') -> str:

@@ -12,7 +12,7 @@ from geo4d_ros.cli.common import (
     add_json_argument,
     check_report_place,
     checked_tasks,
-    default_checkpoint,
+    checkpoint_directory,
     weights_sha256,
     wilson_interval,
     write_report,
@@ -81,7 +81,7 @@ def options_of(args: argparse.Namespace) -> tuple[Any, str | None]:
             f'--readout {args.readout} needs a state stream, which the oracle has not; use video', InvalidInputError)
     require(not (oracle and args.checkpoint), '--checkpoint and --generator oracle exclude each other',
             InvalidInputError)
-    checkpoint = None if oracle else args.checkpoint or default_checkpoint()
+    checkpoint = None if oracle else checkpoint_directory(args.checkpoint)
     digest = None if oracle else weights_sha256(checkpoint, args.device)
     options = EpisodeOptions(checkpoint and str(checkpoint), readout, args.tracker, args.cameras, args.noise,
                              args.horizon_executed, args.max_cycles, args.device, args.films and str(args.films))

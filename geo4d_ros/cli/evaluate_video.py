@@ -13,7 +13,7 @@ from geo4d_ros.cli.common import (
     add_json_argument,
     check_report_place,
     checked_tasks,
-    default_checkpoint,
+    checkpoint_directory,
     revision,
     weights_sha256,
     write_report,
@@ -86,7 +86,7 @@ def _rows(args: argparse.Namespace) -> tuple[dict[str, Path], dict[str, str]]:
     """Row name -> checkpoint, and the hashes of their weights; a bad checkpoint raises here."""
     from geo4d_ros.evaluation.baselines import BASELINES, found_checkpoints
 
-    rows = {'model': args.checkpoint or default_checkpoint()}
+    rows = {'model': checkpoint_directory(args.checkpoint)}
     if args.baselines is not None:
         found = found_checkpoints(args.baselines)
         require(bool(found), f'{args.baselines} holds none of {", ".join(BASELINES)}', InvalidInputError)

@@ -94,7 +94,7 @@ class VideoGeneratorNode(Node):
 
     def _predict(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         if not self._busy.acquire(blocking=False):
-            answer: dict | Refusal = Refusal(Reason.NOT_ALLOWED_NOW, 'a prediction is already under way')
+            answer: dict | Refusal = Refusal(Reason.PREDICTION_FAILED, 'a prediction is already under way')
         else:
             try:
                 answer = self.predict()

@@ -13,12 +13,12 @@ def _elsewhere(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(('argv', 'words'), [
-    (['evaluate', 'closed-loop', '--checkpoint', 'nowhere'], 'nowhere does not exist'),
+    (['evaluate', 'closed-loop', '--checkpoint', 'nowhere'], "'nowhere' is neither"),
     (['evaluate', 'closed-loop', '--generator', 'oracle', '--task', 'juggle'], 'unknown task juggle'),
     (['evaluate', 'closed-loop', '--generator', 'oracle', '--readout', 'state'], 'state stream'),
     (['evaluate', 'closed-loop', '--generator', 'oracle', '--episodes', '0'], 'positive'),
     (['evaluate', 'closed-loop', '--generator', 'oracle', '--checkpoint', 'x'], 'exclude each other'),
-    (['evaluate', 'video', '--checkpoint', 'nowhere'], 'nowhere does not exist'),
+    (['evaluate', 'video', '--checkpoint', 'nowhere'], "'nowhere' is neither"),
     (['evaluate', 'video', '--task', 'juggle'], 'unknown task juggle'),
     (['evaluate', 'video', '--windows', '0'], 'positive'),
     (['evaluate', 'video', '--i3d', 'nowhere.pt'], 'no I3D file'),
