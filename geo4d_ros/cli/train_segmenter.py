@@ -20,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--gripper', type=Path, metavar='FILE', help='YAML description of the gripper for kinematics')
     parser.add_argument('--minutes', type=float, default=15.0, help='budget of processor time (default 15)')
     parser.add_argument('--frames', type=int, default=10, help='frames per camera and episode (default 10)')
+    parser.add_argument('--episodes', type=int, metavar='N', help='use at most N episodes, spread evenly (default all)')
     parser.add_argument('--threads', type=int, default=1, help='threads of torch (default 1)')
     parser.add_argument('--seed', type=int, default=0)
     add_json_argument(parser)
@@ -37,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     require(args.minutes > 0 and args.frames >= 1 and args.threads >= 1,
             '--minutes, --frames and --threads should be positive')
     started = time.monotonic()
-    samples = load_samples(args.data, args.frames, _gripper(args))
+    samples = load_samples(args.data, args.frames, _gripper(args), args.episodes)
     config = SegmenterTraining(minutes=args.minutes, frames=args.frames, threads=args.threads, seed=args.seed)
     try:
         args.out.mkdir(parents=True, exist_ok=True)
@@ -46,7 +47,7 @@ def run(args: argparse.Namespace) -> int:
     record = train_segmenter(samples, args.out, config, {'labels': args.labels})
     report = {**record, 'wall_s': time.monotonic() - started}
     if args.test_data is not None:
-        test = load_samples(args.test_data, args.frames)
+        test = load_samples(args.test_data, args.frames, limit=args.episodes)
         report['iou'] = evaluate_segmenter(test, args.out)
         report['iou_damaged'] = evaluate_segmenter(test, args.out, damaged=True)
         print(f'hand IoU {report["iou"]["hand"]:.3f}, damaged images {report["iou_damaged"]["hand"]:.3f}')

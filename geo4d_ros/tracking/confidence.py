@@ -50,12 +50,7 @@ def view_overlap(problem: Problem, view: int, t: int, T: np.ndarray, opening: fl
         return None
     size = problem.chunk.size
     drawn = covered(raster, size)
-    u, v, face = raster.pixels()
-    inside = (u >= 0) & (v >= 0) & (u < size[1]) & (v < size[0])
-    u, v, face = u[inside], v[inside], face[inside]
-    z = raster.depth_at(u.astype(float), v.astype(float), face, problem.chunk.K[view])
-    hidden = problem.hidden(view, t, u, v, z)
-    drawn[v[hidden], u[hidden]] = False
+    drawn &= ~problem.unknown(view, t)
     if drawn.sum() < MIN_VISIBLE_PX:
         return None
     return float((drawn & seen).sum() / (drawn | seen).sum())

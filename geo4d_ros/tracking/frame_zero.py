@@ -44,6 +44,7 @@ def check_frame_zero(problem: Problem, T_0: np.ndarray, opening: float, limits: 
     """Fit depth scales, correct the further views' extrinsics, learn outline offsets; changes `problem`."""
     n = problem.chunk.views
     result = FrameZero(np.ones(n), np.zeros(n), np.zeros(n), np.full(n, np.nan), np.zeros(n))
+    problem.focus(0, T_0, opening)
     for view in range(1, n):
         _correct_view(problem, view, T_0, opening, limits, result)
         if result.reason:
@@ -55,6 +56,7 @@ def check_frame_zero(problem: Problem, T_0: np.ndarray, opening: float, limits: 
                              'check the depth unit and the hand pose')
             return result
     problem.chunk.scale_depth(result.scale)
+    problem.focus(0, T_0, opening)
     for view in range(n):
         overlap = view_overlap(problem, view, 0, T_0, opening)
         result.overlap[view] = np.nan if overlap is None else overlap
@@ -99,8 +101,9 @@ def _learn_outline_bias(problem: Problem, view: int, T_0: np.ndarray, opening: f
     K, T_view = problem.chunk.K[view], problem.T_view_ref[view] @ T_0
     p = outline.points[outline.weight > 0] @ T_view[:3, :3].T + T_view[:3, 3]
     uv = p[:, :2] / p[:, 2:] * K[[0, 1], [0, 1]] + K[:2, 2]
-    distance, _ = problem.field(view, 0).query(uv)
-    problem.outline_bias[view] = float(np.clip(np.median(distance), -1.0, 1.0))
+    distance, _, known = problem.field(view, 0).query(uv)
+    if (known > 0).sum() >= 20:
+        problem.outline_bias[view] = float(np.clip(np.median(distance[known > 0]), -1.0, 1.0))
 
 
 def _correct_view(problem: Problem, view: int, T_0: np.ndarray, opening: float, limits: FrameZeroLimits,

@@ -15,7 +15,7 @@ from geo4d_ros.tracking.confidence import Agreement, ConfidenceModel, agreement,
 from geo4d_ros.tracking.frame_zero import FrameZero, FrameZeroLimits, check_frame_zero
 from geo4d_ros.tracking.gripper import GripperModel, nearest_symmetric
 from geo4d_ros.tracking.masks import MaskSource, check_masks
-from geo4d_ros.tracking.opening import OpeningModel, candidates, decode, log_likelihood
+from geo4d_ros.tracking.opening import OpeningFilter, OpeningModel, candidates, decode, log_likelihood
 from geo4d_ros.tracking.problem import Problem, Weights
 from geo4d_ros.tracking.readout import require_state
 from geo4d_ros.tracking.sdf import gripper_sdf
@@ -45,7 +45,7 @@ class ModelTracker:
         require(readout in ('fused', 'video'), f'readout should be fused or video but got {readout!r}')
         self.gripper, self.readout = gripper, readout
         self.config = config or ModelTrackerConfig()
-        self._masks = masks
+        self.masks = masks
         self._sdf = gripper_sdf(gripper)
 
     def close(self) -> None:
@@ -58,7 +58,7 @@ class ModelTracker:
         state = require_state(video) if self.readout == 'fused' else None
         T_0 = np.asarray(observation.T_ref_gripper, np.float64)
         opening = self._start_opening(observation)
-        masks = self._masks(chunk, T_0, opening)
+        masks = self.masks(chunk, T_0, opening)
         check_masks(masks, chunk)
         masked = time.perf_counter()
         problem = Problem(chunk, masks, self._sdf, self.config.weights)
@@ -92,7 +92,8 @@ class ModelTracker:
     def _poses(self, problem: Problem, video: Video4D, T_0: np.ndarray, opening: float, state: np.ndarray | None,
                details: dict[str, Any]) -> Solution:
         openings = np.full(problem.chunk.frames, opening)
-        poses = forward(problem, T_0, openings, self.config.motion, state)
+        fingers = OpeningFilter(problem, opening, self.config.opening)
+        poses = forward(problem, T_0, openings, self.config.motion, state, fingers)
         return refine(problem, poses, openings, self.config.motion, state)
 
     def _openings(self, problem: Problem, poses: np.ndarray, start: float) -> tuple[np.ndarray, np.ndarray]:

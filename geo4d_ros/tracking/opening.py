@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -16,12 +16,13 @@ from geo4d_ros.tracking.silhouette import rasterise
 class OpeningModel:
     """Candidates and how much a pixel counts.
 
-    levels: number of candidate openings over the stroke. pixel_weight: log-likelihood per pixel is scaled by it,
+    levels, filter_levels: number of candidate openings over the stroke, at the end and frame by frame. pixel_weight: log-likelihood per pixel is scaled by it,
     because pixels next to each other err together. switch_cost: price of a change between frames, so that a
     flicker of one frame does not pass (the hysteresis); a change costs the same however wide it is.
     """
 
     levels: int = 9
+    filter_levels: int = 5
     pixel_weight: float = 0.35
     switch_cost: float = 3.0
     probability_floor: float = 0.08
@@ -37,21 +38,16 @@ def log_likelihood(problem: Problem, t: int, T: np.ndarray, model: OpeningModel)
     """Log-likelihood (levels,) of each candidate in frame t at pose T, and how many pixels told them apart."""
     openings = candidates(problem, model)
     score, told = np.zeros(len(openings)), 0
-    height, width = problem.chunk.size
     finger_prob = problem.masks.fingers
     for view in problem.views:
         drawn = [_draw(problem, view, T, opening) for opening in openings]
         if any(d is None for d in drawn):
             continue
-        fingers = np.stack([d[0] for d in drawn])
-        z = np.stack([d[1] for d in drawn])
-        differ = fingers.any(0) & ~fingers.all(0)
+        fingers = np.stack(drawn)
+        differ = fingers.any(0) & ~fingers.all(0) & ~problem.unknown(view, t)
         v, u = np.nonzero(differ)
         if len(v) == 0:
             continue
-        nearest = np.where(fingers[:, v, u], z[:, v, u], np.inf).min(0)
-        visible = ~problem.hidden(view, t, u, v, nearest)
-        v, u = v[visible], u[visible]
         prob = (problem.masks.gripper if finger_prob is None else finger_prob)[view, t, v, u]
         p = np.clip(prob, model.probability_floor, 1 - model.probability_floor)
         on = fingers[:, v, u]
@@ -60,8 +56,8 @@ def log_likelihood(problem: Problem, t: int, T: np.ndarray, model: OpeningModel)
     return score, told
 
 
-def _draw(problem: Problem, view: int, T: np.ndarray, opening: float) -> tuple[np.ndarray, np.ndarray] | None:
-    """Finger pixels (H, W) bool not covered by the hand, and their depth (H, W)."""
+def _draw(problem: Problem, view: int, T: np.ndarray, opening: float) -> np.ndarray | None:
+    """Finger pixels (H, W) bool not covered by the hand."""
     vertices, faces, part = problem.sdf.gripper.posed(opening)
     raster = rasterise(transform_points(problem.T_view_ref[view] @ T, vertices), faces,
                        problem.chunk.K[view], problem.chunk.size)
@@ -70,34 +66,70 @@ def _draw(problem: Problem, view: int, T: np.ndarray, opening: float) -> tuple[n
     u, v, face = raster.pixels()
     height, width = problem.chunk.size
     keep = (u >= 0) & (v >= 0) & (u < width) & (v < height) & (part[face] != HAND)
-    u, v, face = u[keep], v[keep], face[keep]
-    fingers, z = np.zeros((height, width), bool), np.zeros((height, width))
+    u, v = u[keep], v[keep]
+    fingers = np.zeros((height, width), bool)
     fingers[v, u] = True
-    z[v, u] = raster.vertices[raster.faces[face]][..., 2].mean(1) if len(face) else 0
-    return fingers, z
+    return fingers
+
+
+def transition(levels: int, model: OpeningModel) -> np.ndarray:
+    """Chances (levels, levels) of going from one candidate to another between frames."""
+    # A neighbouring level is the same opening, half a level off; any other costs the same.
+    matrix = np.full((levels, levels), np.exp(-model.switch_cost) / levels) + np.eye(levels)
+    matrix += 0.3 * (np.eye(levels, k=1) + np.eye(levels, k=-1))
+    return matrix / matrix.sum(1, keepdims=True)
+
+
+def prior(openings: np.ndarray, start: float) -> np.ndarray:
+    """Chances (levels,) of the candidates at frame 0, whose opening [m] is measured."""
+    weight = np.exp(-0.5 * ((openings - start) / (0.6 * (openings[1] - openings[0]))) ** 2)
+    return weight / weight.sum()
+
+
+def evidence(score: np.ndarray) -> np.ndarray:
+    """Likelihoods (..., levels) up to a factor, from log-likelihoods."""
+    return np.exp(score - score.max(-1, keepdims=True))
+
+
+class OpeningFilter:
+    """The opening while the frames come one by one; coarse, so that the outline's fingers are drawn about right."""
+
+    def __init__(self, problem: Problem, start: float, model: OpeningModel) -> None:
+        self._problem, self._model = problem, replace(model, levels=model.filter_levels)
+        self._openings = candidates(problem, self._model)
+        self._chance = prior(self._openings, start)
+        self._transition = transition(len(self._openings), self._model)
+        self._start = start
+
+    def update(self, t: int, T: np.ndarray) -> float:
+        """Most likely opening [m] of frame t, whose pose is T; the measured one while nothing has changed."""
+        score, told = log_likelihood(self._problem, t, T, self._model)
+        self._chance = self._chance @ self._transition
+        if told >= self._model.min_pixels:
+            self._chance = self._chance * evidence(score)
+            self._chance /= self._chance.sum()
+        best = self._openings[int(self._chance.argmax())]
+        step = self._openings[1] - self._openings[0]
+        return self._start if abs(best - self._start) <= 0.5 * step + 1e-9 else float(best)
 
 
 def decode(scores: np.ndarray, openings: np.ndarray, start: float, model: OpeningModel
            ) -> tuple[np.ndarray, np.ndarray]:
     """Openings (T+1,) [m] and their confidence (T+1,) from scores (T+1, levels); frame 0 is `start`, as measured.
 
-    Maximum a posteriori marginals of a chain whose changes cost `switch_cost` (forward-backward).
+    Posterior means of a chain whose changes cost `switch_cost` (forward-backward; Rabiner 1989).
     """
     n, levels = scores.shape
-    stay = np.exp(-model.switch_cost)
-    transition = np.full((levels, levels), stay / levels) + np.eye(levels)
-    # A neighbouring level is the same opening, half a level off.
-    transition += 0.3 * (np.eye(levels, k=1) + np.eye(levels, k=-1))
-    transition /= transition.sum(1, keepdims=True)
-    evidence = np.exp(scores - scores.max(1, keepdims=True))
-    evidence[0] = np.exp(-0.5 * ((openings - start) / (0.6 * (openings[1] - openings[0]))) ** 2)
+    move = transition(levels, model)
+    seen = evidence(scores)
+    seen[0] = prior(openings, start)
     alpha, beta = np.zeros((n, levels)), np.ones((n, levels))
-    alpha[0] = evidence[0] / evidence[0].sum()
+    alpha[0] = seen[0]
     for t in range(1, n):
-        alpha[t] = (alpha[t - 1] @ transition) * evidence[t]
+        alpha[t] = (alpha[t - 1] @ move) * seen[t]
         alpha[t] /= max(alpha[t].sum(), 1e-300)
     for t in range(n - 2, -1, -1):
-        beta[t] = transition @ (beta[t + 1] * evidence[t + 1])
+        beta[t] = move @ (beta[t + 1] * seen[t + 1])
         beta[t] /= max(beta[t].sum(), 1e-300)
     posterior = alpha * beta
     posterior /= np.maximum(posterior.sum(1, keepdims=True), 1e-300)

@@ -35,7 +35,7 @@ class Weights:
 
 @dataclass
 class Outline:
-    """Contour points of the posed gripper in one view, in the tool frame (n, 3), weights of the visible ones (n,)."""
+    """Contour points of the posed gripper in one view, in the tool frame (n, 3), weights (n,)."""
 
     points: np.ndarray
     weight: np.ndarray
@@ -71,6 +71,7 @@ class Problem:
         self.outline_bias = np.zeros(chunk.views)
         self._fields: dict[tuple[int, int], OutlineField | None] = {}
         self._mask: dict[tuple[int, int], np.ndarray] = {}
+        self._unknown: dict[tuple[int, int], np.ndarray] = {}
         self._points: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
 
     # -- what is seen ------------------------------------------------------------------------------
@@ -81,19 +82,35 @@ class Problem:
         return self._mask[view, t]
 
     def focus(self, t: int, T: np.ndarray, opening: float) -> None:
-        """Drop mask parts far from where frame t expects the gripper; call before the frame is linearised."""
+        """Look at frame t with the gripper expected at T: drop far mask parts, note what may hide it."""
+        vertices, _, _ = self.sdf.gripper.posed(opening)
         for view in self.views:
-            self._mask.pop((view, t), None)
+            for cache in (self._mask, self._unknown, self._fields):
+                cache.pop((view, t), None)
             raster = self.raster(view, T, opening)
             if raster is not None:
                 self._mask[view, t] = keep_near(self.mask(view, t), covered(raster, self.chunk.size))
-            self._fields.pop((view, t), None)
+            z = transform_points(self.T_view_ref[view] @ T, vertices)[:, 2]
+            self._unknown[view, t] = self._may_hide(view, t, float(z.min()), float(z.max()))
         self._points.pop(t, None)
+
+    def _may_hide(self, view: int, t: int, nearest: float, farthest: float) -> np.ndarray:
+        """Pixels (H, W) bool of things that can lie in front of a gripper at these depths [m]."""
+        w, depth = self.weights, self.chunk.depth[view, t]
+        in_front = depth < nearest - w.occlusion_margin_m - w.occlusion_margin_ratio * nearest
+        if self.masks.occluder is not None:
+            reach = farthest + w.occlusion_margin_m
+            in_front |= (self.masks.occluder[view, t] > MASK_LEVEL) & (depth < reach)
+        return in_front & (depth > 0) & ~self.mask(view, t)
+
+    def unknown(self, view: int, t: int) -> np.ndarray:
+        """Pixels (H, W) bool where the gripper may be hidden; none before `focus`."""
+        return self._unknown.get((view, t), np.zeros(self.chunk.size, bool))
 
     def field(self, view: int, t: int) -> OutlineField | None:
         """Distance field of the mask's outline; None where nothing of the gripper is seen."""
         if (view, t) not in self._fields:
-            self._fields[view, t] = outline_field(self.mask(view, t))
+            self._fields[view, t] = outline_field(self.mask(view, t), self.unknown(view, t))
         return self._fields[view, t]
 
     def points(self, t: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -121,19 +138,9 @@ class Problem:
         posed = transform_points(self.T_view_ref[view] @ T, vertices)
         return rasterise(posed, faces, self.chunk.K[view], self.chunk.size)
 
-    def hidden(self, view: int, t: int, u: np.ndarray, v: np.ndarray, z: np.ndarray) -> np.ndarray:
-        """Whether something nearer than z (n,) [m], and not the gripper, is seen at pixels inside the image."""
-        w = self.weights
-        seen = self.chunk.depth[view, t, v, u]
-        margin = w.occlusion_margin_m + w.occlusion_margin_ratio * z
-        hidden = (seen > 0) & (seen < z - margin)
-        if self.masks.occluder is not None:
-            hidden |= (self.masks.occluder[view, t, v, u] > MASK_LEVEL) & (seen < z)
-        return hidden & ~self.mask(view, t)[v, u]
-
     # -- residuals ---------------------------------------------------------------------------------
     def outlines(self, t: int, T: np.ndarray, opening: float) -> dict[int, Outline]:
-        """Contour of the gripper at a pose, per view that sees it; hidden and out-of-image points weigh 0."""
+        """Contour of the gripper at a pose, per view that sees it; points outside the image weigh 0."""
         result = {}
         height, width = self.chunk.size
         for view in self.views:
@@ -141,9 +148,7 @@ class Problem:
             if raster is None or self.field(view, t) is None:
                 continue
             uv, points = raster.contour(self.chunk.K[view], self.weights.contour_points)
-            inside = ((uv > 1) & (uv < [width - 2, height - 2])).all(axis=1)
-            u, v = np.clip(np.rint(uv).astype(int), 0, [width - 1, height - 1]).T
-            weight = (inside & ~self.hidden(view, t, u, v, points[:, 2])).astype(np.float64)
+            weight = ((uv > 1) & (uv < [width - 2, height - 2])).all(axis=1).astype(np.float64)
             T_view_gripper = self.T_view_ref[view] @ T
             tool = (points - T_view_gripper[:3, 3]) @ T_view_gripper[:3, :3]
             result[view] = Outline(tool, weight * self.weights.outline_count / max(len(uv), 1))
@@ -165,14 +170,14 @@ class Problem:
         p = outline.points @ R.T + (T_view @ T)[:3, 3]
         z = np.maximum(p[:, 2], 0.05)
         uv = p[:, :2] / z[:, None] * K[[0, 1], [0, 1]] + K[:2, 2]
-        distance, gradient = self.field(view, t).query(uv)
+        distance, gradient, known = self.field(view, t).query(uv)
         r = distance - self.outline_bias[view]
         # Chain rule: outline distance -> pixel -> camera point -> rotation about the tool frame, translation.
         gx, gy = gradient[:, 0] * K[0, 0] / z, gradient[:, 1] * K[1, 1] / z
         along = np.stack([gx, gy, -(gx * p[:, 0] + gy * p[:, 1]) / z], axis=1)
         J = np.concatenate([np.cross(outline.points, along @ R), along @ T_view[:3, :3]], axis=1)
         robust = kernel_px / np.maximum(np.abs(r), kernel_px)
-        normal.add(J, r, outline.weight * robust / self.weights.outline_sigma_px**2)
+        normal.add(J, r, outline.weight * known * robust / self.weights.outline_sigma_px**2)
 
     def _add_points(self, normal: Normal, t: int, T: np.ndarray, opening: float) -> None:
         points, sigma, weight = self.points(t)

@@ -1,4 +1,4 @@
-"""A small network that names hand, fingers, arm and object in (generated) frames; torch is imported on first use."""
+"""A small network that names hand, fingers, arm, object and fixtures in (generated) frames; torch is imported on use."""
 
 from __future__ import annotations
 
@@ -12,11 +12,9 @@ import numpy as np
 from geo4d_ros.errors import CheckpointError, require
 from geo4d_ros.tracking.chunk import Chunk, Masks
 
-CLASSES = ('rest', 'arm', 'hand', 'left_finger', 'right_finger', 'object')
+CLASSES = ('rest', 'arm', 'hand', 'left_finger', 'right_finger', 'object', 'fixture')  # as the labels of episodes
 CONFIG, WEIGHTS = 'config.json', 'segmenter.safetensors'
 CLASS_NAME = 'GripperSegmenter'
-# Label class of episodes -> class here: fixtures count as rest.
-FROM_LABELS = np.array([0, 1, 2, 3, 4, 5, 0], np.int64)
 
 
 def default_folder() -> Path:
@@ -30,7 +28,7 @@ def default_folder() -> Path:
 
 
 def build_network(width: int = 24) -> Any:
-    """U-Net on 2x2 pixel blocks, (N, 4, H, W) colour and inverse depth -> (N, 6, H, W) logits; H, W multiples of 8."""
+    """U-Net on 2x2 pixel blocks, (N, 4, H, W) colour and inverse depth -> (N, 7, H, W) logits; H, W multiples of 8."""
     import torch
     from torch import nn
 
@@ -98,7 +96,7 @@ class Segmenter:
         return cls(network.eval(), digest)
 
     def probabilities(self, rgb: np.ndarray, depth: np.ndarray) -> np.ndarray:
-        """(N, 6, H, W) float32 over CLASSES for rgb (N, H, W, 3) uint8 and depth (N, H, W) float32 [m]."""
+        """(N, 7, H, W) float32 over CLASSES for rgb (N, H, W, 3) uint8 and depth (N, H, W) float32 [m]."""
         import torch
 
         height, width = depth.shape[1:]
@@ -123,7 +121,7 @@ class Segmenter:
         p = p.reshape(views, frames, len(CLASSES), *chunk.size)
         fingers = p[:, :, 3] + p[:, :, 4]
         return Masks(np.clip(p[:, :, 2] + fingers, 0, 1), 'segmenter', np.clip(fingers, 0, 1),
-                     np.clip(p[:, :, 1] + p[:, :, 5], 0, 1))
+                     np.clip(p[:, :, 1] + p[:, :, 5] + p[:, :, 6], 0, 1))
 
 
 def save(network: Any, folder: Path, config: dict[str, Any], width: int = 24) -> None:

@@ -94,13 +94,15 @@ def rasterise(vertices: np.ndarray, faces: np.ndarray, K: np.ndarray, size: tupl
 
 @dataclass(frozen=True)
 class OutlineField:
-    """Signed distance [px] to a mask's outline, positive inside, with its gradient; both sampled bilinearly."""
+    """Signed distance [px] to a mask's outline, positive inside, with its gradient; `known` is 0 where something
+    in front may hide the outline. All (H, W), sampled bilinearly or at the nearest pixel."""
 
     distance: np.ndarray
     gradient: np.ndarray
+    known: np.ndarray
 
-    def query(self, uv: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Distance (N,) and gradient (N, 2) at pixels (N, 2), clamped to the image."""
+    def query(self, uv: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Distance (N,), gradient (N, 2) and known (N,) at pixels (N, 2), clamped to the image."""
         height, width = self.distance.shape
         u = np.clip(uv[:, 0], 0, width - 1.001)
         v = np.clip(uv[:, 1], 0, height - 1.001)
@@ -109,19 +111,25 @@ class OutlineField:
         d = self.distance
         top = d[y, x] * (1 - fx) + d[y, x + 1] * fx
         bottom = d[y + 1, x] * (1 - fx) + d[y + 1, x + 1] * fx
-        nearest = self.gradient[(y + (fy > 0.5)), (x + (fx > 0.5))]
-        return top * (1 - fy) + bottom * fy, nearest
+        row, column = y + (fy > 0.5), x + (fx > 0.5)
+        return top * (1 - fy) + bottom * fy, self.gradient[row, column], self.known[row, column]
 
 
-def outline_field(mask: np.ndarray) -> OutlineField | None:
-    """Distance field of a mask (H, W) bool; None for an empty or full one, which has no outline."""
+def outline_field(mask: np.ndarray, unknown: np.ndarray | None = None) -> OutlineField | None:
+    """Distance field of a mask (H, W) bool; None for an empty or full one, which has no outline.
+
+    unknown (H, W) bool: pixels where the gripper may be hidden. Background is pulled towards mask or unknown
+    pixels, and nothing is known inside the latter.
+    """
     if not mask.any() or mask.all():
         return None
+    possible = mask if unknown is None else mask | unknown
     inside = ndimage.distance_transform_edt(mask)
-    outside = ndimage.distance_transform_edt(~mask)
-    distance = np.where(mask, inside - 0.5, 0.5 - outside).astype(np.float32)
+    outside = ndimage.distance_transform_edt(~possible)
+    distance = np.where(mask, inside - 0.5, np.where(possible, 0, 0.5 - outside)).astype(np.float32)
     dy, dx = np.gradient(distance)
-    return OutlineField(distance, np.stack([dx, dy], axis=-1))
+    known = np.ones(mask.shape, np.float32) if unknown is None else np.where(unknown & ~mask, np.float32(0), np.float32(1))
+    return OutlineField(distance, np.stack([dx, dy], axis=-1), known)
 
 
 def keep_near(mask: np.ndarray, expected: np.ndarray, reach_px: int = 12) -> np.ndarray:
@@ -133,7 +141,8 @@ def keep_near(mask: np.ndarray, expected: np.ndarray, reach_px: int = 12) -> np.
     if count <= 1 or not expected.any():
         return mask
     near = ndimage.distance_transform_edt(~expected) <= reach_px
-    share = np.bincount(labels[near], minlength=count + 1) / np.maximum(np.bincount(labels.ravel(), minlength=count + 1), 1)
+    size = np.bincount(labels.ravel(), minlength=count + 1)
+    share = np.bincount(labels[near], minlength=count + 1) / np.maximum(size, 1)
     kept = share > 0.3
     kept[0] = False
     return kept[labels] if kept.any() else mask

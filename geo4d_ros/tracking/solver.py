@@ -8,6 +8,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from geo4d_ros.geometry.transforms import make_transform
+from geo4d_ros.tracking.opening import OpeningFilter
 from geo4d_ros.tracking.problem import Normal, Problem, covered
 
 
@@ -68,14 +69,25 @@ def _add_prior(normal: Normal, delta_to_mean: np.ndarray, sigma: np.ndarray, rob
 
 
 def forward(problem: Problem, T_0: np.ndarray, openings: np.ndarray, motion: Motion,
-            state: np.ndarray | None) -> np.ndarray:
-    """Poses (T+1, 4, 4) frame by frame from T_0; openings (T+1,) [m]; state (T+1, 4, 4) or None."""
+            state: np.ndarray | None, opening_filter: OpeningFilter | None = None) -> np.ndarray:
+    """Poses (T+1, 4, 4) frame by frame from T_0; state (T+1, 4, 4) or None.
+
+    openings (T+1,) [m] are revised in place by `opening_filter` once a frame's pose is known; where that changes
+    the drawn fingers the frame is tracked again.
+    """
     n = problem.chunk.frames
     poses = np.tile(T_0, (n, 1, 1))
     for t in range(1, n):
         T_mean = _predict(poses, t, state)
         problem.focus(t, T_mean, openings[t])
-        poses[t] = _track_frame(problem, t, T_mean, openings[t], motion, None if state is None else state[t])
+        T_state = None if state is None else state[t]
+        poses[t] = _track_frame(problem, t, T_mean, openings[t], motion, T_state)
+        if opening_filter is None:
+            continue
+        opening = opening_filter.update(t, poses[t])
+        if abs(opening - openings[t]) > 0.005:
+            openings[t:] = opening
+            poses[t] = _track_frame(problem, t, T_mean, opening, motion, T_state)
     return poses
 
 

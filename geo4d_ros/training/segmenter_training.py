@@ -13,7 +13,7 @@ import numpy as np
 from geo4d_ros.errors import DatasetError, require
 from geo4d_ros.geometry.transforms import invert
 from geo4d_ros.tracking.gripper import HAND, GripperModel
-from geo4d_ros.tracking.segmenter import CLASSES, FROM_LABELS, build_network, network_input, save
+from geo4d_ros.tracking.segmenter import CLASSES, build_network, network_input, save
 from geo4d_ros.tracking.silhouette import rasterise
 from geo4d_ros.training.episodes import Episode, decode_depth, list_episodes, open_or_warn
 
@@ -49,12 +49,16 @@ class Samples:
 
 def load_samples(directory: Path, frames: int, gripper: GripperModel | None = None,
                  limit: int | None = None) -> Samples:
-    """Evenly spread frames of every camera of every episode; with `gripper` the labels come from its kinematics.
+    """Evenly spread frames of every camera of (at most `limit`) episodes; with `gripper` the labels come from its
+    kinematics.
 
     Raises DatasetError when there is nothing to learn from.
     """
     rgb, depth, labels, clip = [], [], [], []
-    for path in list_episodes(directory)[:limit]:
+    paths = list_episodes(directory)
+    if limit is not None and limit < len(paths):
+        paths = [paths[i] for i in np.linspace(0, len(paths) - 1, limit).astype(int)]
+    for path in paths:
         episode = open_or_warn(path)
         if episode is None:
             continue
@@ -63,7 +67,7 @@ def load_samples(directory: Path, frames: int, gripper: GripperModel | None = No
             d = episode.read('depth', camera)[pick]
             rgb.append(episode.read('rgb', camera)[pick])
             depth.append(d)
-            labels.append(FROM_LABELS[episode.read('labels', camera)[pick]].astype(np.uint8) if gripper is None
+            labels.append(episode.read('labels', camera)[pick] if gripper is None
                           else kinematic_labels(episode, camera, pick, decode_depth(d), gripper))
             clip.append(np.full(len(pick), len(clip)))
     require(len(rgb) > 0, f'{directory} has no readable episode; collect some: geo4d collect', DatasetError)
@@ -192,12 +196,18 @@ def train_segmenter(samples: Samples, out: Path, config: SegmenterTraining, reco
                 average[key].mul_(decay).add_(value.detach(), alpha=1 - decay)
             else:
                 average[key].copy_(value)
-        if steps % 100 == 0:
+        if steps % 200 == 0:
+            _save(average, out, config, {**record, 'steps': steps, 'final_loss': loss})
             log.warning('segmenter: %3.0f %% of the time, step %d, loss %.3f', 100 * done, steps, loss)
-    network.load_state_dict(average)
     record = {**record, 'training': asdict(config), 'steps': steps, 'images': len(samples.rgb), 'final_loss': loss}
-    save(network.eval(), out, record, config.width)
+    _save(average, out, config, record)
     return record
+
+
+def _save(weights: dict[str, Any], out: Path, config: SegmenterTraining, record: dict[str, Any]) -> None:
+    network = build_network(config.width)
+    network.load_state_dict(weights)
+    save(network.eval(), out, record, config.width)
 
 
 def _step(network: Any, optimiser: Any, image: np.ndarray, label: np.ndarray, config: SegmenterTraining) -> float:
@@ -219,7 +229,8 @@ def _step(network: Any, optimiser: Any, image: np.ndarray, label: np.ndarray, co
     return float(loss.detach())
 
 
-def evaluate_segmenter(samples: Samples, folder: Path | None, damaged: bool = False, count: int = 600) -> dict[str, float]:
+def evaluate_segmenter(samples: Samples, folder: Path | None, damaged: bool = False, count: int = 600
+                       ) -> dict[str, float]:
     """Intersection over union per class, of the gripper and of the hand, over `count` images; `damaged`: as trained."""
     from geo4d_ros.tracking.segmenter import Segmenter
 
