@@ -130,8 +130,9 @@ class PlanExecutor(Node):
     def _values(self) -> dict[str, object]:
         state = self.execution.loop.state
         config = self.execution.loop.config if state.phase not in RESTING else self.parameters.values
-        return {'state': state.phase.value, 'reason': state.reason.code if state.reason else '',
-                'detail': state.detail, 'cycles': state.cycles, 'refusals': state.refusals,
+        return {'time': time.monotonic(), 'state': state.phase.value,
+                'reason': state.reason.code if state.reason else '', 'detail': state.detail,
+                'cycles': state.cycles, 'refusals': state.refusals,
                 'plan_id': state.plan_id or '', 'dry_run': config.dry_run, 'auto': config.auto,
                 'report': self._last_report}
 

@@ -33,25 +33,33 @@ class RobotPublisher:
 
     def publish(self, state: Snapshot) -> None:
         """Called with every snapshot, from the simulation thread."""
-        stamp = to_stamp(state.stamp)
-        self._clock.publish(Clock(clock=stamp))
+        self.publish_clock(state.stamp)
+        self.publish_joints(state)
+        if self._count % TF_EVERY == 0:
+            self.publish_transforms(state)
+        self._count += 1
+
+    def publish_clock(self, stamp: int) -> None:
+        """/clock at a stamp [ns]."""
+        self._clock.publish(Clock(clock=to_stamp(stamp)))
+
+    def publish_joints(self, state: Snapshot) -> None:
+        """/joint_states: arm and fingers."""
         joints = JointState(name=[*JOINT_NAMES, *FINGER_JOINT_NAMES])
-        joints.header.stamp = stamp
+        joints.header.stamp = to_stamp(state.stamp)
         joints.position = [*state.q.tolist(), state.opening / 2, state.opening / 2]
         joints.velocity = [*state.dq.tolist(), state.opening_velocity / 2, state.opening_velocity / 2]
         self._joints.publish(joints)
-        if self._count % TF_EVERY == 0:
-            self._tf.publish(self._transforms(state))
-        self._count += 1
 
-    def _transforms(self, state: Snapshot) -> TFMessage:
+    def publish_transforms(self, state: Snapshot) -> None:
+        """/tf: the links and the tool in the base frame."""
         rotations = Rotation.from_quat(state.link_quaternions[:, [1, 2, 3, 0]]).as_matrix()
         poses = {name: make_transform(R, t)
                  for name, R, t in zip(self._links, rotations, state.link_positions, strict=True)}
         del poses[BASE_FRAME]
         poses[TOOL_FRAME] = state.T_base_gripper
-        return TFMessage(transforms=[
-            transform_message(T, state.stamp, BASE_FRAME, name) for name, T in poses.items()])
+        self._tf.publish(TFMessage(transforms=[
+            transform_message(T, state.stamp, BASE_FRAME, name) for name, T in poses.items()]))
 
 
 class CameraPublisher:
@@ -66,15 +74,22 @@ class CameraPublisher:
             node.create_publisher(CameraInfo, f'{name}/color/camera_info', IMAGE_QOS),
         ) for name in namespaces]
         self._static = node.create_publisher(TFMessage, '/tf_static', TF_STATIC_QOS)
+        self.publish_poses([camera.T_base_camera for camera in cameras])
+
+    def publish_poses(self, T_base_camera: list[np.ndarray]) -> None:
+        """Where the cameras stand, on /tf_static."""
         self._static.publish(TFMessage(transforms=[
-            transform_message(camera.T_base_camera, 0, BASE_FRAME, frame)
-            for camera, frame in zip(cameras, self._frames, strict=True)]))
+            transform_message(T, 0, BASE_FRAME, frame) for T, frame in zip(T_base_camera, self._frames, strict=True)]))
 
     def publish(self, stamp: int, views: list[tuple[np.ndarray, np.ndarray]]) -> None:
         """One moment of all cameras: rgb (H, W, 3) uint8, depth (H, W) float32 [m] each; stamp [ns]."""
-        for (rgb, depth), (colour_topic, depth_topic, info_topic), camera, frame in zip(
-                views, self._publishers, self._cameras, self._frames, strict=True):
-            millimetres = np.clip(np.rint(depth * 1000), 0, 65535).astype(np.uint16)
-            info_topic.publish(camera_info_message(camera.K, camera.height, camera.width, stamp, frame))
-            colour_topic.publish(image_message(rgb, stamp, frame))
-            depth_topic.publish(image_message(millimetres, stamp, frame))
+        for index, (rgb, depth) in enumerate(views):
+            for topic, message in zip(self._publishers[index], self.messages(index, stamp, rgb, depth), strict=True):
+                topic.publish(message)
+
+    def messages(self, index: int, stamp: int, rgb: np.ndarray, depth: np.ndarray) -> tuple[Image, Image, CameraInfo]:
+        """Colour, depth and camera_info of one camera."""
+        camera, frame = self._cameras[index], self._frames[index]
+        millimetres = np.clip(np.rint(depth * 1000), 0, 65535).astype(np.uint16)
+        return (image_message(rgb, stamp, frame), image_message(millimetres, stamp, frame),
+                camera_info_message(camera.K, camera.height, camera.width, stamp, frame))

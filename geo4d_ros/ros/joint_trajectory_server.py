@@ -47,10 +47,11 @@ class JointTrajectoryServer:
         self._path_tolerance, self._goal_tolerance = path_tolerance, goal_tolerance
         self._goals: dict[bytes, Goal] = {}
         self._server = ActionServer(
-            node, FollowJointTrajectory, f'{name}/follow_joint_trajectory', self._execute,
-            goal_callback=self._accept, cancel_callback=self._cancel, callback_group=ReentrantCallbackGroup())
+            node, FollowJointTrajectory, f'{name}/follow_joint_trajectory', self.execute,
+            goal_callback=self.accept, cancel_callback=self.cancel, callback_group=ReentrantCallbackGroup())
 
-    def _accept(self, request: FollowJointTrajectory.Goal) -> GoalResponse:
+    def accept(self, request: FollowJointTrajectory.Goal) -> GoalResponse:
+        """Goal callback: only a trajectory that can start from here is accepted."""
         try:
             path = JointPath(*from_message(request.trajectory, self._joints))
             self._tolerances(request)
@@ -80,8 +81,9 @@ class JointTrajectoryServer:
                 out[self._joints.index(tolerance.name)] = value if value > 0 else np.inf
         return out
 
-    def _cancel(self, handle: object) -> CancelResponse:
-        # The stop begins here, not in `_execute`: nothing may stand between the request and the brakes.
+    def cancel(self, handle: object) -> CancelResponse:
+        """Cancel callback: brakes at once."""
+        # The stop begins here, not in `execute`: nothing may stand between the request and the brakes.
         runner, goal = self._runner, self._goals.get(bytes(handle.goal_id.uuid))
         with runner.lock:
             if goal is not None and runner.trajectory.goal is goal:
@@ -89,7 +91,8 @@ class JointTrajectoryServer:
                 runner.lock.notify_all()
         return CancelResponse.ACCEPT
 
-    def _execute(self, handle: object) -> FollowJointTrajectory.Result:
+    def execute(self, handle: object) -> FollowJointTrajectory.Result:
+        """Execute callback: blocks until the goal has ended and, if cancelled, the arm stands."""
         runner, key = self._runner, bytes(handle.goal_id.uuid)
         path = JointPath(*from_message(handle.request.trajectory, self._joints))
         with runner.lock:
@@ -151,10 +154,11 @@ class GripperServer:
         self._node, self._runner, self._joint, self._max_opening = node, runner, joint, max_opening
         self._current: object = None
         self._server = ActionServer(
-            node, ParallelGripperCommand, f'{name}/gripper_cmd', self._execute, goal_callback=self._accept,
-            cancel_callback=self._cancel, callback_group=ReentrantCallbackGroup())
+            node, ParallelGripperCommand, f'{name}/gripper_cmd', self.execute, goal_callback=self.accept,
+            cancel_callback=self.cancel, callback_group=ReentrantCallbackGroup())
 
-    def _accept(self, request: ParallelGripperCommand.Goal) -> GoalResponse:
+    def accept(self, request: ParallelGripperCommand.Goal) -> GoalResponse:
+        """Goal callback: only one position of the finger joint within its stroke is accepted."""
         command = request.command
         good = (list(command.name) in ([self._joint], []) and len(command.position) == 1
                 and 0 <= command.position[0] <= self._max_opening / 2 + 1e-6)
@@ -164,10 +168,12 @@ class GripperServer:
                 f'but got {list(command.name)} {list(command.position)}')
         return GoalResponse.ACCEPT if good else GoalResponse.REJECT
 
-    def _cancel(self, handle: object) -> CancelResponse:
+    def cancel(self, handle: object) -> CancelResponse:
+        """Cancel callback: always granted; the fingers keep their last target, and so what they hold."""
         return CancelResponse.ACCEPT
 
-    def _execute(self, handle: object) -> ParallelGripperCommand.Result:
+    def execute(self, handle: object) -> ParallelGripperCommand.Result:
+        """Execute callback: blocks until the fingers arrive, stall, or a newer command takes over."""
         runner = self._runner
         with runner.lock:
             runner.set_opening_target(2 * handle.request.command.position[0])

@@ -1,8 +1,8 @@
 """The real generator and tracker nodes around a fake model and a fake tracker, which can be told to fail.
 
 The plan slides the gripper sideways, 10 cm there and 10 cm back, prediction by prediction. The parameter
-`fault` of `video_generator` (none, raise, hang, nan) and of `gripper_tracker` (none, lost, raise) may change at
-any time. None of this exists in the package: the real executables have no such parameter.
+`fault` of `video_generator` (none, raise, hang, nan) and of `gripper_tracker` (none, lost, raise, and grip, which is
+a plan that closes the gripper) may change at any time. None of this exists in the package: the real executables have no such parameter.
 """
 
 from __future__ import annotations
@@ -68,7 +68,10 @@ class SlidingTracker:
         slides = [make_transform(None, np.array([0, self.direction * STEP * min(i, 5), 0])) for i in range(n)]
         self.direction = -self.direction
         T = np.stack([observation.T_ref_gripper @ slide for slide in slides])
-        track = GripperTrack(T, np.full(n, observation.opening), np.ones(n), (TrackStatus.OK,) * n)
+        opening = np.full(n, observation.opening)
+        if fault == 'grip':
+            opening[2:] = 0.0
+        track = GripperTrack(T, opening, np.ones(n), (TrackStatus.OK,) * n)
         if fault == 'lost':
             return replace(track, status=(TrackStatus.OK,) + (TrackStatus.LOST,) * (n - 1))
         return track

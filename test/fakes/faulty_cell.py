@@ -1,0 +1,165 @@
+"""The simulated cell with sensors and controllers that can be told to fail, by the parameter `fault`.
+
+What it did and when (steady clock) goes out on /faulty_cell/log as JSON; the true joint states on
+/faulty_cell/joint_states. None of this exists in the package: the real executable has no such parameter.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+
+import numpy as np
+from control_msgs.action import FollowJointTrajectory, ParallelGripperCommand
+from rcl_interfaces.msg import SetParametersResult
+from rclpy.action import CancelResponse, GoalResponse
+from sensor_msgs.msg import JointState
+from std_msgs.msg import String
+
+from geo4d_ros.nodes.simulated_cell import SimulatedCell
+from geo4d_ros.ros.cell_publishers import CameraPublisher, RobotPublisher
+from geo4d_ros.ros.conversions import image_message
+from geo4d_ros.ros.joint_trajectory_server import GripperServer, JointTrajectoryServer
+from geo4d_ros.ros.spin import run_node
+from geo4d_ros.simulation.controllers import Outcome
+
+LATE = 1_000_000_000  # [ns]
+BACK = 5_000_000_000  # [ns]
+
+
+class FaultyRobotPublisher(RobotPublisher):
+    """clock_back, joints_stall, transform_missing."""
+
+    def __init__(self, node, links):
+        super().__init__(node, links)
+        self.node = node
+        self.truth = node.create_publisher(JointState, '/faulty_cell/joint_states', 10)
+
+    def publish_clock(self, stamp):
+        super().publish_clock(stamp - (BACK if self.node.fault == 'clock_back' else 0))
+
+    def publish_joints(self, state):
+        self.truth.publish(JointState(name=[str(i) for i in range(7)], position=state.q.tolist(),
+                                      velocity=state.dq.tolist()))
+        if self.node.fault != 'joints_stall':
+            super().publish_joints(state)
+
+    def publish_transforms(self, state):
+        if self.node.fault != 'transform_missing':
+            super().publish_transforms(state)
+
+
+class FaultyCameraPublisher(CameraPublisher):
+    """Everything a camera can do wrong."""
+
+    def __init__(self, node, cameras, namespaces):
+        super().__init__(node, cameras, namespaces)
+        self.node, self.poses = node, [camera.T_base_camera for camera in cameras]
+        self.frozen = None
+
+    def publish(self, stamp, views):
+        fault = self.node.fault
+        self.frozen = (self.frozen or [(rgb.copy(), depth) for rgb, depth in views]) if fault == 'frozen' else None
+        views = self.frozen or views
+        if fault == 'swapped':
+            views = views[::-1]
+        if fault == 'late':
+            stamp -= LATE
+        if fault in ('camera_a_dead', 'camera_b_dead'):
+            index = 1 if fault == 'camera_a_dead' else 0
+            for topic, message in zip(self._publishers[index], self.messages(index, stamp, *views[index]), strict=True):
+                topic.publish(message)
+            return
+        super().publish(stamp, views)
+
+    def messages(self, index, stamp, rgb, depth):
+        fault = self.node.fault
+        colour, millimetres, info = super().messages(
+            index, stamp, rgb, np.zeros_like(depth) if fault == 'zero_depth' else depth)
+        if fault == 'nan_depth':
+            millimetres = image_message(np.full_like(depth, np.nan), stamp, self._frames[index])
+        if fault == 'wrong_encoding':
+            colour.encoding = 'yuv422'
+        if fault == 'no_intrinsics':
+            info.k = [0.0] * 9
+        return colour, millimetres, info
+
+
+class FaultyArm(JointTrajectoryServer):
+    """goal_rejected, execution_aborted, execution_hangs (silent), execution_endless (talks on), deaf (to cancel)."""
+
+    def __init__(self, node, *options):
+        super().__init__(node, *options)
+        self.node = node
+
+    def accept(self, request):
+        self.node.log('goal', points=len(request.trajectory.points))
+        return GoalResponse.REJECT if self.node.fault == 'goal_rejected' else super().accept(request)
+
+    def cancel(self, handle):
+        self.node.log('cancel')
+        return CancelResponse.ACCEPT if self.node.fault == 'deaf' else super().cancel(handle)
+
+    def execute(self, handle):
+        while self.node.fault in ('execution_hangs', 'execution_endless') and not handle.is_cancel_requested:
+            if self.node.fault == 'execution_endless':
+                handle.publish_feedback(FollowJointTrajectory.Feedback())
+            time.sleep(0.05)
+        if handle.is_cancel_requested:
+            handle.canceled()
+            return FollowJointTrajectory.Result()
+        return super().execute(handle)
+
+    def abort(self):
+        with self._runner.lock:
+            self._runner.trajectory.stop(Outcome.PATH_TOLERANCE_VIOLATED, 'injected', self._runner.now)
+            self._runner.lock.notify_all()
+
+
+class FaultyGripper(GripperServer):
+    """gripper_fails: neither arrives nor stalls."""
+
+    def __init__(self, node, *options):
+        super().__init__(node, *options)
+        self.node = node
+
+    def execute(self, handle):
+        if self.node.fault == 'gripper_fails':
+            handle.abort()
+            return ParallelGripperCommand.Result()
+        return super().execute(handle)
+
+
+class FaultyCell(SimulatedCell):
+    """The real node around them."""
+
+    robot_publisher, camera_publisher = FaultyRobotPublisher, FaultyCameraPublisher
+    arm_server, gripper_server = FaultyArm, FaultyGripper
+    fault = 'none'
+
+    def __init__(self):
+        super().__init__()
+        self._log = self.create_publisher(String, '/faulty_cell/log', 50)
+        self.declare_parameter('fault', 'none')
+        self.add_on_set_parameters_callback(self.set_fault)
+
+    def set_fault(self, parameters):
+        for parameter in parameters:
+            if parameter.name == 'fault':
+                self.fault = parameter.value
+                self.log('fault', fault=self.fault)
+                poses = self._camera_publisher.poses
+                self._camera_publisher.publish_poses([poses[0]] * 2 if self.fault == 'transform_identity' else poses)
+                if self.fault == 'execution_aborted':
+                    self._arm.abort()
+        return SetParametersResult(successful=True)
+
+    def log(self, event, **values):
+        self._log.publish(String(data=json.dumps({'event': event, 'time': time.monotonic(), **values})))
+
+
+if __name__ == '__main__':
+    os.environ.setdefault('MUJOCO_GL', 'egl')
+    sys.exit(run_node(FaultyCell, sys.argv[1:], threads=6))
