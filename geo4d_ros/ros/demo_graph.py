@@ -19,7 +19,8 @@ ENDED = ('DONE', 'FAULT', 'IDLE')
 # Cell, cameras and network share the cores of one computer here: the watchdogs of a real cell, whose robot and
 # cameras have processors of their own, would bark at the scheduler.
 PATIENT = {'camera_silence': 20.0, 'joint_state_silence': 5.0, 'execution_slack': 20.0, 'pair_age': 5.0,
-           'joint_state_age': 1.0, 'future_tolerance': 0.2, 'feedback_silence': 10.0, 'answer_seconds': 10.0}
+           'joint_state_age': 1.0, 'future_tolerance': 0.2, 'feedback_silence': 10.0, 'answer_seconds': 10.0,
+           'predict_seconds': 120.0, 'plan_seconds': 60.0}
 PATIENT_PREDICTION = {'max_age': 5.0, 'observation_timeout': 20.0}
 
 
@@ -94,6 +95,8 @@ class DemoGraph:
         self._say('nodes are starting')
         self._call('/geo4d/cell/reset', end)
         self._say('cell reset, waiting for cameras and weights')
+        self._call('/geo4d/predict', end)  # answers once the weights are loaded and both cameras seen
+        self._say('first prediction is there, starting the loop')
         self._call('/geo4d/start', end)
         self._begun = time.monotonic()
 
