@@ -9,7 +9,7 @@ import numpy as np
 from geo4d_ros.tracking.chunk import Chunk
 from geo4d_ros.tracking.confidence import view_overlap
 from geo4d_ros.tracking.problem import Normal, Problem
-from geo4d_ros.tracking.solver import apply
+from geo4d_ros.tracking.solver import apply, difference
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,8 @@ class FrameZeroLimits:
     max_static_residual_m: float = 0.012
     min_static_points: int = 60
     iterations: int = 12
+    prior_rad: float = 0.04
+    prior_m: float = 0.04
 
 
 @dataclass
@@ -117,7 +119,10 @@ def _correct_view(problem: Problem, view: int, T_0: np.ndarray, opening: float, 
         gate = max(0.02, 0.10 * 0.7**iteration)
         normal, _ = _static_normal(T_fix, source, target, chunk, gate)
         _add_hand(normal, problem, view, T_0, opening, T_fix)
-        normal.H += np.diag(np.repeat([1 / 0.1**2, 1 / 0.1**2], 3))
+        # What the scene leaves open (turning about a plane's normal) stays as calibrated.
+        prior = np.diag(np.repeat([1 / limits.prior_rad**2, 1 / limits.prior_m**2], 3))
+        normal.H += prior
+        normal.g -= prior @ difference(T_fix, np.eye(4))
         delta = np.linalg.solve(normal.H, -normal.g)
         T_fix = apply(T_fix, delta)
         if np.abs(delta).max() < 1e-4:
@@ -194,7 +199,8 @@ def _static_normal(T_fix: np.ndarray, source: np.ndarray, target: tuple, chunk: 
     J = np.concatenate([np.cross(s, n @ T_fix[:3, :3]), n], axis=1)
     robust = (1 - (r / gate) ** 2) ** 2
     # Depth errors are alike over large patches: all static points together count as about 60 measurements.
-    normal.add(J, r, robust * 60 / max(len(r), 1) / 0.01**2)
+    sigma = max(0.002, 1.5 * float(np.median(np.abs(r)))) if len(r) else 1.0
+    normal.add(J, r, robust * 60 / max(len(r), 1) / sigma**2)
     return normal, r
 
 
