@@ -29,7 +29,7 @@ class Fault:
     motion: str = 'trajectory'
 
 
-_CAMERA = ('CAMERA_SILENT',)
+_CAMERA = ('CAMERA_SILENT', 'OBSERVATION_TIMEOUT')  # whichever notices first, watchdog or generator
 _BACKEND = ('BACKEND_UNAVAILABLE', 'EXECUTION_TIMEOUT')
 
 FAULTS: tuple[Fault, ...] = (

@@ -125,7 +125,8 @@ class FaultBench:
         if fault.value == 'deaf':
             before = time.monotonic()
             self.probe.call('/geo4d/stop')
-        return next((entry['time'] for entry in self.log if entry['event'] == 'fault' and fault.value != 'deaf'), before)
+            return before
+        return next((entry['time'] for entry in self.log if entry['event'] == 'fault'), before)
 
     def _await_code(self, fault: Fault, seen: int, injected: float) -> tuple[str, float]:
         """The first expected code after the injection and when it was given, on the steady clock."""

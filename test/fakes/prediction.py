@@ -2,7 +2,8 @@
 
 The plan slides the gripper sideways, 10 cm there and 10 cm back, prediction by prediction. The parameter
 `fault` of `video_generator` (none, raise, hang, nan) and of `gripper_tracker` (none, lost, raise, and grip, which is
-a plan that closes the gripper) may change at any time. None of this exists in the package: the real executables have no such parameter.
+a plan that closes the gripper) may change at any time. None of this exists in the package: the real executables
+have no such parameter.
 """
 
 from __future__ import annotations

@@ -71,6 +71,12 @@ def test_one_cycle_by_services(graph, robot):
     group.check()
 
 
+def test_a_normal_start_cannot_be_told_to_fail(graph):
+    _, probe = graph
+    for node in ('/simulated_cell', '/plan_executor'):
+        assert not probe.set_parameter(node, 'fault', 'frozen')
+
+
 def test_operator_stop_in_the_middle_of_a_motion(graph, robot):
     _, probe = graph
     begin(graph)
