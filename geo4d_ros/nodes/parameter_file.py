@@ -1,4 +1,4 @@
-"""Writes config/geo4d.yaml from the parameter classes: `python -m geo4d_ros.ros.parameter_file > config/geo4d.yaml`."""
+"""Writes config/geo4d.yaml from the parameter classes: `python -m geo4d_ros.nodes.parameter_file > FILE`."""
 
 from __future__ import annotations
 
