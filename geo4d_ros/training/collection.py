@@ -26,12 +26,14 @@ WORKER_ENVIRONMENT = {'LP_NUM_THREADS': '1', 'OMP_NUM_THREADS': '1', 'OPENBLAS_N
 MAX_SECONDS = 40.0  # simulated time after which a demonstration counts as failed
 REST_SECONDS = 0.75  # recorded after the task is done, so that its end is seen at rest
 
+ASTRAY_START_NOISE = 0.12  # start joints of perturbed episodes [rad]: the loop also looks from off the path
+
 
 @dataclass(frozen=True)
 class Recording:
     """What to record, the same for every seed.
 
-    `perturb` is the share of episodes in which something goes wrong once or twice and the expert recovers;
+    `perturb` is the share of episodes in which something goes wrong up to three times and the expert recovers;
     `noise` a model of simulation.noise; `split` the camera region; failed demonstrations are dropped
     unless `keep_failures`.
     """
@@ -84,9 +86,9 @@ def record(recording: Recording, task: str, seed: int) -> Outcome:
     rng = np.random.default_rng([seed, sum(task.encode()), 0x6D34])  # apart from the draws of the scene itself
     perturb: list[Any] = []
     if rng.uniform() < recording.perturb:
-        perturb = random_perturbations(rng, task, int(rng.integers(1, 3)))
+        perturb = random_perturbations(rng, task, int(rng.integers(1, 4)))
     try:
-        with _Recorder(recording, task, seed, rng) as recorder:
+        with _Recorder(recording, task, seed, rng, bool(perturb)) as recorder:
             result = rollout(recorder.cell, MAX_SECONDS, perturb, recorder.observe, 1 / RATE_HZ, REST_SECONDS)
     except SimulationError as error:
         return Outcome(task, seed, 'failed', 0, time.perf_counter() - started, str(error))
@@ -103,13 +105,13 @@ def record(recording: Recording, task: str, seed: int) -> Outcome:
 class _Recorder:
     """Films a cell while the expert moves it; frames are kept in memory until the episode is judged."""
 
-    def __init__(self, recording: Recording, task: str, seed: int, rng: np.random.Generator) -> None:
+    def __init__(self, recording: Recording, task: str, seed: int, rng: np.random.Generator, astray: bool) -> None:
         from geo4d_ros.simulation.cameras import sample_cameras
-        from geo4d_ros.simulation.cell import Cell
+        from geo4d_ros.simulation.cell import START_NOISE, Cell
         from geo4d_ros.simulation.rendering import RgbdRenderer
 
         self.recording, self._rng = recording, rng
-        self.cell = Cell(task, seed)
+        self.cell = Cell(task, seed, ASTRAY_START_NOISE if astray else START_NOISE)
         self.cameras = sample_cameras(rng, recording.cameras, recording.split, recording.width, recording.height)
         self._images: list[tuple[np.ndarray, ...]] = []
         self._states: list[tuple[Any, ...]] = []

@@ -17,6 +17,7 @@ from geo4d_ros.training.episodes import Episode, decode_depth, list_episodes, op
 log = logging.getLogger(__name__)
 
 HORIZON = 10  # predicted frames
+FRESH_S = 2.0  # how long after a start or a disturbance a frame counts as fresh [s]
 STRIDE = 2  # episode frames per predicted frame: 4 Hz -> 2 Hz
 
 
@@ -71,7 +72,8 @@ class WindowSampler:
     Each episode read gives `windows_per_episode` windows, mixed through a shuffle buffer. With
     `future_frames` = K only K random future frames are cut, else all 10.
     Damaged episodes are named once and never used. With `shard` = (i, n) only every n-th episode
-    starting at i is used, for several reading processes.
+    starting at i is used, for several reading processes. `fresh_share` of the windows start within
+    FRESH_S of the episode's start or of the end of a disturbance, the others anywhere.
     """
 
     def __init__(
@@ -84,6 +86,7 @@ class WindowSampler:
         views: int = 2,
         shard: tuple[int, int] = (0, 1),
         rescan_s: float = 30.0,
+        fresh_share: float = 0.0,
     ) -> None:
         """Raise DatasetError when there is no episode to read yet."""
         require(future_frames is None or 1 <= future_frames <= HORIZON,
@@ -96,6 +99,7 @@ class WindowSampler:
         self._views = views
         self._shard = shard
         self._rescan_s = rescan_s
+        self._fresh_share = fresh_share
         self._bad: set[Path] = set()
         self._paths: list[Path] = []
         self._scanned = -np.inf
@@ -146,7 +150,16 @@ class WindowSampler:
         count = self._future_frames or HORIZON
         steps = np.sort(self._rng.choice(np.arange(1, HORIZON + 1), count, replace=False))
         views = tuple(self._rng.choice(len(arrays['K']), self._views, replace=False).tolist())
-        start = int(self._rng.integers(len(arrays['times'])))
+        disturbances = episode.attributes.get('disturbances', [])
+        start = self._draw_start(arrays['times'], disturbances)
         window = cut_window(arrays, start, views, steps)
-        expected = undisturbed(arrays['times'], start, episode.attributes.get('disturbances', []))
+        expected = undisturbed(arrays['times'], start, disturbances)
         return {**window, 'expected': expected, 'task': episode.task, 'seed': episode.seed}
+
+    def _draw_start(self, times: np.ndarray, disturbances: Sequence[Sequence[float]]) -> int:
+        """Any frame, with a share of fresh ones: soon after the start or a disturbance the path is hardest to tell."""
+        since = times - np.max([np.where(times >= begin, begin, -np.inf)
+                                for begin in [times[0], *(end for _, end in disturbances)]], axis=0)
+        fresh = np.flatnonzero(since <= FRESH_S)
+        frames = fresh if self._rng.random() < self._fresh_share else np.arange(len(times))
+        return int(self._rng.choice(frames))

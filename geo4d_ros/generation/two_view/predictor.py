@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,8 @@ from geo4d_ros.geometry.registration import register_views
 from geo4d_ros.geometry.resampling import resize_frame
 from geo4d_ros.geometry.transforms import invert, transform_points
 from geo4d_ros.types import GripperTrack, Observation, RgbdFrame, TrackStatus, Video4D
+
+MAX_DEPTH_M = 2.5  # training episodes hold no depth beyond it (training/episodes.py)
 
 
 class TwoViewPredictor:
@@ -66,7 +69,7 @@ class TwoViewPredictor:
         require(len(observation.views) <= 2, f'{self.name} takes 1 or 2 views but got {len(observation.views)}')
         start = time.perf_counter()
         config = self.network.config
-        views = [resize_frame(v, config.height, config.width) for v in observation.views]
+        views = [within_range(resize_frame(v, config.height, config.width)) for v in observation.views]
         # 2. Bring the second view into the reference frame, from the images alone.
         T_ref_view, seen = register(views)
         timings['registration'] = time.perf_counter() - start
@@ -96,6 +99,11 @@ class TwoViewPredictor:
         state = state_track(observation, poses[0].double().cpu().numpy(), openings[0].double().cpu().numpy())
         K = np.stack([v.K for v in views])
         return Video4D(rgb, points, valid, stamps, K, T_ref_view, hand, state, timings)
+
+
+def within_range(frame: RgbdFrame) -> RgbdFrame:
+    """The frame with depth beyond MAX_DEPTH_M marked invalid, as in the training episodes."""
+    return replace(frame, depth=np.where(frame.depth <= MAX_DEPTH_M, frame.depth, np.float32(0)))
 
 
 def register(views: list[RgbdFrame]) -> tuple[np.ndarray, np.ndarray]:

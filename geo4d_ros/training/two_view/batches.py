@@ -40,6 +40,7 @@ class BatchConfig:
     batch: int = 8
     future_frames: int = 1
     workers: int = 1
+    fresh_share: float = 0.35
     augmentation: Augmentation | None = field(default_factory=Augmentation)
 
 
@@ -102,7 +103,8 @@ class Batches(IterableDataset):
         info = get_worker_info()
         index, count = (info.id, info.num_workers) if info else (0, 1)
         rng = np.random.default_rng([self.seed, index])
-        windows = iter(WindowSampler(self.config.data, rng, self.config.future_frames, shard=(index, count)))
+        windows = iter(WindowSampler(self.config.data, rng, self.config.future_frames, shard=(index, count),
+                                    fresh_share=self.config.fresh_share))
         while True:
             yield collate([window_arrays(next(windows), rng, self.config.augmentation)
                            for _ in range(self.config.batch)])

@@ -33,6 +33,7 @@ class TrainConfig:
     batch: int = 8
     future_frames: int = 1
     workers: int = 1
+    fresh_share: float = 0.35
     lr: float = 1e-3
     warmup: int = 100
     weight_decay: float = 0.01
@@ -119,7 +120,7 @@ class Trainer:
         """Train until the time budget is used up."""
         config, budget = self.config, self.config.minutes * 60
         data = BatchConfig(config.data, config.batch, config.future_frames, config.workers,
-                           Augmentation(**config.augmentation))
+                           config.fresh_share, Augmentation(**config.augmentation))
         source = batches(data, config.seed + self.step)
         saved_at, means = time.monotonic(), {}
         with tqdm(total=round(budget), initial=round(self.trained_s), unit='s', desc='training') as bar, \
