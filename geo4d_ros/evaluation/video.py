@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -54,16 +55,26 @@ class ClipResult:
     sample: dict[str, Any] | None = field(default=None, repr=False)
 
 
+@dataclass(frozen=True)
+class VideoParts:
+    """Generators by row (the first is the model), trackers by read-out, feature function of a clip, LPIPS or None."""
+
+    generators: dict[str, Any]
+    trackers: dict[str, Any]
+    features: Callable[[np.ndarray], np.ndarray] = own_features
+    lpips: Callable[[np.ndarray, np.ndarray], float] | None = None
+
+
 @lru_cache(maxsize=1)
-def _parts(options: VideoOptions) -> tuple[dict[str, Any], dict[str, Any], Any, Any]:
-    """Generators by row, trackers by read-out, feature function and LPIPS of this process."""
+def _parts(options: VideoOptions) -> VideoParts:
+    """What this process needs for the options, loaded once."""
     from geo4d_ros.generation.loading import load_generator
     from geo4d_ros.tracking.factory import create_tracker
 
     generators = {name: load_generator(path, options.device) for name, path in options.rows}
     trackers = {name: create_tracker(options.tracker, readout=name) for name in options.readouts}
     features = i3d_features(Path(options.i3d)) if options.i3d else own_features
-    return generators, trackers, features, lpips_function(options.lpips)
+    return VideoParts(generators, trackers, features, lpips_function(options.lpips))
 
 
 def lpips_function(path: str | None) -> Any:
@@ -88,28 +99,32 @@ def lpips_function(path: str | None) -> Any:
 
 def evaluate_episode(options: VideoOptions, source: ClipSource) -> list[ClipResult] | str:
     """Results of the episode's clips, or one line saying why the episode could not be used."""
-    generators, trackers, features, lpips = _parts(options)
-    model = next(iter(generators.values()))
+    parts = _parts(options)
+    model = next(iter(parts.generators.values()))
     try:
         clips = clips_of(source, options.split, options.windows, model.frames, model.dt, options.size)
     except Geo4dError as error:
         return f'{source.task} seed {source.seed}: {error}'
-    results = []
-    for i, clip in enumerate(clips):
-        videos, seconds = _predictions(generators, clip)
-        rows = {name: clip_metrics(video, clip) for name, video in videos.items()}
-        if lpips is not None:
-            for name, video in videos.items():
-                rows[name]['lpips'] = float(np.mean([lpips(video.rgb[v, 1:], clip.video.rgb[v, 1:])
-                                                     for v in range(video.views)]))
-        first = options.rows[0][0]
-        results.append(ClipResult(
-            clip.task, clip.seed, rows, _readouts(trackers, videos[first], clip),
-            {name: [features(view) for view in video.rgb] for name, video in {**videos, 'truth': clip.video}.items()},
-            {name: _diversity(generator, videos[name], clip, options.diversity_seeds)
-             for name, generator in generators.items()} if i == 0 else {},
-            seconds, _sample(videos[first], clip) if i == 0 and options.pictures else None))
-    return results
+    return [evaluate_clip(parts, clip, options.diversity_seeds if i == 0 else 1, options.pictures and i == 0)
+            for i, clip in enumerate(clips)]
+
+
+def evaluate_clip(parts: VideoParts, clip: TruthClip, diversity_seeds: int = 1, picture: bool = False) -> ClipResult:
+    """Every row, read-out and feature of one clip; diversity needs two seeds or more."""
+    videos, seconds = _predictions(parts.generators, clip)
+    rows = {name: clip_metrics(video, clip) for name, video in videos.items()}
+    if parts.lpips is not None:
+        for name, video in videos.items():
+            rows[name]['lpips'] = float(np.mean([parts.lpips(video.rgb[v, 1:], clip.video.rgb[v, 1:])
+                                                 for v in range(video.views)]))
+    model = videos[next(iter(parts.generators))]
+    features = {name: [parts.features(view) for view in video.rgb]
+                for name, video in {**videos, 'truth': clip.video}.items()}
+    diversity = {} if diversity_seeds < 2 else {
+        name: _diversity(generator, videos[name], clip, diversity_seeds)
+        for name, generator in parts.generators.items()}
+    return ClipResult(clip.task, clip.seed, rows, _readouts(parts.trackers, model, clip), features, diversity, seconds,
+                      _sample(model, clip) if picture else None)
 
 
 def _predictions(generators: dict[str, Any], clip: TruthClip) -> tuple[dict[str, Video4D], float]:
@@ -144,8 +159,6 @@ def _readouts(trackers: dict[str, Any], video: Video4D, clip: TruthClip) -> dict
 
 def _diversity(generator: Any, video: Video4D, clip: TruthClip, seeds: int) -> float:
     """Mean spread over seeds (standard deviation of 0..1 colours) where the truth moves; 0 = deterministic."""
-    if seeds < 2:
-        return float('nan')
     clips = [video.rgb] + [generator.predict(clip.observation, seed=s).rgb for s in range(1, seeds)]
     spread = np.stack(clips).astype(np.float32).std(axis=0).mean(axis=-1) / 255
     true = clip.video

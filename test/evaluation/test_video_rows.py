@@ -4,31 +4,18 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from fakes.moving_square import moving_square
 
 from geo4d_ros.errors import ConfigurationError
-from geo4d_ros.evaluation.truth import Recording, clip_of, copy_video, observe
+from geo4d_ros.evaluation.truth import clip_of, copy_video, observe
 from geo4d_ros.evaluation.video_rows import aggregate, clip_metrics, grouped_mean, step_medians
-from geo4d_ros.geometry.cameras import intrinsics, look_at
 from geo4d_ros.geometry.transforms import invert
 
-HEIGHT, WIDTH, FRAMES = 24, 32, 4
+FRAMES = 4
 
 
 def _recording():
-    """A grey wall of constant depth per camera; a near square (the gripper) moves right by 3 px a frame."""
-    K = np.tile(intrinsics(34.0, WIDTH, HEIGHT), (2, 1, 1))
-    cameras = np.stack([look_at(np.array([0.9, y, 0.6]), np.array([0.4, 0, 0.1])) for y in (0.1, -0.3)])
-    rgb = np.full((2, FRAMES + 1, HEIGHT, WIDTH, 3), 90, np.uint8)
-    depth = np.full((2, FRAMES + 1, HEIGHT, WIDTH), 1.0, np.float32)
-    labels = np.zeros((2, FRAMES + 1, HEIGHT, WIDTH), np.uint8)
-    for t in range(FRAMES + 1):
-        columns = slice(4 + 3 * t, 10 + 3 * t)
-        rgb[:, t, 8:14, columns] = 220
-        depth[:, t, 8:14, columns] = 0.7
-        labels[:, t, 8:14, columns] = 2
-    T_base_gripper = np.tile(np.diag([1.0, -1, -1, 1]), (FRAMES + 1, 1, 1))
-    stamps = np.arange(FRAMES + 1, dtype=np.int64) * 500_000_000
-    return Recording(rgb, depth, labels, K, cameras, T_base_gripper, np.full(FRAMES + 1, 0.08), stamps)
+    return moving_square(FRAMES)
 
 
 def test_the_truth_scores_perfectly():
