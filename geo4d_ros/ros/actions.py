@@ -92,9 +92,11 @@ class ActionPeer:
             self._cancel.call_async(CancelGoal.Request())
 
     def poll(self) -> None:
-        """End the goal when its server is silent for too long; call ten times a second or more."""
+        """End the goal when its server is gone or silent for too long; call ten times a second or more."""
         if self._deadline is not None and time.monotonic() > self._deadline:
             self._finish(self._token, None, Refusal(Reason.BACKEND_UNAVAILABLE, f'{self.name} is silent'))
+        elif self.busy and not self.ready:
+            self._finish(self._token, None, Refusal(Reason.BACKEND_UNAVAILABLE, f'{self.name} is gone'))
 
     def _hear(self) -> None:
         self._deadline = time.monotonic() + self._patience.feedback if self._feedback else None

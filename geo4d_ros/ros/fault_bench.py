@@ -79,8 +79,9 @@ class FaultBench:
 
     def run(self, fault: Fault) -> Run:
         """Bring the arm into motion, inject, watch, repair, and see whether the loop works again."""
-        if not self._bring_into_motion():
-            return Run('', None, None, None, 0, False, True, False, f'the loop did not start: {self.probe.state}')
+        trouble = self._bring_into_motion()
+        if trouble:
+            return Run('', None, None, None, 0, False, True, False, trouble)
         self.probe.spin(self._random.uniform(0.0, 0.4))
         seen, heard = len(self.probe.states), len(self.probe.errors)
         injected = self._inject(fault)
@@ -98,17 +99,19 @@ class FaultBench:
         recovered = self._recover(fault)
         return Run(code, *times, max(goals, 0), diagnosed, alive, recovered and ended, note)
 
-    def _bring_into_motion(self) -> bool:
+    def _bring_into_motion(self) -> str:
+        """Empty when the arm moves under the closed loop, else what went wrong."""
         self._clear()
         self.probe.call('/geo4d/stop')
         self.probe.wait_for_phase(*RESTING, seconds=END_SECONDS)
         self.probe.call('/geo4d/reset')
         try:
             self.probe.begin(seconds=READY_SECONDS)
-        except TimeoutError:
-            return False
-        return self.probe.wait_for(
+        except TimeoutError as error:
+            return str(error)
+        moves = self.probe.wait_for(
             lambda: self.probe.state.get('state') == 'EXECUTING' and self.probe.speed > 2 * MOVING, END_SECONDS)
+        return '' if moves else f'no motion: {self.probe.state}'
 
     def _inject(self, fault: Fault) -> float:
         self.log.clear()

@@ -46,6 +46,7 @@ class LoopProbe:
         self.last_motion = -np.inf
         self.speed = float('nan')
         self.joints: dict[str, float] = {}
+        self.joint_listeners: list[Callable[[], None]] = []  # called after every joint state
         self.node.create_subscription(String, '/geo4d/state', self._on_state, STATE_QOS)
         self.node.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, 10)
         self.node.create_subscription(JointState, joint_states, self._on_joints, SENSOR_QOS)
@@ -75,6 +76,8 @@ class LoopProbe:
         self.speed = max(map(abs, message.velocity), default=float('nan'))
         if self.speed > MOVING:
             self.last_motion = time.monotonic()
+        for listener in self.joint_listeners:
+            listener()
 
     @property
     def state(self) -> dict[str, Any]:
