@@ -29,7 +29,8 @@ class Fault:
     motion: str = 'trajectory'
 
 
-_CAMERA = ('CAMERA_SILENT', 'OBSERVATION_TIMEOUT')  # whichever notices first, watchdog or generator
+# Whichever notices first: the watchdog, the gate before a prediction, or the generator.
+_CAMERA = ('CAMERA_SILENT', 'OBSERVATION_SKEWED', 'OBSERVATION_TIMEOUT')
 _BACKEND = ('BACKEND_UNAVAILABLE', 'EXECUTION_TIMEOUT')
 
 FAULTS: tuple[Fault, ...] = (

@@ -31,6 +31,7 @@ from geo4d_ros.ros.predictor_client import PlanInbox, PredictClient, Reply
 from geo4d_ros.ros.robot_monitor import CameraMonitor, ClockMonitor, RobotMonitor
 from geo4d_ros.types import Plan
 
+OBSERVE_PATIENCE = 1.0  # [s] that inputs which fail their gates have to become good
 MOVING = (Phase.EXECUTING, Phase.SETTLING, Phase.STOPPING)  # phases in which the arm may have speed
 
 
@@ -202,6 +203,8 @@ class Execution:
         if not heard:
             return
         refusal = refusal or self._check_robot(state, model)
+        if refusal is not None and time.monotonic() - self._observe_since < OBSERVE_PATIENCE:
+            return  # the other camera's message may just not be here yet
         self._observe_since = None
         cycle = self.loop.state.cycle
         if refusal is not None:
