@@ -50,19 +50,27 @@ class Guardian:
             return  # `alive` tells the caller
 
     def close(self, stop: bool = False) -> None:
-        """End the guardian; with `stop` it first stops the arm, as if the executor had died."""
-        if self.alive and not stop:
-            try:
-                os.write(self._process.stdin.fileno(), b'q')
-            except (BrokenPipeError, BlockingIOError):
-                self._process.kill()
-        self._process.stdin.close()
+        """End the guardian; with `stop` it first stops the arm, as if the executor had died.
+
+        It does that on its own: the executor does not wait for it (some three seconds at most).
+        """
+        if stop or not self.alive:
+            self._process.stdin.close()
+            return
+        self._say_goodbye()
         try:
-            self._process.wait(timeout=4)
+            self._process.wait(timeout=3)
         except subprocess.TimeoutExpired:
-            if not stop:  # one that still stops the arm ends by itself
-                self._process.kill()
-                self._process.wait()
+            self._process.kill()
+            self._process.wait()
+
+    def _say_goodbye(self) -> None:
+        """Tell that the executor leaves in order."""
+        try:
+            os.write(self._process.stdin.fileno(), b'q')
+        except (BrokenPipeError, BlockingIOError):
+            self._process.kill()
+        self._process.stdin.close()
 
 
 def watch(fd: int) -> str:
