@@ -36,7 +36,7 @@ _BACKEND = ('BACKEND_UNAVAILABLE', 'EXECUTION_TIMEOUT')
 FAULTS: tuple[Fault, ...] = (
     Fault('camera_a_dead', 'cell', 'camera_a_dead', _CAMERA, True),
     Fault('camera_b_dead', 'cell', 'camera_b_dead', _CAMERA, True),
-    Fault('cameras_swapped', 'cell', 'swapped', ('CAMERAS_SWAPPED', 'TRACK_LOST', 'OBSERVATION_INVALID')),
+    Fault('cameras_swapped', 'cell', 'swapped', ('CAMERAS_SWAPPED',)),
     Fault('frame_stuck', 'cell', 'frozen', ('OBSERVATION_FROZEN',)),
     Fault('depth_zero', 'cell', 'zero_depth', ('OBSERVATION_INVALID',)),
     Fault('depth_nan', 'cell', 'nan_depth', ('OBSERVATION_INVALID',)),

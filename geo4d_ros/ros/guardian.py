@@ -2,7 +2,7 @@
 
 A trajectory controller runs a goal to its end even when the client that sent it was killed. The executor
 therefore starts this process before its first motion and writes one byte to it every 0.1 s: `m` while a motion
-may be running, `i` otherwise. A closed pipe (the executor is gone, however it died) or 1 s without a byte
+may be running, `i` otherwise. A closed pipe (the executor is gone, however it died) or 2 s without a byte
 during a motion (it hangs) makes the guardian cancel every goal of the controllers and publish MoveIt's stop
 event, then say so on /geo4d/state and /diagnostics. It needs no configuration besides its arguments.
 """
@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 
-SILENCE = 1.0  # [s] without a byte during a motion: the executor hangs
+SILENCE = 2.0  # [s] without a byte during a motion: the executor hangs
 BEAT = 0.1  # [s] between two bytes
 INSIST = 2.0  # [s] the stop is repeated until a controller has answered
 

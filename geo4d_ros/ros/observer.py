@@ -9,7 +9,8 @@ import numpy as np
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.node import Node
 
-from geo4d_ros.geometry.transforms import rotation_angle, translation_distance
+from geo4d_ros.geometry.agreement import view_agreement
+from geo4d_ros.geometry.transforms import invert, rotation_angle, translation_distance
 from geo4d_ros.motion.reasons import Reason, Refusal
 from geo4d_ros.ros import diagnostics
 from geo4d_ros.ros.joint_state_buffer import JointStateBuffer, listen_to_joint_states
@@ -36,6 +37,9 @@ class ObserverParameters:
                                            maximum=60.0)
     fresh: bool = parameter(True, 'Use only images taken after the request came in; false for replays.')
     min_valid_depth: float = parameter(0.05, 'Smallest share of valid depth pixels.', minimum=0.0, maximum=1.0)
+    min_agreement: float = parameter(0.6, 'Smallest share of the surfaces that two calibrated cameras should both see '
+                                     'in one place; 0 = unchecked. Swapped cameras fall below.', minimum=0.0,
+                                     maximum=1.0)
     tool_frame: str = parameter('panda_hand_tcp', 'Transform frame of the tool centre point: z is the approach, '
                                 "y the finger opening; '' observes without robot state.", read_only=True)
     transform_tolerance: float = parameter(0.1, 'How long past its last stamp a transform or joint state is held '
@@ -107,9 +111,9 @@ class Observer:
         except TransformError as error:
             return Refusal(Reason.TRANSFORM_MISSING, str(error))
         for frame in frames[1:]:
-            if self._is_identity(reference, frame.frame_id):
-                return Refusal(Reason.TRANSFORM_IDENTITY, f'{reference!r} and {frame.frame_id!r} coincide; '
-                               'calibrate, or stop the node that publishes a placeholder')
+            refusal = self._check_rig(frames[0], frame, p)
+            if refusal is not None:
+                return refusal
         if not p.finger_joints:
             return T_ref_gripper, None
         fingers = self.joints.at(stamp, p.finger_joints, p.transform_tolerance)
@@ -117,12 +121,21 @@ class Observer:
             return fingers
         return T_ref_gripper, p.opening_offset + p.opening_scale * float(fingers.sum())
 
-    def _is_identity(self, reference: str, second: str) -> bool:
+    def _check_rig(self, reference: RgbdFrame, second: RgbdFrame, p: ObserverParameters) -> Refusal | None:
+        """Where both cameras are calibrated: do they stand apart, and see the same surfaces from there?"""
         try:
-            T = self.transforms.lookup(reference, second)
+            T = self.transforms.lookup(reference.frame_id, second.frame_id)
         except TransformError:
-            return False  # the second camera's pose is not needed: the generator works without it
-        return bool(translation_distance(T, np.eye(4)) < 1e-6 and rotation_angle(T, np.eye(4)) < 1e-6)
+            return None  # the second camera's pose is not needed: the generator works without it
+        if translation_distance(T, np.eye(4)) < 1e-6 and rotation_angle(T, np.eye(4)) < 1e-6:
+            return Refusal(Reason.TRANSFORM_IDENTITY, f'{reference.frame_id!r} and {second.frame_id!r} coincide; '
+                           'calibrate, or stop the node that publishes a placeholder')
+        shares = view_agreement(reference, second, T), view_agreement(second, reference, invert(T))
+        known = [share for share in shares if share is not None]
+        if known and min(known) < p.min_agreement:
+            return Refusal(Reason.CAMERAS_SWAPPED, f'{min(known):.0%} of the surfaces agree, {p.min_agreement:.0%} '
+                           'needed; check which camera is which, then the calibration', {'agreement': min(known)})
+        return None
 
     def _frozen(self, observation: Observation) -> Refusal | None:
         last = self._last
