@@ -33,6 +33,9 @@ def run(args: argparse.Namespace) -> int:
     environment = loopback_environment() | {'MUJOCO_GL': 'egl'}
     os.environ.update(environment)  # before rclpy is imported
     from geo4d_ros.ros.loop_benchmark import dump, run_loop
+    from geo4d_ros.ros.process_group import end_on_signals
+
+    end_on_signals()
 
     start = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:

@@ -36,6 +36,9 @@ def run(args: argparse.Namespace) -> int:
     environment = loopback_environment() | {'OMP_NUM_THREADS': '1', 'MUJOCO_GL': 'egl'}
     os.environ.update(environment)  # before rclpy is imported
     from geo4d_ros.ros.fault_bench import FaultBench
+    from geo4d_ros.ros.process_group import end_on_signals
+
+    end_on_signals()
 
     start, results = time.monotonic(), {fault.name: [] for fault in faults}
     with tempfile.TemporaryDirectory() as temporary:

@@ -66,7 +66,8 @@ class PlanExecutor(Node):
         # On the steady clock: with simulated time a stopped clock would stop the watchdogs too.
         self.create_timer(TICK, self.execution.tick, clock=Clock(clock_type=ClockType.STEADY_TIME))
         self._alive = announce(self)
-        self.execution.guardian = Guardian([*arm.actions, *gripper.actions], stop_topic)
+        self._start_guardian = lambda: Guardian([*arm.actions, *gripper.actions], stop_topic)
+        self.execution.guardian = self._start_guardian()
         self._changed(None)
 
     def _build_model(self, urdf: str) -> RobotModel:
@@ -86,6 +87,9 @@ class PlanExecutor(Node):
         p, execution = self.parameters.values, self.execution
         try:
             if execution.phase in (Phase.IDLE, Phase.DONE):
+                if not execution.guardian.alive:  # it stopped the arm in our place, or was killed
+                    execution.guardian.close()
+                    execution.guardian = self._start_guardian()
                 execution.configure(loop_config(p), motion_limits(p), scene(p), p.poses)
                 refusal = execution.not_ready(self._peers.missing)
                 if refusal is not None:

@@ -112,7 +112,7 @@ class Execution:
             if absent:
                 return Refusal(Reason.BACKEND_UNAVAILABLE, f'no server of {", ".join(absent)}')
             if self.guardian is None or not self.guardian.alive:
-                return Refusal(Reason.PEER_DEAD, 'the guardian process is gone; restart plan_executor')
+                return Refusal(Reason.PEER_DEAD, 'the guardian process does not start')
         return self.cameras.check_silence(self._camera_silence)
 
     # --- events in, actions out ---

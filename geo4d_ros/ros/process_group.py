@@ -17,6 +17,15 @@ from geo4d_ros.errors import Geo4dError
 END_SECONDS = 5.0  # from SIGINT to SIGKILL; a node that stops an arm may need most of it
 
 
+def end_on_signals() -> None:
+    """Let SIGINT and SIGTERM both raise KeyboardInterrupt here, so that `with ProcessGroup` cleans up.
+
+    A shell starts background jobs with SIGINT ignored, hence the explicit handler for it too.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
+
+
 class ProcessDied(Geo4dError):
     """A process of the group ended although nobody asked it to."""
 
