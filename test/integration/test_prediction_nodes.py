@@ -1,0 +1,205 @@
+"""The real generator and tracker nodes over DDS: the plan they publish, and a reason for everything that is wrong."""
+
+import json
+import os
+import threading
+import time
+
+import numpy as np
+import pytest
+import rclpy
+from fakes.cameras import T_BASE_TOOL, FakeCameras
+from fakes.prediction import FakeGenerator, FakeTracker
+from nav_msgs.msg import Path
+from rclpy.executors import MultiThreadedExecutor
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+from sensor_msgs.msg import Image, PointCloud2
+from std_msgs.msg import String
+from std_srvs.srv import Trigger
+from trajectory_msgs.msg import JointTrajectory
+from visualization_msgs.msg import MarkerArray
+
+from geo4d_ros.geometry.transforms import make_transform
+from geo4d_ros.nodes.prediction import compose
+from geo4d_ros.ros.conversions import read_depth, read_opening, read_path, to_nanoseconds
+from geo4d_ros.ros.environment import free_domain_id, loopback_environment
+from geo4d_ros.ros.qos import PREDICTION_QOS, STATE_QOS
+
+PATIENCE = 30.0  # [s] for what takes a fraction of a second on an idle machine
+
+
+class Viewer(Node):
+    """Keeps what the nodes publish and calls the service."""
+
+    def __init__(self):
+        super().__init__('viewer')
+        self.received = {}
+        self.client = self.create_client(Trigger, '/geo4d/predict')
+        for topic, kind, qos in (
+                ('/geo4d/plan/path', Path, STATE_QOS), ('/geo4d/plan/gripper', JointTrajectory, STATE_QOS),
+                ('/geo4d/plan/info', String, STATE_QOS), ('/geo4d/plan/markers', MarkerArray, STATE_QOS),
+                ('/geo4d/prediction/points', PointCloud2, PREDICTION_QOS),
+                ('/geo4d/prediction/second/depth/image_rect_raw', Image, PREDICTION_QOS),
+                ('/geo4d/prediction/reference/color/image_raw', Image, PREDICTION_QOS),
+                ('/geo4d/plan/reference/overlay/image_raw', Image, PREDICTION_QOS)):
+            self.create_subscription(kind, topic, lambda m, t=topic: self.received.setdefault(t, []).append(m), qos)
+
+    def predict(self):
+        future = self.client.call_async(Trigger.Request())
+        wait_for(future.done)
+        return future.result().success, json.loads(future.result().message)
+
+
+def wait_for(condition):
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert time.monotonic() < deadline, 'it did not happen'
+        time.sleep(0.02)
+
+
+class Graph:
+    """Nodes of one domain, spun in the background of this process."""
+
+    def __init__(self, factories):
+        self.executor = MultiThreadedExecutor(6)
+        self.nodes = []
+        for factory in (FakeCameras, Viewer, *factories):
+            self.nodes.append(factory())
+            self.executor.add_node(self.nodes[-1])
+        self.cameras, self.viewer, self.generator, self.tracker = self.nodes
+        self.set(max_age=2.0, observation_timeout=1.5)  # machines that run tests are busy
+        self.ending = threading.Event()
+        self.thread = threading.Thread(target=self._spin)
+        self.thread.start()
+        wait_for(self.viewer.client.service_is_ready)
+
+    def _spin(self):
+        while not self.ending.is_set():
+            self.executor.spin_once(timeout_sec=0.1)
+
+    def set(self, **values):
+        self.generator.set_parameters([Parameter(name, value=value) for name, value in values.items()])
+
+    def close(self):
+        self.ending.set()
+        self.thread.join()
+        self.executor.shutdown()
+        for node in self.nodes:
+            if hasattr(node, 'close'):
+                node.close()
+            node.destroy_node()
+        rclpy.shutdown()
+
+
+# What the generator looks at does not depend on who tracks: most is tested in one process only.
+BOTH = pytest.mark.parametrize('graph', ['one process', 'topics'], indirect=True)
+ONE = pytest.mark.parametrize('graph', ['one process'], indirect=True)
+
+
+@pytest.fixture(scope='module')
+def graph(request):
+    before = dict(os.environ)
+    domain_id = free_domain_id()
+    os.environ.update(loopback_environment(domain_id))
+    rclpy.init(domain_id=domain_id)
+    factories = compose(FakeGenerator, FakeTracker) if request.param == 'one process' else [
+        lambda: FakeGenerator(hand_off=None), lambda: FakeTracker(subscribe=True)]
+    made = Graph(factories)
+    yield made
+    made.close()
+    os.environ.clear()
+    os.environ.update(before)
+
+
+@pytest.fixture(autouse=True)
+def healthy(graph):
+    graph.cameras.fault, graph.cameras.T_base_tool = '', T_BASE_TOOL
+    graph.cameras.publish_cameras()
+    graph.set(transform_tolerance=1.0, slop=0.05, fresh=True)
+    wait_for(lambda: graph.viewer.predict()[0])
+
+
+@BOTH
+def test_one_request_gives_one_plan_on_all_topics(graph):
+    received = graph.viewer.received
+    received.clear()
+    success, answer = graph.viewer.predict()
+    assert success and answer['frames'] == 11 and answer['trusted'] == 11
+    assert {'observe', 'generate', 'publish', 'track', 'tracker'} <= set(answer['timings_ms'])
+    wait_for(lambda: {'/geo4d/plan/path', '/geo4d/plan/gripper', '/geo4d/plan/info', '/geo4d/plan/markers'}
+             <= set(received))
+    path, opening = received['/geo4d/plan/path'][-1], received['/geo4d/plan/gripper'][-1]
+    T, stamps = read_path(path)
+    assert path.header.frame_id == 'panda_link0'
+    assert answer['stamp'] == stamps[0] == to_nanoseconds(opening.header.stamp)
+    np.testing.assert_array_equal(np.diff(stamps), 500_000_000)
+    np.testing.assert_allclose(T[0], T_BASE_TOOL, atol=1e-6)  # the measured pose, in the base frame
+    np.testing.assert_allclose(np.linalg.norm(T[5, :3, 3] - T[0, :3, 3]), 0.1, atol=1e-6)
+    np.testing.assert_allclose(read_opening(opening), 0.04)
+    info = json.loads(received['/geo4d/plan/info'][-1].data)
+    assert info['plan'] == answer['plan'] and info['stamp'] == answer['stamp'] and info['confidence'] == [1.0] * 11
+
+    def of_this_plan(topic):
+        return [m for m in received.get(topic, []) if to_nanoseconds(m.header.stamp) in stamps]
+
+    for topic in ('/geo4d/prediction/points', '/geo4d/prediction/second/depth/image_rect_raw',
+                  '/geo4d/prediction/reference/color/image_raw', '/geo4d/plan/reference/overlay/image_raw'):
+        wait_for(lambda topic=topic: len(of_this_plan(topic)) == 11)
+    depth = of_this_plan('/geo4d/prediction/second/depth/image_rect_raw')
+    assert [to_nanoseconds(m.header.stamp) for m in depth] == stamps.tolist() and depth[0].encoding == '32FC1'
+    np.testing.assert_allclose(read_depth(depth[-1]), 0.8, atol=1e-3)
+
+
+@ONE
+@pytest.mark.parametrize('fault, code', [
+    ('second camera silent', 'OBSERVATION_STALE'), ('stale', 'OBSERVATION_STALE'), ('skewed', 'OBSERVATION_SKEWED'),
+    ('future', 'CLOCK_JUMP'), ('empty depth', 'OBSERVATION_INVALID'), ('sizes', 'OBSERVATION_INVALID'),
+    ('encoding', 'OBSERVATION_INVALID'), ('intrinsics', 'OBSERVATION_INVALID'), ('no tf', 'TRANSFORM_MISSING'),
+    ('no joints', 'JOINT_STATES_STALE'),
+])
+def test_a_fault_of_the_rig_is_refused_by_name_and_passes(graph, fault, code):
+    graph.set(transform_tolerance=0.3, slop=0.01, fresh=fault not in ('stale', 'skewed'))
+    graph.cameras.fault = fault
+    wait_for(lambda: graph.viewer.predict()[1].get('code') == code)
+    graph.cameras.fault = ''
+    wait_for(lambda: graph.viewer.predict()[0])
+
+
+@ONE
+def test_a_camera_that_repeats_its_picture_while_the_robot_moves_is_refused(graph):
+    graph.cameras.fault = 'frozen'
+    wait_for(lambda: graph.viewer.predict()[0])
+    time.sleep(0.2)
+    assert graph.viewer.predict()[0]  # at rest the same picture is what one expects
+    graph.cameras.T_base_tool = T_BASE_TOOL + make_transform(None, np.array([0, 0.05, 0])) - np.eye(4)
+    wait_for(lambda: graph.viewer.predict()[1].get('code') == 'OBSERVATION_FROZEN')
+
+
+@ONE
+def test_a_placeholder_transform_between_the_cameras_is_refused(graph):
+    graph.cameras.publish_cameras(np.eye(4))
+    wait_for(lambda: graph.viewer.predict()[1].get('code') == 'TRANSFORM_IDENTITY')
+
+
+@BOTH
+@pytest.mark.parametrize('node, fault, code', [
+    ('generator', 'raise', 'PREDICTION_FAILED'), ('generator', 'nan', 'PREDICTION_FAILED'),
+    ('tracker', 'raise', 'TRACKING_FAILED'), ('tracker', 'lost', 'TRACK_LOST'),
+])
+def test_failing_models_leave_the_nodes_alive(graph, node, fault, code):
+    getattr(graph, node).set_parameters([Parameter('fault', value=fault)])
+    success, answer = graph.viewer.predict()
+    getattr(graph, node).set_parameters([Parameter('fault', value='none')])
+    assert not success and answer['code'] == code and answer['detail']
+    assert graph.viewer.predict()[0]
+
+
+@ONE
+def test_a_second_request_does_not_wait_behind_the_first(graph):
+    graph.generator.set_parameters([Parameter('fault', value='hang')])
+    first = graph.viewer.client.call_async(Trigger.Request())
+    wait_for(lambda: 'already under way' in graph.viewer.predict()[1].get('detail', ''))
+    graph.generator.set_parameters([Parameter('fault', value='none')])
+    wait_for(first.done)
+    assert first.result().success
