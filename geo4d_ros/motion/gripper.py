@@ -92,7 +92,7 @@ def recovery_plan(plan_id: str, T_base_gripper: np.ndarray, opening: float, stam
 
     stamp [ns]: of the joint state the pose was measured from.
     """
-    steps = max(limits.prefix, int(np.ceil(limits.retreat / min(0.04, limits.step_distance))))
+    steps = max(limits.prefix, int(np.ceil(limits.retreat / min(0.04, 0.9 * limits.step_distance))))
     T = np.tile(T_base_gripper, (steps, 1, 1))
     T[:, 2, 3] += limits.retreat * np.arange(1, steps + 1) / steps
     return Plan(plan_id, T, np.full(steps, limits.stroke), 0.5 * np.arange(1, steps + 1), stamp,

@@ -60,7 +60,8 @@ def _sample(knots: np.ndarray, limits: MotionLimits) -> tuple[np.ndarray, np.nda
     distance = translation_distance(knots[:-1], knots[1:])
     angle = rotation_angle(knots[:-1], knots[1:])
     s = np.concatenate([[0.0], np.cumsum(np.maximum(distance / limits.speed, angle / limits.angular_speed))])
-    curve = PchipInterpolator(s, knots[:, :3, 3])
+    with np.errstate(over='ignore'):  # steps of 1e-300 m, whose slope is rightly taken as 0
+        curve = PchipInterpolator(s, knots[:, :3, 3])
     turn = Slerp(s, Rotation.from_matrix(knots[:, :3, :3]))
     # A monotone cubic runs up to three times faster than the straight line, hence the factor.
     count = np.ceil(np.maximum(1.6 * distance / limits.sample_distance, angle / limits.sample_angle)).astype(int)

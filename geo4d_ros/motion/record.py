@@ -41,9 +41,9 @@ class Recorder:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = open(path, 'x', encoding='utf-8')  # noqa: SIM115 - closed by close()
-        except FileExistsError as error:
-            raise ConfigurationError(f'the record {path} exists; choose a new name for every run') from error
         except OSError as error:
+            if path.exists():
+                raise ConfigurationError(f'the record {path} exists; choose a new name for every run') from error
             raise ConfigurationError(f'cannot write the record {path}: {error.strerror}; choose a writable place') \
                 from error
 

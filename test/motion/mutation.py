@@ -160,7 +160,7 @@ def score(name: str, tests: str, sample: int | None) -> dict:
     path = ROOT / (name.replace('.', '/') + '.py')
     tree = ast.parse(path.read_text())
     count = sum(1 for _ in mutations(tree))
-    indices = list(range(count)) if sample is None else sorted(random.Random(0).sample(range(count), min(sample, count)))
+    indices = sorted(random.Random(0).sample(range(count), min(sample or count, count)))
     if not survives(name, tree, tests):
         raise SystemExit(f'{tests} fails on the unchanged {name}; mend that first')
     survivors = []

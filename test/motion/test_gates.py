@@ -31,7 +31,8 @@ def line(n: int, step: float = 0.03) -> np.ndarray:
 
 
 def plan(n: int = 4, **changes) -> Plan:
-    good = Plan('p', line(n), np.full(n, 0.05), 0.5 * np.arange(1, n + 1), NOW, poses((0.4, 0, 0.3))[0], 0.06, np.ones(n))
+    times = 0.5 * np.arange(1, n + 1)
+    good = Plan('p', line(n), np.full(n, 0.05), times, NOW, poses((0.4, 0, 0.3))[0], 0.06, np.ones(n))
     return replace(good, **changes)
 
 
@@ -72,7 +73,8 @@ def test_an_unknown_limit_refuses(age, limit, tolerance):
 
 
 @pytest.mark.parametrize(('ages', 'expected'), [
-    ((0.1, 0.1), None), ((0.1, 0.134), None), ((0.1, 0.135), 'OBSERVATION_SKEWED'), ((0.135, 0.1), 'OBSERVATION_SKEWED'),
+    ((0.1, 0.1), None), ((0.1, 0.134), None), ((0.1, 0.135), 'OBSERVATION_SKEWED'),
+    ((0.135, 0.1), 'OBSERVATION_SKEWED'),
     ((0.5, 0.48), None), ((0.52, 0.5), 'OBSERVATION_STALE'), ((0.5, 0.52), 'OBSERVATION_STALE'),
     ((0.0, -0.02), 'CLOCK_JUMP'), ((-0.02, -0.02), 'CLOCK_JUMP'), ((), 'OBSERVATION_INVALID'), ((0.2,), None),
 ])
@@ -153,7 +155,8 @@ def test_bad_numbers_in_the_start():
     assert code(gates.check_plan_finite(plan(T_base_gripper_start=T))) == 'PLAN_INVALID'
 
 
-@pytest.mark.parametrize('R', [np.zeros((3, 3)), 1.01 * np.eye(3), np.diag([1.0, 1.0, -1.0]), np.diag([1.0, 1.0, 1.0002])])
+@pytest.mark.parametrize('R', [np.zeros((3, 3)), 1.01 * np.eye(3), np.diag([1.0, 1.0, -1.0]),
+                               np.diag([1.0, 1.0, 1.0002])])
 def test_a_rotation_has_to_be_one(R):
     T = line(4)
     T[2, :3, :3] = R
@@ -186,7 +189,8 @@ def test_openings_and_times_have_to_be_sound(changes):
 
 
 @pytest.mark.parametrize(('opening', 'start', 'expected'), [
-    (0.09, 0.0, None), (-0.01, 0.0, None), (0.0901, 0.0, 'OPENING_OUT_OF_RANGE'), (-0.0101, 0.0, 'OPENING_OUT_OF_RANGE'),
+    (0.09, 0.0, None), (-0.01, 0.0, None), (0.0901, 0.0, 'OPENING_OUT_OF_RANGE'),
+    (-0.0101, 0.0, 'OPENING_OUT_OF_RANGE'),
     (0.05, 0.0901, 'OPENING_OUT_OF_RANGE'), (0.05, -0.0101, 'OPENING_OUT_OF_RANGE'), (NAN, 0.0, 'OPENING_OUT_OF_RANGE'),
 ])
 def test_openings_stay_within_the_stroke(opening, start, expected):
@@ -359,8 +363,8 @@ def test_a_joint_that_starts_in_the_margin_may_leave_it_but_not_go_deeper():
     assert gates.joint_limit_prefix(np.zeros((0, 3)), LOWER, UPPER, LIMITS) == (0, None)
 
 
-@pytest.mark.parametrize(('jump', 'expected'), [(0.2, (3, None)), (0.201, (2, 'JOINT_JUMP')), (-0.201, (2, 'JOINT_JUMP')),
-                                                (NAN, (2, 'JOINT_JUMP'))])
+@pytest.mark.parametrize(('jump', 'expected'), [
+    (0.2, (3, None)), (0.201, (2, 'JOINT_JUMP')), (-0.201, (2, 'JOINT_JUMP')), (NAN, (2, 'JOINT_JUMP'))])
 def test_joint_jump(jump, expected):
     q = np.array([[0, 0, 0], [0, 0.1, 0], [0, 0.1, jump]], float)
     n, refusal = gates.joint_jump_prefix(q, LIMITS)
@@ -414,7 +418,7 @@ def test_deviation(distance, degrees, expected):
                                                  (-0.0101, 'START_MOVED'), (NAN, 'START_MOVED')])
 def test_unmoved(moved, expected):
     q = np.array([0.1, 0.2, 0.3])
-    refusal = gates.check_unmoved(q, q + [0, moved, 0], LIMITS)
+    refusal = gates.check_unmoved(q, q + np.array([0, moved, 0]), LIMITS)
     assert code(refusal) == expected
     if refusal and np.isfinite(moved):
         assert refusal.values['moved_rad'] == pytest.approx(abs(moved))

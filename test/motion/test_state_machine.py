@@ -556,8 +556,10 @@ def test_cycles_are_limited():
 
 
 @pytest.mark.parametrize(('quiet', 'done'), [
-    ({'excursion': 0.019, 'turn': 0.19, 'switches': 0}, True), ({'excursion': 0.02, 'turn': 0.19, 'switches': 0}, False),
-    ({'excursion': 0.019, 'turn': 0.2, 'switches': 0}, False), ({'excursion': 0.019, 'turn': 0.19, 'switches': 1}, False),
+    ({'excursion': 0.019, 'turn': 0.19, 'switches': 0}, True),
+    ({'excursion': 0.02, 'turn': 0.19, 'switches': 0}, False),
+    ({'excursion': 0.019, 'turn': 0.2, 'switches': 0}, False),
+    ({'excursion': 0.019, 'turn': 0.19, 'switches': 1}, False),
 ])
 def test_still_predictions_end_the_run(loop, quiet, done):
     loop.send('START').observed().predicted().planned(**quiet)

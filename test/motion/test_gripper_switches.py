@@ -1,0 +1,102 @@
+"""When the predicted opening means a command, and where the arm waits for it."""
+
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from geo4d_ros.motion.gripper import grasp_missed, is_closed, opening_switches, recovery_plan, split_at_switches
+from geo4d_ros.motion.limits import MotionLimits
+
+LIMITS = MotionLimits()
+
+
+def switches(opening, now=0.08, closed=False):
+    return opening_switches(np.array(opening, float), now, closed, LIMITS)
+
+
+@pytest.mark.parametrize(('opening', 'now', 'closed', 'expected'), [
+    ([0.08, 0.08, 0.08], 0.08, False, []),
+    ([0.08, 0.03, 0.03], 0.08, False, [(1, True)]),
+    ([0.03, 0.03, 0.03], 0.08, False, [(0, True)]),
+    ([0.08, 0.06, 0.06], 0.08, False, [(1, True)]),  # a wide object: 6 cm apart and closed
+    ([0.075, 0.071, 0.07], 0.08, False, []),  # the tracker's noise
+    ([0.06, 0.06, 0.08], 0.06, True, [(2, False)]),  # holding something wide, then opening
+    ([0.03, 0.02, 0.0], 0.03, True, []),
+    ([0.0, 0.08, 0.08, 0.0], 0.0, True, [(1, False), (3, True)]),
+    ([0.08, 0.07, 0.06, 0.05], 0.08, False, [(2, True)]),  # slowly, still one switch
+])
+def test_switches(opening, now, closed, expected):
+    assert switches(opening, now, closed) == expected
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(st.lists(st.floats(0, 0.08), min_size=1, max_size=12), st.floats(0, 0.08), st.booleans())
+def test_switches_alternate_and_need_a_change(opening, now, closed):
+    found = switches(opening, now, closed)
+    states = [closed, *(closing for _, closing in found)]
+    assert all(a != b for a, b in pairwise(states))
+    span = max([*opening, now]) - min([*opening, now])
+    assert not found or span > LIMITS.opening_switch
+
+
+def plan_through(make_plan, heights, opening, **changes):
+    return make_plan([(0, 0, z) for z in heights], opening, **changes)
+
+
+def test_the_lower_neighbour_is_the_one_before_when_the_path_goes_up(make_plan, robot):
+    plan = plan_through(make_plan, [-0.03, -0.06, -0.03, 0.0], [0.08, 0.08, 0.03, 0.03])
+    legs = split_at_switches(plan, 0.08, None, 4, robot.forward(robot.posture), LIMITS)
+    assert [leg.end_pose for leg in legs] == [1, 3]
+    assert legs[0].gripper.closing and legs[0].gripper.target == 0.0 and legs[1].gripper is None
+
+
+def test_a_switch_at_the_first_pose_may_happen_at_the_start(make_plan, robot):
+    T_start = robot.forward(robot.posture)
+    up = plan_through(make_plan, [0.03, 0.06], [0.03, 0.03])
+    assert [leg.end_pose for leg in split_at_switches(up, 0.08, None, 2, T_start, LIMITS)] == [-1, 1]
+    down = plan_through(make_plan, [-0.03, -0.06], [0.03, 0.03])
+    assert [leg.end_pose for leg in split_at_switches(down, 0.08, None, 2, T_start, LIMITS)] == [0, 1]
+
+
+def test_a_switch_at_the_last_pose_ends_the_motion(make_plan, robot):
+    plan = plan_through(make_plan, [-0.03, -0.06], [0.08, 0.03])
+    legs = split_at_switches(plan, 0.08, None, 2, robot.forward(robot.posture), LIMITS)
+    assert [(leg.end_pose, leg.gripper is not None) for leg in legs] == [(1, True)]
+
+
+def test_a_switch_beyond_the_prefix_waits_for_the_next_plan(make_plan, robot):
+    plan = plan_through(make_plan, [-0.03, -0.06, -0.09], [0.08, 0.08, 0.03])
+    legs = split_at_switches(plan, 0.08, None, 2, robot.forward(robot.posture), LIMITS)
+    assert [(leg.end_pose, leg.gripper) for leg in legs] == [(1, None)]
+
+
+def test_what_the_gripper_was_told_counts_more_than_what_it_measures(make_plan, robot):
+    """A closed gripper that holds something almost as wide as its stroke opens when the plan says so."""
+    plan = plan_through(make_plan, [0.0, 0.0], [0.07, 0.08])
+    T = robot.forward(robot.posture)
+    assert split_at_switches(plan, 0.062, True, 2, T, LIMITS)[0].gripper.target == LIMITS.stroke
+    assert split_at_switches(plan, 0.062, False, 2, T, LIMITS)[0].gripper is None
+
+
+@pytest.mark.parametrize(('opening', 'closed'), [(0.08, False), (0.0681, False), (0.0679, True), (0.0, True),
+                                                 (float('nan'), True)])
+def test_a_gripper_well_below_its_stroke_was_told_to_close(opening, closed):
+    assert is_closed(opening, LIMITS) == closed
+
+
+@pytest.mark.parametrize(('opening', 'missed'), [(0.0, True), (0.003, True), (0.0031, False), (float('nan'), True)])
+def test_missed(opening, missed):
+    assert grasp_missed(opening, LIMITS) == missed
+
+
+@pytest.mark.parametrize('changes', [{}, {'retreat': 0.3}, {'retreat': 0.01}, {'step_distance': 0.02}])
+def test_a_recovery_keeps_the_step_limit(changes):
+    limits = MotionLimits(**changes)
+    plan = recovery_plan('r', np.eye(4), 0.0, 5, limits)
+    z = np.concatenate([[0.0], plan.T_base_gripper[:, 2, 3]])
+    assert np.diff(z).max() <= limits.step_distance and z[-1] == pytest.approx(limits.retreat)
+    assert len(plan.opening) >= limits.prefix and (plan.opening == limits.stroke).all()
+    assert plan.observation_stamp == 5 and (plan.confidence == 1).all()
