@@ -14,7 +14,7 @@ from geo4d_ros.errors import InvalidInputError, require
 
 CAMERAS = ('/camera1/camera1', '/camera2/camera2')
 SEED = 500_002
-START_SECONDS, END_SECONDS = 120.0, 20.0
+START_SECONDS, END_SECONDS = 240.0, 20.0
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,7 +45,15 @@ def run(args: argparse.Namespace) -> int:
     from geo4d_ros.ros.environment import loopback_environment
 
     os.environ.update(loopback_environment())
-    outcome = _drive(args, checkpoint, folder)
+    from geo4d_ros.ros.demo_graph import DemoFault
+    from geo4d_ros.ros.process_group import ProcessDied, end_on_signals
+
+    end_on_signals()
+    try:
+        outcome = _drive(args, checkpoint, folder)
+    except (DemoFault, ProcessDied) as error:
+        print(f'geo4d demo: {error}', file=sys.stderr)
+        return 3
     summary = {'task': args.task, 'seed': args.seed, 'success': outcome.success, 'cycles': outcome.cycles,
                'fault': outcome.fault, 'reason': outcome.reason, 'stages_ms': outcome.stages_ms,
                'readout': args.readout, 'cameras': 'held-out', 'checkpoint': str(args.checkpoint),

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from geo4d_ros.errors import ConfigurationError
+from geo4d_ros.errors import Geo4dError
 from geo4d_ros.ros.probe import LoopProbe
 from geo4d_ros.ros.process_group import ProcessGroup
 from geo4d_ros.ros.run_recorder import FilmPicture, PredictedClip, RunRecorder
@@ -22,6 +22,10 @@ PATIENT = {'camera_silence': 20.0, 'joint_state_silence': 5.0, 'execution_slack'
            'joint_state_age': 1.0, 'future_tolerance': 0.2, 'feedback_silence': 10.0, 'answer_seconds': 10.0,
            'predict_seconds': 120.0, 'plan_seconds': 60.0}
 PATIENT_PREDICTION = {'max_age': 5.0, 'observation_timeout': 20.0}
+
+
+class DemoFault(Geo4dError):
+    """The graph did not come up; nothing the user asked for was wrong."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,8 @@ class DemoGraph:
 
     def __init__(self, options: DemoOptions, say: Callable[[str], None]) -> None:
         self._options, self._say = options, say
-        self._group = ProcessGroup({}, options.folder / 'logs')
+        # One thread each: four processes share few cores, and waiting threads of one would starve the others.
+        self._group = ProcessGroup({'OMP_NUM_THREADS': '1', 'MUJOCO_GL': 'egl'}, options.folder / 'logs')
         self._probe: LoopProbe | None = None
         self._pids: dict[str, int] = {}
         self._success = False
@@ -77,7 +82,7 @@ class DemoGraph:
             close()
 
     def start(self, seconds: float) -> None:
-        """Bring the nodes up, reset the cell and start the loop; ConfigurationError when that takes too long."""
+        """Bring the nodes up, reset the cell and start the loop; DemoFault when that takes too long."""
         o = self._options
         cameras = {'reference_camera': o.cameras[0], 'second_camera': o.cameras[1]}
         clock = {'use_sim_time': True}
@@ -105,11 +110,11 @@ class DemoGraph:
         values: dict[str, Any] = {}
         while time.monotonic() < end:
             self._group.check()
-            accepted, values = self._probe.call(name, 20.0)
+            accepted, values = self._probe.call(name, max(1.0, end - time.monotonic()))
             if accepted:
                 return values
             self._probe.spin(0.3)
-        raise ConfigurationError(f'{name} was not accepted in time ({values or "no answer"}); '
+        raise DemoFault(f'{name} was not accepted in time ({values or "no answer"}); '
                                  f'see the logs in {self._group.log_directory}')
 
     def follow(self) -> None:

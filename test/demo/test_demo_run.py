@@ -90,14 +90,15 @@ def test_report_opens_in_a_browser_without_errors(finished, tmp_path):
     assert 'CONSOLE' not in result.stderr, result.stderr[-2000:]
 
 
-def test_ctrl_c_leaves_no_process_behind(tmp_path, monkeypatch):
+@pytest.mark.parametrize('number', [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_leaves_no_process_behind(number, tmp_path, monkeypatch):
     monkeypatch.setenv('GEO4D_DEMO_TEST', str(tmp_path))
     process = _demo(tmp_path)
     end = time.monotonic() + 120
     while len(_node_pids(tmp_path)) < 3 and time.monotonic() < end and process.poll() is None:
         time.sleep(0.2)
     assert len(_node_pids(tmp_path)) >= 3
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     process.communicate(timeout=60)
     assert process.returncode != 0
     end = time.monotonic() + 20
