@@ -112,7 +112,8 @@ class _Evaluation:
         stress = []
         if not args.no_stress and args.source != 'model':
             for noise, mask, single in STRESS:
-                stress += self._track(clips[::3], self.tracker, noise, mask, 1 if single else args.views, forced=True)[0]
+                views = 1 if single else args.views
+                stress += self._track(clips[::3], self.tracker, noise, mask, views, forced=True)[0]
         report = {**summarise(records, stress), **trusted_errors(records), 'model_sha256': self._segmenter_sha(),
                   'stress_sequences': len(stress), 'baselines': {}}
         if not args.no_baseline and args.source != 'model':
@@ -125,12 +126,12 @@ class _Evaluation:
 
         records, videos = [], []
         for index, clip in enumerate(clips):
-            video = self._video(clip, index, noise, mask, forced)
+            pair = (clip, self._video(clip, index, noise, mask, forced))
             if views == 1:
-                clip, video = one_view(clip, video)
+                pair = one_view(*pair)
             with self._degraded(tracker, mask if forced or self.args.source == 'noisy' else 0.0, index):
-                records.append(run_tracker(tracker, clip, video, self.gripper))
-            videos.append((clip, video))
+                records.append(run_tracker(tracker, *pair, self.gripper))
+            videos.append(pair)
         return records, videos
 
     def _video(self, clip: Any, index: int, noise: float, mask: float, forced: bool) -> Any:

@@ -65,8 +65,8 @@ def run_tracker(tracker: Tracker, clip: TruthClip, video: Video4D, gripper: Grip
 def summarise(records: list[TrackRecord], stress: list[TrackRecord] | None = None) -> dict[str, Any]:
     """The report's keys. `stress`: records of badly damaged sequences that join only the lost-detector's figure."""
     n = len(records)
-    joined = {name: np.concatenate([getattr(r, name) for r in records])
-              for name in ('add', 'adds', 'wrong', 'confidence', 'ok', 'lost', 'opening_error', 'closed', 'closed_true')}
+    names = ('add', 'adds', 'wrong', 'confidence', 'ok', 'lost', 'opening_error', 'closed', 'closed_true')
+    joined = {name: np.concatenate([getattr(r, name) for r in records]) for name in names}
     pooled = records + (stress or [])
     wrong = np.concatenate([r.wrong for r in pooled])
     confidence = np.concatenate([r.confidence for r in pooled])
@@ -75,7 +75,7 @@ def summarise(records: list[TrackRecord], stress: list[TrackRecord] | None = Non
     per_sequence = np.array([1000 * r.add.mean() for r in records])
     frames = len(records[0].add)
     return {
-        'n': n, 'frames': int(len(joined['add'])),
+        'n': n, 'frames': len(joined['add']),
         'add_mm_mean': float(1000 * joined['add'].mean()), 'add_mm_ci95': bootstrap_interval(per_sequence),
         'add_mm_median': float(1000 * np.median(joined['add'])), 'adds_mm_mean': float(1000 * joined['adds'].mean()),
         'adds_auc': auc(joined['adds']), 'add_auc': auc(joined['add']),
@@ -106,7 +106,7 @@ def trusted_errors(records: Iterable[TrackRecord]) -> dict[str, float]:
     add_all, wrong_all = np.concatenate(add), np.concatenate(wrong)
     if len(add_all) == 0:
         return {'trusted_frames': 0}
-    return {'trusted_frames': int(len(add_all)), 'trusted_add_mm_mean': float(1000 * add_all.mean()),
+    return {'trusted_frames': len(add_all), 'trusted_add_mm_mean': float(1000 * add_all.mean()),
             'trusted_wrong_rate': float(wrong_all.mean())}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -60,7 +61,7 @@ def _clips(episode: Episode, count: int, rng: np.random.Generator) -> Iterator[T
         episode.read('opening'), np.rint(episode.read('times') * 1e9).astype(np.int64))
     latest = max(1, len(recording) - STRIDE * FRAMES)
     edges = np.linspace(0, latest, count + 1).astype(int)
-    for low, high in zip(edges[:-1], edges[1:], strict=True):
+    for low, high in pairwise(edges):
         start = int(rng.integers(low, max(low + 1, high)))
         clip = clip_of(recording.window(start, FRAMES, STRIDE), episode.task, episode.seed)
         yield replace(clip, video=replace(clip.video, gripper_mask=None))

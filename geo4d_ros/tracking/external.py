@@ -95,8 +95,8 @@ class ExternalTracker(ModelTracker):
                 best, best_overlap = T, overlap or 0.0
         return nearest_symmetric(best, T_previous, self.gripper.half_turn)
 
-    def _recover(self, problem: Problem, video: Video4D, view: int, t: int, T: np.ndarray, overlap: float, opening: float,
-                 details: dict[str, Any]) -> tuple[np.ndarray, float]:
+    def _recover(self, problem: Problem, video: Video4D, view: int, t: int, T: np.ndarray, overlap: float,
+                 opening: float, details: dict[str, Any]) -> tuple[np.ndarray, float]:
         mask = problem.mask(view, t)
         if mask.sum() < 8:
             return T, overlap

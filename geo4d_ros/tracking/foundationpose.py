@@ -7,6 +7,7 @@ import select
 import subprocess
 import tempfile
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -105,10 +106,8 @@ class FoundationPoseClient:
         if process is None:
             return
         for stream in (process.stdin, process.stdout):
-            try:
+            with suppress(OSError):  # the worker may have gone already
                 stream.close()
-            except OSError:
-                pass  # the worker has gone already
         try:
             process.wait(timeout=2)
         except subprocess.TimeoutExpired:
@@ -147,7 +146,8 @@ class FoundationPoseClient:
             answer, out = wire.parse_body(self._read(size, until))
         except TimeoutError as error:
             self.stop_now()
-            raise PoseBackendFault(f'FoundationPose missed its deadline of {deadline_s:g} s in {fields["op"]!r}') from error
+            raise PoseBackendFault(
+                f'FoundationPose missed its deadline of {deadline_s:g} s in {fields["op"]!r}') from error
         except (OSError, EOFError, ValueError) as error:
             tail = self._log_tail()
             self.stop_now()

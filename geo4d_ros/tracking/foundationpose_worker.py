@@ -4,9 +4,9 @@ Runs alone (numpy and the standard library; no import of this package), on Pytho
 `import estimater`: that source tree has top-level module names and star imports, changes torch's default tensor type
 and the random seeds, and its licence is non-commercial, so none of it enters the tracker's process.
 
-Requests (key `op`): hello {root, vertices, faces, debug_dir} -> {device}; start {object, T}; step {object, rgb, depth, K,
-iterations} -> {T}; register {object, rgb, depth, mask, K, iterations} -> {T}; quit. Replies carry `ok`, or `error` and
-`kind` ('unavailable' or 'runtime'). T is T_camera_gripper, OpenCV, metres.
+Requests (key `op`): hello {root, vertices, faces, debug_dir} -> {device}; start {object, T}; step {object, rgb,
+depth, K, iterations} -> {T}; register {object, rgb, depth, mask, K, iterations} -> {T}; quit. Replies carry `ok`,
+or `error` and `kind` ('unavailable' or 'runtime'). T is T_camera_gripper, OpenCV, metres.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def parse_size(prefix):
         raise ValueError('not a message of the FoundationPose worker')
     size = struct.unpack('<Q', prefix[4:])[0]
     if size > MAX_BYTES:
-        raise ValueError('message of %d bytes is too large' % size)
+        raise ValueError(f'message of {size} bytes is too large')
     return size
 
 
@@ -78,13 +78,13 @@ class Worker:
             import torch
 
             if not torch.cuda.is_available():
-                raise Unavailable('torch.cuda.is_available() is False in this interpreter: it needs a CUDA GPU and driver')
+                raise Unavailable('torch.cuda.is_available() is False in this interpreter: it needs a CUDA GPU')
             import nvdiffrast.torch as rasteriser
             import trimesh
             from estimater import FoundationPose
             from learning.training.predict_pose_refine import PoseRefinePredictor
         except ImportError as error:
-            raise Unavailable('import failed: %s; install the requirements of FoundationPose' % error) from error
+            raise Unavailable(f'import failed: {error}; install the requirements of FoundationPose') from error
         self.torch = torch
         mesh = trimesh.Trimesh(arrays['vertices'], arrays['faces'], process=False)
         os.makedirs(fields['debug_dir'], exist_ok=True)
@@ -102,8 +102,8 @@ class Worker:
         pose[2, 3] = 0.8
         self._set_last(pose)
         K = np.array([[130.0, 0, 63.5], [0, 130.0, 47.5], [0, 0, 1]])
-        self.estimator.track_one(rgb=np.full((96, 128, 3), 128, np.uint8), depth=np.full((96, 128), 0.8, np.float32), K=K,
-                                 iteration=1)
+        grey, flat = np.full((96, 128, 3), 128, np.uint8), np.full((96, 128), 0.8, np.float32)
+        self.estimator.track_one(rgb=grey, depth=flat, K=K, iteration=1)
         self.last.clear()
 
     def _centred(self):
@@ -126,7 +126,7 @@ class Worker:
         return self._accept(fields['object'], T)
 
     def register(self, fields, arrays):
-        """Find an object anew; it answers a guess without an error when the mask is nearly empty, so that is refused."""
+        """Find an object anew; on a nearly empty mask it would answer a guess without an error: refused."""
         if int((arrays['mask'] & (arrays['depth'] >= 0.001)).sum()) < 4:
             raise ValueError('mask has fewer than 4 pixels with depth')
         if not self.real_scorer:
@@ -166,7 +166,7 @@ def serve(reader, writer):
         except Unavailable as error:
             write_message(writer, {'error': str(error), 'kind': 'unavailable'})
         except Exception as error:  # the estimator raises anything; the parent gets the text and decides
-            write_message(writer, {'error': '%s: %s' % (type(error).__name__, error), 'kind': 'runtime'})
+            write_message(writer, {'error': f'{type(error).__name__}: {error}', 'kind': 'runtime'})
 
 
 def main():

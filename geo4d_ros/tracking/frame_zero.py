@@ -19,6 +19,11 @@ class FrameZeroLimits:
     min_overlap: float = 0.4
     scale_range: tuple[float, float] = (0.9, 1.1)
     min_scale_pixels: int = 15
+    # A second view is moved only when it is off: a good calibration knows more than one frame can tell.
+    correct_above_m: float = 0.003
+    correct_below_overlap: float = 0.75
+    prior_m: float = 0.03
+    prior_rad: float = 0.05
     max_correction_m: float = 0.06
     max_correction_rad: float = 0.10
     max_static_residual_m: float = 0.012
@@ -115,6 +120,12 @@ def _correct_view(problem: Problem, view: int, T_0: np.ndarray, opening: float, 
     source = _static_points(chunk, view)
     target = _surface(chunk)
     T_fix = np.eye(4)
+    _, residual = _static_normal(T_fix, source, target, chunk, 0.1)
+    overlap = view_overlap(problem, view, 0, T_0, opening)
+    static = float(np.median(np.abs(residual))) if len(residual) >= limits.min_static_points else np.inf
+    if static < limits.correct_above_m and (overlap is None or overlap > limits.correct_below_overlap):
+        result.static_residual_m[view] = static
+        return
     for iteration in range(limits.iterations):
         gate = max(0.02, 0.10 * 0.7**iteration)
         normal, _ = _static_normal(T_fix, source, target, chunk, gate)
@@ -137,10 +148,11 @@ def _correct_view(problem: Problem, view: int, T_0: np.ndarray, opening: float, 
                          'calibrate the cameras again')
     elif enough and result.static_residual_m[view] > limits.max_static_residual_m:
         result.reason = (f'frame-0 points of view {view} and the reference view differ by '
-                         f'{1000 * result.static_residual_m[view]:.0f} mm after correction; calibrate the cameras again')
+                         f'{1000 * result.static_residual_m[view]:.0f} mm after correction; calibrate them again')
     else:
         chunk.move_view(view, T_fix)
         problem.T_view_ref = chunk.T_view_ref
+        problem.focus(0, T_0, opening)
 
 
 def rotation_of(T: np.ndarray) -> float:
@@ -199,7 +211,7 @@ def _static_normal(T_fix: np.ndarray, source: np.ndarray, target: tuple, chunk: 
     J = np.concatenate([np.cross(s, n @ T_fix[:3, :3]), n], axis=1)
     robust = (1 - (r / gate) ** 2) ** 2
     # Depth errors are alike over large patches: all static points together count as about 60 measurements.
-    sigma = max(0.002, 1.5 * float(np.median(np.abs(r)))) if len(r) else 1.0
+    sigma = max(0.004, 1.5 * float(np.median(np.abs(r)))) if len(r) else 1.0
     normal.add(J, r, robust * 60 / max(len(r), 1) / sigma**2)
     return normal, r
 

@@ -115,11 +115,11 @@ def sample_surface(vertices: np.ndarray, faces: np.ndarray, count: int) -> tuple
 def check_extent(name: str, vertices: np.ndarray) -> None:
     """Raise unless the size and place of a mesh can be a gripper in metres, in its tool frame."""
     size = float(np.ptp(vertices, axis=0).max())
+    expected = f'expected {MIN_EXTENT_M} to {MAX_EXTENT_M} m'
     if size > MAX_EXTENT_M:
         guess = f'; {size / 1000:.3f} m if the file is in millimetres: set scale 0.001' if size > 20 else ''
-        raise InvalidInputError(f'gripper {name!r} is {size:.3g} m wide, expected {MIN_EXTENT_M} to {MAX_EXTENT_M} m{guess}')
-    require(size >= MIN_EXTENT_M, f'gripper {name!r} is {size:.3g} m wide, expected {MIN_EXTENT_M} to {MAX_EXTENT_M} m; '
-                                  'check the scale')
+        raise InvalidInputError(f'gripper {name!r} is {size:.3g} m wide, {expected}{guess}')
+    require(size >= MIN_EXTENT_M, f'gripper {name!r} is {size:.3g} m wide, {expected}; check the scale')
     centre = float(np.linalg.norm((vertices.max(0) + vertices.min(0)) / 2))
     require(centre <= 0.3, f'gripper {name!r} lies {centre:.2f} m from its tool frame, expected at most 0.3 m; '
                            'move the mesh so that its origin is the tool centre point')
@@ -205,7 +205,8 @@ def load_gripper(description: dict[str, Any], folder: Path = Path('.')) -> Gripp
             ConfigurationError)
     vertices, faces = [], []
     for part in ('hand', 'left_finger', 'right_finger'):
-        require(part in description, f'the gripper description lacks {part!r}: the path of its mesh', ConfigurationError)
+        require(part in description, f'the gripper description lacks {part!r}, the path of its mesh',
+                ConfigurationError)
         points, triangles = _read_mesh(folder / description[part], float(description.get('scale', 1.0)))
         T = np.asarray(description.get(f'T_tool_{part}', np.eye(4)), np.float64)
         require(T.shape == (4, 4), f'T_tool_{part} should be 4x4 but got {T.shape}', ConfigurationError)

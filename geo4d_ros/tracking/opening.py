@@ -16,9 +16,11 @@ from geo4d_ros.tracking.silhouette import rasterise
 class OpeningModel:
     """Candidates and how much a pixel counts.
 
-    levels, filter_levels: number of candidate openings over the stroke, at the end and frame by frame. pixel_weight: log-likelihood per pixel is scaled by it,
-    because pixels next to each other err together. switch_cost: price of a change between frames, so that a
-    flicker of one frame does not pass (the hysteresis); a change costs the same however wide it is.
+    levels, filter_levels: number of candidate openings over the stroke, at the end and frame by frame.
+    pixel_weight: the log-likelihood of a pixel is scaled by it, because pixels next to each other err together.
+    switch_cost: price of a change between frames, so that a flicker of one frame does not pass (the hysteresis);
+    a change costs the same however wide it is. probability_floor: no mask is surer than this. min_pixels: with
+    fewer pixels that tell candidates apart a frame says nothing.
     """
 
     levels: int = 9

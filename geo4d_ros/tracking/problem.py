@@ -99,8 +99,8 @@ class Problem:
         w, depth = self.weights, self.chunk.depth[view, t]
         in_front = depth < nearest - w.occlusion_margin_m - w.occlusion_margin_ratio * nearest
         if self.masks.occluder is not None:
-            reach = farthest + w.occlusion_margin_m
-            in_front |= (self.masks.occluder[view, t] > MASK_LEVEL) & (depth < reach)
+            # The arm and what is held touch the gripper: too near to be told apart by depth.
+            in_front |= (self.masks.occluder[view, t] > MASK_LEVEL) & (depth < farthest + w.occlusion_margin_m)
         return in_front & (depth > 0) & ~self.mask(view, t)
 
     def unknown(self, view: int, t: int) -> np.ndarray:

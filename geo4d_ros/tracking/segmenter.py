@@ -1,4 +1,4 @@
-"""A small network that names hand, fingers, arm, object and fixtures in (generated) frames; torch is imported on use."""
+"""A small network that names hand, fingers, arm, object and fixtures in (generated) frames; imports torch on use."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from geo4d_ros.errors import CheckpointError, require
+from geo4d_ros.resources import share_directory
 from geo4d_ros.tracking.chunk import Chunk, Masks
 
 CLASSES = ('rest', 'arm', 'hand', 'left_finger', 'right_finger', 'object', 'fixture')  # as the labels of episodes
@@ -18,13 +19,8 @@ CLASS_NAME = 'GripperSegmenter'
 
 
 def default_folder() -> Path:
-    """Where the shipped weights are: `models/gripper-segmenter-small` of the checkout, or the installed share folder."""
-    import sys
-
-    name = Path('models') / 'gripper-segmenter-small'
-    root = Path(__file__).resolve().parents[2]
-    installed = Path(sys.prefix) / 'share' / 'geo4d_ros' / name
-    return installed if not (root / name).is_dir() and installed.is_dir() else root / name
+    """Where the shipped weights are: models/gripper-segmenter-small."""
+    return share_directory() / 'models' / 'gripper-segmenter-small'
 
 
 def build_network(width: int = 24) -> Any:
@@ -121,7 +117,7 @@ class Segmenter:
         p = p.reshape(views, frames, len(CLASSES), *chunk.size)
         fingers = p[:, :, 3] + p[:, :, 4]
         return Masks(np.clip(p[:, :, 2] + fingers, 0, 1), 'segmenter', np.clip(fingers, 0, 1),
-                     np.clip(p[:, :, 1] + p[:, :, 5] + p[:, :, 6], 0, 1))
+                     np.clip(p[:, :, 1] + p[:, :, 5], 0, 1))
 
 
 def save(network: Any, folder: Path, config: dict[str, Any], width: int = 24) -> None:
@@ -129,7 +125,8 @@ def save(network: Any, folder: Path, config: dict[str, Any], width: int = 24) ->
     import torch
     from safetensors.torch import save as to_bytes
 
-    half = {k: v.to(torch.float16).contiguous() if v.is_floating_point() else v for k, v in network.state_dict().items()}
+    state = network.state_dict()
+    half = {k: v.to(torch.float16).contiguous() if v.is_floating_point() else v for k, v in state.items()}
     data = to_bytes(half)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / WEIGHTS).write_bytes(data)
@@ -143,7 +140,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
     try:
         config = json.loads(path.read_text())
     except FileNotFoundError:
-        raise CheckpointError(f'{folder} has no {CONFIG}: no segmenter there; train one: geo4d train segmenter') from None
+        raise CheckpointError(f'{folder} has no {CONFIG}, so no segmenter; train one: geo4d train segmenter') from None
     except (OSError, ValueError) as error:
         raise CheckpointError(f'{path} cannot be read ({error}); fetch it again') from error
     require(isinstance(config, dict) and config.get('_class_name') == CLASS_NAME,

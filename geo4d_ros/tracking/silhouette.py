@@ -128,7 +128,8 @@ def outline_field(mask: np.ndarray, unknown: np.ndarray | None = None) -> Outlin
     outside = ndimage.distance_transform_edt(~possible)
     distance = np.where(mask, inside - 0.5, np.where(possible, 0, 0.5 - outside)).astype(np.float32)
     dy, dx = np.gradient(distance)
-    known = np.ones(mask.shape, np.float32) if unknown is None else np.where(unknown & ~mask, np.float32(0), np.float32(1))
+    known = np.ones(mask.shape, np.float32)
+    known[possible & ~mask] = 0
     return OutlineField(distance, np.stack([dx, dy], axis=-1), known)
 
 

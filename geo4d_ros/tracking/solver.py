@@ -8,8 +8,11 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from geo4d_ros.geometry.transforms import make_transform
+from geo4d_ros.tracking.confidence import view_overlap
 from geo4d_ros.tracking.opening import OpeningFilter
 from geo4d_ros.tracking.problem import Normal, Problem, covered
+
+MIN_GAIN = 0.01  # of overlap, for another opening to be believed
 
 
 @dataclass(frozen=True)
@@ -18,6 +21,8 @@ class Motion:
 
     step_m: float = 0.06
     step_rad: float = 0.26
+    # Grippers turn seldom and then far: turns beyond this share of step_rad are priced ever less (Cauchy).
+    turn_ratio: float = 1.0
     acceleration_ratio: float = 0.5
     state_sigma_m: float = 0.025
     state_sigma_rad: float = 0.12
@@ -27,12 +32,16 @@ class Motion:
     @property
     def acceleration_sigma(self) -> np.ndarray:
         """Sigmas (6,) of the change of the step between frames: rotation [rad], translation [m]."""
-        return self.acceleration_ratio * self.step_sigma
+        return self.acceleration_ratio * np.repeat([self.turn_ratio * self.step_rad, self.step_m], 3)
 
     @property
     def step_sigma(self) -> np.ndarray:
         """Sigmas (6,) of the step between frames."""
-        return np.repeat([self.step_rad, self.step_m], 3)
+        return np.repeat([self.turn_ratio * self.step_rad, self.step_m], 3)
+
+    def turn_weight(self, turn: np.ndarray) -> np.ndarray:
+        """Weights (...) in (0, 1] of the prior on rotation vectors (..., 3): wide turns are let go."""
+        return 1 / (1 + ((turn / (self.turn_ratio * self.step_rad)) ** 2).sum(-1) / 3)
 
     @property
     def state_sigma(self) -> np.ndarray:
@@ -73,7 +82,7 @@ def forward(problem: Problem, T_0: np.ndarray, openings: np.ndarray, motion: Mot
     """Poses (T+1, 4, 4) frame by frame from T_0; state (T+1, 4, 4) or None.
 
     openings (T+1,) [m] are revised in place by `opening_filter` once a frame's pose is known; where that changes
-    the drawn fingers the frame is tracked again.
+    the drawn fingers the frame is tracked again, and the opening is kept only if the drawn gripper fits better.
     """
     n = problem.chunk.frames
     poses = np.tile(T_0, (n, 1, 1))
@@ -85,10 +94,18 @@ def forward(problem: Problem, T_0: np.ndarray, openings: np.ndarray, motion: Mot
         if opening_filter is None:
             continue
         opening = opening_filter.update(t, poses[t])
-        if abs(opening - openings[t]) > 0.005:
-            openings[t:] = opening
-            poses[t] = _track_frame(problem, t, T_mean, opening, motion, T_state)
+        if abs(opening - openings[t]) <= 0.005:
+            continue
+        T = _track_frame(problem, t, T_mean, opening, motion, T_state)
+        if _fit(problem, t, T, opening) > _fit(problem, t, poses[t], openings[t]) + MIN_GAIN:
+            poses[t], openings[t:] = T, opening
     return poses
+
+
+def _fit(problem: Problem, t: int, T: np.ndarray, opening: float) -> float:
+    """Mean overlap of drawn and seen gripper over the views that see it."""
+    overlaps = [view_overlap(problem, view, t, T, opening) for view in problem.views]
+    return float(np.mean([x for x in overlaps if x is not None] or [0.0]))
 
 
 def _predict(poses: np.ndarray, t: int, state: np.ndarray | None) -> np.ndarray:
@@ -111,7 +128,10 @@ def _track_frame(problem: Problem, t: int, T_mean: np.ndarray, opening: float, m
             outlines = problem.outlines(t, T, opening)
         kernel = max(2.0, 8.0 / 2**iteration)
         normal = problem.linearise(t, T, opening, outlines, kernel)
-        _add_prior(normal, difference(T, T_mean), motion.step_sigma)
+        delta_mean = difference(T, T_mean)
+        sigma = motion.step_sigma
+        sigma[:3] /= np.sqrt(motion.turn_weight(delta_mean[:3]))
+        _add_prior(normal, delta_mean, sigma)
         if T_state is not None:
             _add_prior(normal, difference(T, T_state), motion.state_sigma, robust=True)
         delta = np.linalg.solve(normal.H, -normal.g)
@@ -186,9 +206,12 @@ def _add_motion(H: np.ndarray, g: np.ndarray, T: np.ndarray, motion: Motion) -> 
     # The change of the step from rest before frame 0 is unknown: n - 1 rows.
     second = (np.eye(n) - 2 * np.eye(n, k=-1) + np.eye(n, k=-2))[1:]
     change = np.diff(steps, axis=0)
+    turning = motion.turn_weight(steps[:, :3])
     for k in range(6):
-        w1, w2 = 0.25 / motion.step_sigma[k] ** 2, 1 / motion.acceleration_sigma[k] ** 2
-        H[:, k, :, k] += w1 * first.T @ first + w2 * second.T @ second
-        g[:, k] += w1 * first.T @ steps[:, k] + w2 * second.T @ change[:, k]
+        share = turning if k < 3 else np.ones(n)
+        w1 = 0.25 * share / motion.step_sigma[k] ** 2
+        w2 = np.minimum(share[1:], share[:-1]) / motion.acceleration_sigma[k] ** 2
+        H[:, k, :, k] += first.T * w1 @ first + second.T * w2 @ second
+        g[:, k] += first.T * w1 @ steps[:, k] + second.T * w2 @ change[:, k]
 
 

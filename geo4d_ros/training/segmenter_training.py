@@ -24,7 +24,8 @@ HAND_CLASS, LEFT_CLASS, RIGHT_CLASS = 2, 3, 4
 
 @dataclass(frozen=True)
 class SegmenterTraining:
-    """minutes: budget of processor time of this process; frames: kept per camera of an episode, spread evenly."""
+    """minutes: budget of processor time of this process; frames: kept per camera of an episode, spread evenly;
+    crop: side [px] of the windows that are trained on, most of them around the gripper."""
 
     minutes: float = 15.0
     batch: int = 16
@@ -34,6 +35,7 @@ class SegmenterTraining:
     seed: int = 0
     threads: int = 1
     near_gripper_weight: float = 4.0
+    crop: int = 64
 
 
 @dataclass
@@ -102,14 +104,14 @@ def kinematic_labels(episode: Episode, camera: int, pick: np.ndarray, depth: np.
 class Damage:
     """Blur, ghosts of another moment, fading, wobble, colour shifts and depth errors: what generated frames show."""
 
-    def __init__(self, samples: Samples, seed: int) -> None:
-        self.samples = samples
+    def __init__(self, samples: Samples, seed: int, crop: int | None = None) -> None:
+        self.samples, self.crop = samples, crop
         self.rng = np.random.default_rng(seed)
         order = np.argsort(samples.clip, kind='stable')
         self._clips = np.split(order, np.flatnonzero(np.diff(samples.clip[order])) + 1)
 
     def batch(self, size: int) -> tuple[np.ndarray, np.ndarray]:
-        """Network input (size, 4, H, W) float32 and labels (size, H, W) int64."""
+        """Network input (size, 4, H, W) float32 and labels (size, H, W) int64; whole images, or windows of `crop`."""
         images, targets = [], []
         for _ in range(size):
             clip = self._clips[self.rng.integers(len(self._clips))]
@@ -121,11 +123,11 @@ class Damage:
 
     def _sample(self, i: int, j: int) -> tuple[np.ndarray, np.ndarray]:
         rng, s = self.rng, self.samples
-        label = s.labels[i].astype(np.int64)
-        x = network_input(s.rgb[i:i + 1], decode_depth(s.depth[i:i + 1]))[0]
+        window = self._window(s.labels[i])
+        label = s.labels[i][window].astype(np.int64)
+        x = self._input(i, window)
         if rng.random() < 0.6:
-            other = network_input(s.rgb[j:j + 1], decode_depth(s.depth[j:j + 1]))[0]
-            x = self._ghost(x, label, other, s.labels[j])
+            x = self._ghost(x, label, self._input(j, window), s.labels[j][window])
         if rng.random() < 0.6:
             x = self._blur_and_wobble(x)
         x[:3] = x[:3] * rng.uniform(0.75, 1.25, (3, 1, 1)) + rng.uniform(-0.15, 0.15, (3, 1, 1))
@@ -136,6 +138,24 @@ class Damage:
         if rng.random() < 0.5:
             x, label = x[:, :, ::-1], label[:, ::-1]
         return np.ascontiguousarray(x, np.float32), np.ascontiguousarray(label)
+
+    def _input(self, i: int, window: tuple[slice, slice]) -> np.ndarray:
+        s = self.samples
+        return network_input(s.rgb[i][window][None], decode_depth(s.depth[i][window])[None])[0]
+
+    def _window(self, labels: np.ndarray) -> tuple[slice, slice]:
+        """A crop that mostly holds (part of) the gripper, anywhere in it."""
+        height, width = labels.shape
+        if self.crop is None or self.crop >= min(height, width):
+            return slice(0, height), slice(0, width)
+        y, x = np.nonzero((labels >= HAND_CLASS) & (labels <= RIGHT_CLASS))
+        corner = [self.rng.integers(0, height - self.crop + 1), self.rng.integers(0, width - self.crop + 1)]
+        if len(y) and self.rng.random() < 0.85:
+            k = self.rng.integers(len(y))
+            inside = self.rng.integers(4, self.crop - 4, 2)
+            corner = [int(np.clip(y[k] - inside[0], 0, height - self.crop)),
+                      int(np.clip(x[k] - inside[1], 0, width - self.crop))]
+        return slice(corner[0], corner[0] + self.crop), slice(corner[1], corner[1] + self.crop)
 
     def _ghost(self, x: np.ndarray, label: np.ndarray, other: np.ndarray, other_label: np.ndarray) -> np.ndarray:
         """The robot of another moment shines through where the gripper is not, and the gripper itself fades."""
@@ -180,7 +200,7 @@ def train_segmenter(samples: Samples, out: Path, config: SegmenterTraining, reco
     torch.set_num_threads(config.threads)
     network = build_network(config.width).to(memory_format=torch.channels_last).train()
     optimiser = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=1e-3)
-    damage = Damage(samples, config.seed)
+    damage = Damage(samples, config.seed, config.crop)
     average = {k: v.detach().clone() for k, v in network.state_dict().items()}
     started, steps, done = time.process_time(), 0, 0.0
     while done < 1:

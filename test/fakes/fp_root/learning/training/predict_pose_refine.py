@@ -1,0 +1,5 @@
+"""Stands in for the refiner's module."""
+
+
+class PoseRefinePredictor:
+    pass

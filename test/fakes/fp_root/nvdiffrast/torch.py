@@ -1,0 +1,5 @@
+"""Stands in for nvdiffrast.torch."""
+
+
+class RasterizeCudaContext:
+    pass

@@ -1,0 +1,47 @@
+"""Signed distance grids and their cache."""
+
+import logging
+
+import numpy as np
+import pytest
+import trimesh
+
+from geo4d_ros.tracking.gripper import panda_hand
+from geo4d_ros.tracking.sdf import build_grid, gripper_sdf
+
+
+def test_grid_of_a_box_has_exact_distances():
+    box = trimesh.creation.box((0.06, 0.1, 0.04))
+    grid = build_grid(np.asarray(box.vertices), np.asarray(box.faces))
+    points = np.array([[0, 0, 0], [0.05, 0, 0], [0, 0, -0.05], [0, 0.045, 0]])
+    distance, gradient = grid.query(points)
+    np.testing.assert_allclose(distance, [-0.02, 0.02, 0.03, -0.005], atol=0.0015)
+    np.testing.assert_allclose(gradient[1], [1, 0, 0], atol=0.1)
+    np.testing.assert_allclose(gradient[2], [0, 0, -1], atol=0.1)
+
+
+@pytest.mark.parametrize('opening', [0.0, 0.033, 0.08])
+def test_surface_points_lie_on_the_surface_at_every_opening(opening, tmp_path):
+    sdf = gripper_sdf(panda_hand(), tmp_path)
+    distance, _ = sdf.query(panda_hand().surface_points(opening, 500), opening)
+    assert np.percentile(np.abs(distance), 90) < 0.0025
+    between, _ = sdf.query(np.zeros((1, 3)), opening)
+    assert between[0] == pytest.approx(opening / 2, abs=0.002)
+
+
+def test_damaged_cache_is_rebuilt_with_a_warning(tmp_path, caplog):
+    sdf = gripper_sdf(panda_hand(), tmp_path)
+    (file,) = tmp_path.glob('*.npz')
+    file.write_bytes(file.read_bytes()[:500])
+    with caplog.at_level(logging.WARNING):
+        again = gripper_sdf(panda_hand(), tmp_path)
+    assert 'damaged' in caplog.text
+    np.testing.assert_array_equal(again.grids[0].distance, sdf.grids[0].distance)
+
+
+def test_unwritable_cache_costs_only_time(tmp_path, caplog):
+    blocked = tmp_path / 'file'
+    blocked.write_text('')
+    with caplog.at_level(logging.WARNING):
+        gripper_sdf(panda_hand(), blocked / 'below')
+    assert 'cannot cache' in caplog.text
