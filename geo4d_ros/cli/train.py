@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import os
 from pathlib import Path
 
 from geo4d_ros.cli.common import add_json_argument, write_report
@@ -51,6 +52,8 @@ def run(args: argparse.Namespace) -> int:
     if model not in TRAINERS:
         raise ConfigurationError(f'{args.config}: model should be one of {", ".join(TRAINERS)} but is {model!r}')
     output = importlib.import_module(TRAINERS[model]).train(values)
+    if int(os.environ.get('RANK', '0')) > 0:
+        return 0  # of several processes, the first one reports
     summary = output / 'summary.json'
     report = json.loads(summary.read_text()) if summary.is_file() else {}
     write_report('train', {**report, 'output': str(output)}, args.json)

@@ -85,9 +85,7 @@ def encode_condition(vae: Autoencoder, images: torch.Tensor) -> torch.Tensor:
     return vae.encode(images.to(vae.dtype)).latent_dist.mode()
 
 
-def encode_target(
-    vae: Autoencoder, images: torch.Tensor, generator: torch.Generator | None = None
-) -> torch.Tensor:
+def encode_target(vae: Autoencoder, images: torch.Tensor, generator: torch.Generator | None = None) -> torch.Tensor:
     """Scaled, sampled latents (N, C, h, w) of images (N, 3, H, W) in [-1, 1]."""
     return vae.encode(images.to(vae.dtype)).latent_dist.sample(generator) * vae.config.scaling_factor
 

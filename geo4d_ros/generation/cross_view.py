@@ -35,9 +35,6 @@ class CrossViewAttention(nn.Module):
         height, width = query.shape[-2:]
         x = self.norm(query.flatten(2).transpose(1, 2))
         y = self.norm(source.flatten(2).transpose(1, 2))
-        q, k, v = (
-            t.unflatten(2, (self.heads, -1)).transpose(1, 2)
-            for t in (self.to_q(x), self.to_k(y), self.to_v(y))
-        )
+        q, k, v = (t.unflatten(2, (self.heads, -1)).transpose(1, 2) for t in (self.to_q(x), self.to_k(y), self.to_v(y)))
         out = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
         return self.to_out(out).transpose(1, 2).unflatten(2, (height, width))

@@ -13,9 +13,7 @@ _STD = (0.26862954, 0.26130258, 0.27577711)
 def clip_pixels(images: torch.Tensor, size: int) -> torch.Tensor:
     """CLIP's input (N, 3, size, size) of images (N, 3, H, W) in [-1, 1]: bicubic, antialiased, normalised."""
     resized = F.interpolate(images, (size, size), mode='bicubic', align_corners=True, antialias=True)
-    mean, std = (
-        torch.tensor(c, device=images.device, dtype=images.dtype)[:, None, None] for c in (_MEAN, _STD)
-    )
+    mean, std = (torch.tensor(c, device=images.device, dtype=images.dtype)[:, None, None] for c in (_MEAN, _STD))
     return ((resized + 1) / 2 - mean) / std
 
 

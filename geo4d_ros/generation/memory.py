@@ -10,7 +10,8 @@ import torch
 from geo4d_ros.errors import ConfigurationError
 
 _GIB = 2**30
-# Live copies of the widest feature map at the worst moment, measured by peak RSS; see the docs of the benchmark.
+# Estimated live copies of the widest feature map at the worst moment; `geo4d benchmark generator` reports what
+# follows from them beside the measured peak.
 _UNET_COPIES = 14
 _VAE_COPIES = 7
 
@@ -31,12 +32,7 @@ class MemoryNeed:
 
 def weight_bytes(*modules: torch.nn.Module | None) -> int:
     """Bytes of all parameters and buffers."""
-    return sum(
-        t.numel() * t.element_size()
-        for m in modules
-        if m is not None
-        for t in (*m.parameters(), *m.buffers())
-    )
+    return sum(t.numel() * t.element_size() for m in modules if m is not None for t in (*m.parameters(), *m.buffers()))
 
 
 def denoise_bytes(streams: int, frames: int, height: int, width: int, channels: int, element: int) -> int:

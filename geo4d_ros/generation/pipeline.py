@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +15,7 @@ from diffusers.utils import logging as diffusers_logging
 from transformers import CLIPVisionModelWithProjection
 
 from geo4d_ros.errors import ConfigurationError, InvalidInputError, require
-from geo4d_ros.generation import edm, pointmaps
+from geo4d_ros.generation import pointmaps
 from geo4d_ros.generation.assembly import Prediction, assemble_video
 from geo4d_ros.generation.autoencoders import (
     PatchAutoencoder,
@@ -24,28 +23,19 @@ from geo4d_ros.generation.autoencoders import (
     encode_condition,
     spatial_factor,
 )
+from geo4d_ros.generation.denoising import SAMPLERS, Condition, denoise, noise_levels
+from geo4d_ros.generation.fast_kernels import use_fast_kernels
 from geo4d_ros.generation.image_tokens import image_tokens
 from geo4d_ros.generation.manifest import write_manifest
 from geo4d_ros.generation.memory import MemoryNeed, check_memory, decode_bytes, denoise_bytes, weight_bytes
 from geo4d_ros.generation.parts import load_parts
-from geo4d_ros.generation.state_stream import STATE_DIM, STATE_STD, decode_states, encode_states
+from geo4d_ros.generation.state_stream import STATE_DIM, decode_states, encode_states
 from geo4d_ros.generation.streams import POINTS, RGB, Stream, all_streams, needed_streams, token_view
 from geo4d_ros.generation.unet import Geo4dUNet
 from geo4d_ros.geometry.resampling import resize_frame
 from geo4d_ros.types import Observation, RgbdFrame, Video4D
 
 MAX_DEPTH_M = 2.0  # farther depth counts as invalid, as in the training data
-SAMPLERS = ('euler', 'renoise', 'regression')
-
-
-@dataclass
-class Condition:
-    """What the denoiser sees of the observation. S streams, V views, C latent channels."""
-
-    streams: list[Stream]
-    latents: torch.Tensor  # (1, S, C, h, w), unscaled
-    tokens: torch.Tensor | None  # (1, S, 1, D)
-    state: torch.Tensor | None  # (1, 10), measured
 
 
 class Geo4dPipeline(DiffusionPipeline):
@@ -56,6 +46,7 @@ class Geo4dPipeline(DiffusionPipeline):
     sampler: 'euler' (EDM), 'renoise' (distilled students) or 'regression' (one step from zero noise).
     """
 
+    clock = staticmethod(time.perf_counter)  # benchmarks on a busy CPU put process_time here
     model_cpu_offload_seq = 'image_encoder->unet->points_vae->rgb_vae'
     _optional_components = ['image_encoder']  # noqa: RUF012 (diffusers' own convention)
 
@@ -105,6 +96,8 @@ class Geo4dPipeline(DiffusionPipeline):
             decode_chunk=decode_chunk,
         )
         self._check_sizes()
+        for model in (unet, rgb_vae, points_vae):
+            use_fast_kernels(model)
         self.set_progress_bar_config(disable=True)
 
     name = property(lambda self: self.config.name, doc='For reports.')
@@ -134,9 +127,7 @@ class Geo4dPipeline(DiffusionPipeline):
             )
 
     @classmethod
-    def from_pretrained(
-        cls, directory: Path | str, torch_dtype: torch.dtype = torch.float32
-    ) -> Geo4dPipeline:
+    def from_pretrained(cls, directory: Path | str, torch_dtype: torch.dtype = torch.float32) -> Geo4dPipeline:
         """Open what `save` wrote; CheckpointError names a part that is missing or of another shape."""
         return cls(**load_parts(Path(directory), torch_dtype))
 
@@ -155,8 +146,20 @@ class Geo4dPipeline(DiffusionPipeline):
         """The video with the pipeline's own settings (`VideoGenerator`)."""
         return self(observation, seed)
 
+    def __call__(self, observation: Observation, seed: int = 0, anchor: bool | None = None, **options: Any) -> Video4D:
+        """The video with some of the pipeline's settings overridden: see `generate` for the options.
+
+        anchor: scale each view's prediction to the observed depth.
+        """
+        prediction = self.generate(observation, seed, **options)
+        with self._timed('assemble'):
+            anchor = self.config.anchor if anchor is None else anchor
+            video = assemble_video(prediction, observation, self.config.dt, anchor)
+        video.timings.update(self.timings)
+        return video
+
     @torch.no_grad()
-    def __call__(
+    def generate(
         self,
         observation: Observation,
         seed: int = 0,
@@ -165,9 +168,8 @@ class Geo4dPipeline(DiffusionPipeline):
         guidance_scale: float | None = None,
         rgb_views: Sequence[int] | None = None,
         decode_chunk: int | None = None,
-        anchor: bool | None = None,
-    ) -> Video4D:
-        """Predict the video.
+    ) -> Prediction:
+        """What the networks predict, decoded, before the geometry is put right.
 
         steps: Euler steps (25 is the reference, 8 the default, fewer lose diversity first); sigmas:
         noise levels to evaluate at instead; guidance_scale: 1 is none, more is classifier-free
@@ -176,7 +178,7 @@ class Geo4dPipeline(DiffusionPipeline):
         Raises InvalidInputError for an observation that the model cannot take, ConfigurationError
         for impossible settings or too little memory.
         """
-        self._timings: dict[str, float] = {}
+        self.timings: dict[str, float] = {}
         settings = self.config
         chunk = decode_chunk or settings.decode_chunk or settings.frames
         guidance = settings.guidance_scale if guidance_scale is None else guidance_scale
@@ -190,7 +192,10 @@ class Geo4dPipeline(DiffusionPipeline):
             images, maps, valid = self.prepare_images(frames, T_ref_view)
 
         # 2. Find the streams to denoise: the wanted ones and those they attend to.
-        rgb = range(views) if rgb_views is None else sorted(set(rgb_views))
+        rgb = list(range(views)) if rgb_views is None else sorted(set(rgb_views))
+        require(
+            all(0 <= v < views for v in rgb), f'rgb_views should be in 0..{views - 1} but got {rgb}', ConfigurationError
+        )
         wanted = [Stream(v, POINTS) for v in range(views)] + [Stream(v, RGB) for v in rgb]
         streams = needed_streams(wanted, tuple(self.unet.config.links))
         self.check_memory(len(streams), chunk)
@@ -204,31 +209,25 @@ class Geo4dPipeline(DiffusionPipeline):
         noise = self.draw_noise(condition, views, generator)
 
         # 5. Denoise all streams together.
-        levels = self.noise_levels(steps, sigmas)
+        levels = noise_levels(self.config, steps, sigmas)
         with self._timed('denoise'):
-            latents, state, auxiliary = self.denoise(condition, noise, levels, guidance, generator)
+            x, state, auxiliary = denoise(
+                self.unet, condition, noise, levels, settings.sampler, guidance, generator, self.progress_bar
+            )
 
         # 6. Decode what is wanted.
         with self._timed('decode'):
-            decoded = self.decode(latents, condition, wanted, chunk)
-
-        # 7. Put the geometry right and assemble the video.
-        with self._timed('assemble'):
-            prediction = Prediction(
-                frames,
-                maps,
-                valid,
-                decoded,
-                T_ref_view,
-                self._auxiliary_maps(auxiliary, condition.streams, views),
-                None if state is None else decode_states(state[0].float().cpu().numpy()),
-            )
-            video = assemble_video(
-                prediction, observation, settings.dt, settings.anchor if anchor is None else anchor
-            )
+            decoded = self.decode(self.undo_residual(x, condition), condition, wanted, chunk)
         self.maybe_free_model_hooks()
-        video.timings.update(self._timings)
-        return video
+        return Prediction(
+            frames,
+            maps,
+            valid,
+            decoded,
+            T_ref_view,
+            self._auxiliary_maps(auxiliary, condition.streams, views),
+            None if state is None else decode_states(state[0].float().cpu().numpy()),
+        )
 
     def check_observation(self, observation: Observation) -> None:
         """Raise InvalidInputError unless the model can take it."""
@@ -241,15 +240,10 @@ class Geo4dPipeline(DiffusionPipeline):
             share = float((view.depth > 0).mean())
             require(
                 share >= 0.01,
-                f'view {i} has depth at {share:.1%} of its pixels, expected at least 1 %; '
-                'check the depth stream',
+                f'view {i} has depth at {share:.1%} of its pixels, expected at least 1 %; check the depth stream',
             )
-        if self.unet.config.state_stream and (
-            observation.T_ref_gripper is None or observation.opening is None
-        ):
-            raise InvalidInputError(
-                'this model has a state stream: the observation needs T_ref_gripper and opening'
-            )
+        if self.unet.config.state_stream and (observation.T_ref_gripper is None or observation.opening is None):
+            raise InvalidInputError('this model has a state stream: the observation needs T_ref_gripper and opening')
 
     def registered_poses(self, frames: tuple[RgbdFrame, ...]) -> np.ndarray | None:
         """T_ref_view (V, 4, 4) from RGB-D registration, or None when the model estimates the poses itself."""
@@ -304,85 +298,12 @@ class Geo4dPipeline(DiffusionPipeline):
         every = all_streams(views)
         noise = torch.randn((1, len(every), self.frames, *condition.latents.shape[2:]), generator=generator)
         rows = [every.index(s) for s in condition.streams]
-        state = (
-            torch.randn((1, self.frames, STATE_DIM), generator=generator)
-            if condition.state is not None
-            else None
-        )
+        state = torch.randn((1, self.frames, STATE_DIM), generator=generator) if condition.state is not None else None
         device = condition.latents.device
         return noise[:, rows].to(device), None if state is None else state.to(device)
 
-    def noise_levels(self, steps: int | None, sigmas: Sequence[float] | None) -> list[float]:
-        """Sigmas to evaluate at, then 0."""
-        if self.config.sampler == 'regression':
-            require(
-                steps in (None, 1) and sigmas is None,
-                f'{self.name} is a one-step regression model and takes neither steps nor sigmas',
-                ConfigurationError,
-            )
-            return [edm.SIGMA_MAX, 0.0]
-        if sigmas is not None:
-            good = (
-                len(sigmas) > 0
-                and all(s > 0 for s in sigmas)
-                and list(sigmas) == sorted(sigmas, reverse=True)
-            )
-            require(good, f'sigmas should be positive and falling but got {list(sigmas)}', ConfigurationError)
-            return [*sigmas, 0.0]
-        steps = steps or self.config.steps
-        if self.config.sampler == 'renoise' and steps in edm.STUDENT_SIGMAS:
-            return [*edm.STUDENT_SIGMAS[steps], 0.0]
-        return edm.karras_sigmas(steps)
-
-    def denoise(
-        self,
-        condition: Condition,
-        noise: tuple[torch.Tensor, torch.Tensor | None],
-        levels: list[float],
-        guidance: float,
-        generator: torch.Generator,
-    ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
-        """Clean latents (1, S, T, C, h, w), clean states (1, T, 10) and the last auxiliary logits."""
-        start = 0.0 if self.config.sampler == 'regression' else edm.initial_noise_scale(levels[0])
-        x, s = noise[0] * start, None if noise[1] is None else noise[1] * start
-        auxiliary = None
-        for sigma, sigma_next in self.progress_bar(list(itertools.pairwise(levels))):
-            x0, s0, auxiliary = self.estimate(x, s, sigma, condition, guidance)
-            if self.config.sampler == 'renoise' and sigma_next > 0:
-                fresh = torch.randn(x.shape, generator=generator).to(x.device)
-                x = x0 + sigma_next * fresh
-            else:
-                x = edm.euler_step(x, x0, sigma, sigma_next)
-            if s is not None:
-                s = edm.euler_step(s, s0, sigma, sigma_next)
-        if s is not None:
-            scale = torch.tensor(STATE_STD, device=s.device)
-            s = condition.state[:, None].float() + s * scale
-        return self._undo_residual(x, condition), s, auxiliary
-
-    def estimate(
-        self, x: torch.Tensor, s: torch.Tensor | None, sigma: float, condition: Condition, guidance: float
-    ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
-        """The network's estimate of the clean latents (and states) at noise level sigma."""
-        dtype = condition.latents.dtype
-        level = torch.full(condition.latents.shape[:2], sigma, device=x.device)
-        scaled = edm.scale_input(x, sigma).to(dtype)
-        state = None if s is None else (edm.scale_input(s, sigma).to(dtype), condition.state)
-        arguments = {'timestep': edm.timestep(level), 'streams': condition.streams, 'state': state}
-        out = self.unet(scaled, condition=condition.latents, tokens=condition.tokens, **arguments)
-        x0 = edm.denoised(x, out.sample.float(), sigma)
-        if guidance != 1.0:
-            tokens = None if condition.tokens is None else torch.zeros_like(condition.tokens)
-            blank = self.unet(
-                scaled, condition=torch.zeros_like(condition.latents), tokens=tokens, **arguments
-            )
-            x0_blank = edm.denoised(x, blank.sample.float(), sigma)
-            weights = torch.linspace(1.0, guidance, x.shape[2], device=x.device)[:, None, None, None]
-            x0 = x0_blank + weights * (x0 - x0_blank)
-        s0 = None if s is None else edm.denoised(s, out.state.float(), sigma)
-        return x0, s0, out.auxiliary
-
-    def _undo_residual(self, x: torch.Tensor, condition: Condition) -> torch.Tensor:
+    def undo_residual(self, x: torch.Tensor, condition: Condition) -> torch.Tensor:
+        """Latents of the video, of the diffused quantity: itself, or the scaled difference to the condition."""
         if not self.unet.config.predict_residual:
             return x
         modalities = [s.modality for s in condition.streams]
@@ -397,13 +318,9 @@ class Geo4dPipeline(DiffusionPipeline):
     ) -> dict[Stream, torch.Tensor]:
         """float32 images (T, 3, H, W) in [-1, 1] of the wanted streams."""
         vaes = (self.points_vae, self.rgb_vae)
-        return {
-            s: decode_video(vaes[s.modality], latents[0, condition.streams.index(s)], chunk) for s in wanted
-        }
+        return {s: decode_video(vaes[s.modality], latents[0, condition.streams.index(s)], chunk) for s in wanted}
 
-    def _auxiliary_maps(
-        self, auxiliary: torch.Tensor | None, streams: list[Stream], views: int
-    ) -> np.ndarray | None:
+    def _auxiliary_maps(self, auxiliary: torch.Tensor | None, streams: list[Stream], views: int) -> np.ndarray | None:
         """Probabilities (V, 2, T, H, W) of gripper and of motion, from each view's pointmap stream."""
         if auxiliary is None:
             return None
@@ -440,10 +357,12 @@ class Geo4dPipeline(DiffusionPipeline):
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        start = time.perf_counter()
+        """Record the seconds that a stage takes."""
+        start = self._now()
         yield
+        self.timings[stage] = self._now() - start
+
+    def _now(self) -> float:
         if torch.cuda.is_available():
             torch.cuda.synchronize()
-        self._timings[stage] = time.perf_counter() - start
+        return self.clock()

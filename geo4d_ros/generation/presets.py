@@ -58,7 +58,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     'geo4d-svd-reduced': {
         'unet': {
-            'block_out_channels': (32, 64, 128, 128),
+            'block_out_channels': (64, 128, 256, 256),
             'num_attention_heads': (1, 2, 4, 4),
             'cross_attention_dim': 64,
             'addition_time_embed_dim': 16,

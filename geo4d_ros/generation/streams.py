@@ -49,9 +49,7 @@ def link_indices(streams: list[Stream], link: str) -> tuple[list[int], list[int]
         source = source_of(stream, link)
         if source is None:
             continue
-        require(
-            source in streams, f'stream {tuple(stream)} attends to {tuple(source)}, which is not in the batch'
-        )
+        require(source in streams, f'stream {tuple(stream)} attends to {tuple(source)}, which is not in the batch')
         queries.append(index)
         keys.append(streams.index(source))
     return queries, keys

@@ -155,15 +155,12 @@ class Geo4dUNet(UNetSpatioTemporalConditionModel):
             set_resnet_eps(self, resnet_eps)
         if time_ids is None:
             self.add_embedding = None
-        self.extra_decoders = nn.ModuleList(
-            copy.deepcopy(self.up_blocks) for _ in range(DECODERS[decoders] - 1)
-        )
+        self.extra_decoders = nn.ModuleList(copy.deepcopy(self.up_blocks) for _ in range(DECODERS[decoders] - 1))
         widths = [block.channels for block in decoder_blocks(self.up_blocks)]
         self.link_attentions = nn.ModuleDict(
             {
                 link: nn.ModuleList(
-                    CrossViewAttention(c, link_heads, link_head_dim, link_zero_init, link_norm)
-                    for c in widths
+                    CrossViewAttention(c, link_heads, link_head_dim, link_zero_init, link_norm) for c in widths
                 )
                 for link in links
             }
@@ -228,9 +225,7 @@ class Geo4dUNet(UNetSpatioTemporalConditionModel):
             extra = {'encoder_hidden_states': context} if getattr(block, 'has_cross_attention', False) else {}
             x, outputs = block(hidden_states=x, temb=emb, image_only_indicator=indicator, **extra)
             skips.extend(outputs)
-        x = self.mid_block(
-            hidden_states=x, temb=emb, encoder_hidden_states=context, image_only_indicator=indicator
-        )
+        x = self.mid_block(hidden_states=x, temb=emb, encoder_hidden_states=context, image_only_indicator=indicator)
         state_v = None
         if self.state is not None:
             reference = [i for i, s in enumerate(streams) if s.view == 0]
@@ -275,11 +270,8 @@ class Geo4dUNet(UNetSpatioTemporalConditionModel):
     ) -> torch.Tensor:
         """Run every decoder block on its streams, then let linked streams attend; rows stay (B*S*T, ...)."""
         groups = self._decoder_groups(streams)
-        links = {link: link_indices(streams, link) for link in self.config.links}
-        links = {link: indices for link, indices in links.items() if indices[0]}
-        per_decoder = [
-            list(decoder_blocks(up_blocks)) for up_blocks in (self.up_blocks, *self.extra_decoders)
-        ]
+        links = self._links(streams)
+        per_decoder = [list(decoder_blocks(up_blocks)) for up_blocks in (self.up_blocks, *self.extra_decoders)]
         skips = list(skips)
         for i in range(len(per_decoder[0])):
             x = torch.cat([x, skips.pop()], dim=1)
@@ -290,6 +282,11 @@ class Geo4dUNet(UNetSpatioTemporalConditionModel):
                 x = self._run_groups(groups, per_decoder, i, x, emb, context, indicator, size, grid)
             x = self._attend(i, x, links, grid)
         return x
+
+    def _links(self, streams: list[Stream]) -> dict[str, tuple[list[int], list[int]]]:
+        """Positions of the attending and the attended streams, of every link in use."""
+        links = {link: link_indices(streams, link) for link in self.config.links}
+        return {link: indices for link, indices in links.items() if indices[0]}
 
     def _decoder_groups(self, streams: list[Stream]) -> list[tuple[int, list[int]]]:
         """(decoder, positions of its streams) for every decoder in use."""
@@ -310,9 +307,7 @@ class Geo4dUNet(UNetSpatioTemporalConditionModel):
         else:
             x = block.resnet(x, emb, image_only_indicator=indicator)
         if block.attention is not None:
-            x = block.attention(
-                x, encoder_hidden_states=context, image_only_indicator=indicator, return_dict=False
-            )[0]
+            x = block.attention(x, encoder_hidden_states=context, image_only_indicator=indicator, return_dict=False)[0]
         if block.upsampler is not None:
             doubled = size == (2 * x.shape[-2], 2 * x.shape[-1])
             x = block.upsampler(x, None if doubled else tuple(size))

@@ -105,6 +105,8 @@ def parse_config(values: dict[str, Any]) -> UNetTrainConfig:
     """The config of a YAML mapping; unknown keys are named."""
     values = {k: v for k, v in values.items() if k != 'model'}
     loss = _checked(LossConfig, values.pop('loss', None) or {}, 'loss')
+    if values.get('precision') is False:  # YAML reads a bare `no` as a boolean
+        values['precision'] = 'no'
     if 'pose_noise' in values:
         values['pose_noise'] = tuple(values['pose_noise'])
     return _checked(UNetTrainConfig, {**values, 'loss': loss}, 'training')

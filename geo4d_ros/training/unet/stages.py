@@ -34,8 +34,8 @@ class Stage(Protocol):
     def losses(self, model: nn.Module, clips: Clips) -> Losses:
         """Losses of one batch, with `model` possibly wrapped for several processes."""
 
-    def finish(self, model: nn.Module) -> None:
-        """Put trained weights into the pipeline, before it is saved."""
+    def finish(self) -> None:
+        """Set the pipeline to sample as this stage trains, before it is used or saved."""
 
 
 def denoise_batch(
@@ -89,8 +89,8 @@ class DenoiserStage:
             total = total + config.state * parts['state']
         return {'loss': total, **parts}
 
-    def finish(self, model: nn.Module) -> None:
-        """The U-Net is the pipeline's own; set the sampler that fits the stage."""
+    def finish(self) -> None:
+        """One step from zero after regression, Euler steps after diffusion."""
         sampler = 'regression' if self.regression else 'euler'
         self.pipeline.register_to_config(sampler=sampler, steps=1 if self.regression else 8)
 
@@ -141,13 +141,11 @@ class AutoencoderStage:
         views = [int(torch.randint(source.shape[1], (), generator=g)) for g in generators]
         rows = torch.arange(len(views))
         x, w = source[rows, views], weight[rows, views]
-        noise = [torch.randn(1, generator=g) for g in generators]  # advances the stream; the mode is encoded
-        del noise
         loss, l1 = model(x, w)
         return {'loss': loss, 'l1': l1}
 
-    def finish(self, model: nn.Module) -> None:
-        """The autoencoder is the pipeline's own."""
+    def finish(self) -> None:
+        """Nothing to set: the trained autoencoder is the pipeline's own."""
 
 
 class ReconstructionLoss(nn.Module):
@@ -201,8 +199,8 @@ class DistillationStage:
         student, fake = model(self.teacher, latents, start, again, noises)
         return {'loss': student + fake, 'student': student.detach(), 'fake': fake.detach()}
 
-    def finish(self, model: nn.Module) -> None:
-        """The student is the pipeline's U-Net; sample it with its own levels."""
+    def finish(self) -> None:
+        """The student, which is the pipeline's U-Net, has its own levels."""
         self.pipeline.register_to_config(sampler='renoise', steps=self.config.student_steps)
 
 

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import set_seed
+from accelerate.utils import DistributedType, set_seed
 from diffusers.training_utils import EMAModel
 from torch import nn
 from tqdm.auto import tqdm
@@ -211,7 +211,11 @@ class Trainer:
             file.write(json.dumps({'step': self.step, **losses}) + '\n')
 
     def _out_of_time(self, started: float) -> bool:
-        return self.config.minutes is not None and time.monotonic() - started > 60 * self.config.minutes
+        """Whether the minutes are over, by the main process's clock, so that all stop at the same step."""
+        if self.config.minutes is None:
+            return False
+        over = self.main and time.monotonic() - started > 60 * self.config.minutes
+        return bool(self.accelerator.reduce(torch.tensor(float(over), device=self.device), 'sum'))
 
     def _states(self) -> list[Path]:
         """Complete training states, oldest first."""
@@ -255,7 +259,8 @@ class Trainer:
 
     def _sample(self) -> None:
         """Predict one fixed validation (or training) window with the averaged weights and save the comparison."""
-        if not self.main or self.config.stage == 'vae':
+        sharded = self.accelerator.distributed_type == DistributedType.FSDP  # one process alone cannot predict
+        if not self.main or sharded or self.config.stage == 'vae':
             return
         source = self.config.validation or self.config.data
         window = self._windows(list_data(Path(source), self.config.data_format), 1)[0]
@@ -279,26 +284,37 @@ class Trainer:
         self.ema.copy_to(parameters)
         self.stage.model.eval()
         try:
-            self.stage.finish(self.stage.model)
+            self.stage.finish()
             action()
         finally:
             self.stage.model.train()
             self.ema.restore(parameters)
 
     def _finish(self) -> str:
-        """Save the last state and the averaged model; returns the model's hash."""
+        """Save the last state and the averaged model; returns the model's hash.
+
+        The averaged weights are gathered from all processes and put into a freshly built pipeline,
+        which also works where the parameters are sharded.
+        """
         self._save_state()
-        digests = ['']
+        weights: dict[str, torch.Tensor] = {}
+
+        def gather() -> None:
+            whole = self.accelerator.get_state_dict(self.model)
+            weights.update({name: value.detach().cpu().clone() for name, value in whole.items()})
+
+        self._with_average(gather)
+        digest = ''
         if self.main:
+            pipeline = make_pipeline(self.config)
+            stage = make_stage(pipeline, self.config)
+            stage.model.load_state_dict(weights)
+            stage.finish()
             target = self.output / 'model'
             temporary = target.with_name('.model')
             shutil.rmtree(temporary, ignore_errors=True)
-
-            def save() -> None:
-                digests[0] = self.pipeline.save(temporary, shard_size='15MB')
-
-            self._with_average(save)
+            digest = pipeline.save(temporary, shard_size='15MB')
             shutil.rmtree(target, ignore_errors=True)
             os.rename(temporary, target)
         self.accelerator.wait_for_everyone()
-        return digests[0]
+        return digest

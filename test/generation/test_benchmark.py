@@ -1,0 +1,93 @@
+"""The faster path gives the released algorithm's output; every exact rewrite is exact."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from diffusers import AutoencoderKLTemporalDecoder
+
+from geo4d_ros.cli.main import main
+from geo4d_ros.generation import presets
+from geo4d_ros.generation.fast_kernels import use_fast_kernels
+from geo4d_ros.generation.streams import all_streams
+from geo4d_ros.generation.unet import Geo4dUNet
+
+TINY_UNET = {**presets._SMALL_BLOCKS, 'block_out_channels': (32, 32, 32), 'num_attention_heads': (1, 1, 1),
+             'layers_per_block': 1, 'cross_attention_dim': 24, 'link_heads': 2, 'link_head_dim': 16,
+             'addition_time_embed_dim': 16, 'projection_class_embeddings_input_dim': 48}
+TINY_CLIP = {'hidden_size': 16, 'intermediate_size': 16, 'num_hidden_layers': 1, 'num_attention_heads': 2,
+             'patch_size': 8, 'image_size': 16, 'projection_dim': 24}
+
+
+@torch.no_grad()
+def test_fast_kernels_change_no_number():
+    torch.manual_seed(0)
+    unet = Geo4dUNet(**TINY_UNET, link_zero_init=False).eval()
+    data = (torch.randn(1, 4, 3, 4, 8, 8), torch.full((1, 4), 1.0), torch.randn(1, 4, 4, 8, 8),
+            torch.randn(1, 4, 1, 24))
+    names = list(unet.state_dict())
+    before = unet(*data).sample
+    use_fast_kernels(unet)
+    assert list(unet.state_dict()) == names
+    torch.testing.assert_close(unet(*data).sample, before, atol=1e-4, rtol=0)
+    vae = AutoencoderKLTemporalDecoder(block_out_channels=(32, 32), down_block_types=('DownEncoderBlock2D',) * 2).eval()
+    z = torch.randn(3, 4, 4, 4)
+    decoded = vae.decode(z, num_frames=3).sample
+    use_fast_kernels(vae)
+    torch.testing.assert_close(vae.decode(z, num_frames=3).sample, decoded, atol=1e-4, rtol=0)
+
+
+def test_fast_kernels_keep_the_gradients():
+    gradients = []
+    for fast in (False, True):
+        torch.manual_seed(0)
+        unet = Geo4dUNet(**TINY_UNET, link_zero_init=False).double()
+        if fast:
+            use_fast_kernels(unet)
+        torch.manual_seed(1)
+        data = (torch.randn(1, 4, 2, 4, 8, 8), torch.full((1, 4), 1.0), torch.randn(1, 4, 4, 8, 8),
+                torch.randn(1, 4, 1, 24))
+        unet(*(x.double() for x in data)).sample.square().mean().backward()
+        gradients.append(unet.conv_in.weight.grad)
+        assert all(p.grad is not None for p in unet.parameters())
+    torch.testing.assert_close(*gradients, atol=1e-8, rtol=1e-6)
+
+
+@pytest.fixture
+def tiny_svd(monkeypatch):
+    vae = {'block_out_channels': (32, 32), 'down_block_types': ('DownEncoderBlock2D',) * 2, 'layers_per_block': 1,
+           'latent_channels': 4}
+    monkeypatch.setitem(presets.PRESETS, 'geo4d-svd-reduced', {
+        'unet': TINY_UNET, 'vae': vae, 'clip': TINY_CLIP, 'pipeline': {'height': 16, 'width': 16, 'frames': 2}})
+
+
+def test_command_reports_the_same_output_in_less_time(tiny_svd, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    target = tmp_path / 'report.json'
+    arguments = ['benchmark', 'generator', '--preset', 'reduced-width', '--repeats', '1', '--json', str(target)]
+    assert main(arguments) == 0
+    report = json.loads(target.read_text())
+    assert set(report) >= {'stages_ms', 'flops', 'peak_memory_mib', 'speedup_25_steps', 'speedup_8_steps',
+                           'relative_output_difference', 'device', 'revision'}
+    for entry in report['consumers'].values():
+        assert entry['relative_output_difference'] <= 1e-3
+    assert report['flops']['25'] > 2.5 * report['flops']['8']
+    assert 'released algorithm' in capsys.readouterr().out
+    assert np.isfinite(report['speedup_25_steps'])
+
+
+def test_released_algorithm_covers_all_streams(tiny_svd):
+    from geo4d_ros.generation.benchmark import benchmark_pipeline
+    from geo4d_ros.generation.released_algorithm import ReleasedAlgorithm
+    from geo4d_ros.types import Observation
+
+    images, times = ReleasedAlgorithm(benchmark_pipeline('reduced-width'))(Observation.example(), 0, steps=1)
+    assert list(images) == all_streams(2)
+    assert set(times) == {'encode', 'denoise', 'decode'}
+
+
+def test_bad_arguments(capsys):
+    assert main(['benchmark', 'generator', '--repeats', '0']) == 2
+    assert main(['benchmark', 'generator', '--device', 'abacus']) == 2
+    assert 'abacus' in capsys.readouterr().err
