@@ -71,7 +71,8 @@ class World:
         robot = SimpleNamespace(
             model=MODEL, silence=0.0, state=lambda closed: replace(state, stamp=self.stamp, gripper_closed=closed),
             at_rest=lambda since: self.resting, require_model=lambda: MODEL)
-        cameras = SimpleNamespace(check_silence=lambda seconds: self.refusals, check_pair=lambda after, limits: (None, True))
+        cameras = SimpleNamespace(check_silence=lambda seconds: self.refusals,
+                                  check_pair=lambda after, limits: (None, True))
         predictor = SimpleNamespace(call=self.asked.append)
         self.arm, self.gripper = StubArm(), StubArm()
         self.execution = Execution(node, robot, cameras, predictor, self.arm, self.gripper, 'panda_link0', (1.0, 1.0),
@@ -225,7 +226,8 @@ def test_an_error_in_our_own_code_stops_the_arm(world, monkeypatch):
     assert world.execution.loop.state.reason is Reason.INTERNAL_ERROR
 
 
-EVENTS = ('start', 'step', 'stop', 'reset', 'plan', 'finish', 'fail', 'tick', 'wait', 'moving', 'resting', 'silent', 'heard')
+EVENTS = ('start', 'step', 'stop', 'reset', 'plan', 'finish', 'fail', 'tick', 'wait', 'moving', 'resting',
+          'silent', 'heard')
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
