@@ -25,7 +25,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 PATIENT = {'camera_silence': 5.0, 'joint_state_silence': 2.0, 'execution_slack': 10.0, 'pair_age': 3.0,
-           'joint_state_age': 0.5, 'future_tolerance': 0.2, 'feedback_silence': 4.0, 'answer_seconds': 4.0}
+           'joint_state_age': 0.5, 'future_tolerance': 0.2, 'feedback_silence': 4.0, 'answer_seconds': 4.0,
+           'peer_silence': 4.0}
 
 
 def run(args: argparse.Namespace) -> int:

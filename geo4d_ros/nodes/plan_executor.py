@@ -57,7 +57,7 @@ class PlanExecutor(Node):
         self.execution = Execution(
             self, robot, CameraMonitor(self, (p.reference_camera, p.second_camera)), PredictClient(self), arm,
             gripper, p.base_frame, (p.camera_silence, p.joint_state_silence), self._changed)
-        self._peers = PeerMonitor(self, p.peers, self._peer_lost)
+        self._peers = PeerMonitor(self, p.peers, self._peer_lost, p.peer_silence)
         for name, handler in (('start', self._start), ('step', self._step), ('approve', self._approve),
                               ('stop', self._stop), ('reset', self._reset)):
             self.create_service(Trigger, f'/geo4d/{name}', handler)

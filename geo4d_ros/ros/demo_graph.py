@@ -20,7 +20,7 @@ ENDED = ('DONE', 'FAULT', 'IDLE')
 # cameras have processors of their own, would bark at the scheduler.
 PATIENT = {'camera_silence': 20.0, 'joint_state_silence': 5.0, 'execution_slack': 20.0, 'pair_age': 5.0,
            'joint_state_age': 1.0, 'future_tolerance': 0.2, 'feedback_silence': 10.0, 'answer_seconds': 10.0,
-           'predict_seconds': 120.0, 'plan_seconds': 60.0}
+           'predict_seconds': 120.0, 'plan_seconds': 60.0, 'peer_silence': 10.0}
 PATIENT_PREDICTION = {'max_age': 5.0, 'observation_timeout': 20.0}
 
 

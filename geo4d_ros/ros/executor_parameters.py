@@ -9,6 +9,7 @@ from geo4d_ros.motion.collision import Obstacle, Scene
 from geo4d_ros.motion.limits import SPEED_CAP, MotionLimits
 from geo4d_ros.motion.state_machine import LoopConfig
 from geo4d_ros.ros.parameters import parameter
+from geo4d_ros.ros.watchdog import LEASE
 from geo4d_ros.simulation.panda import JOINT_NAMES
 
 LIMIT, LOOP = MotionLimits(), LoopConfig()
@@ -63,6 +64,8 @@ class ExecutorParameters:
     peers: tuple[str, ...] = parameter(('video_generator', 'gripper_tracker'),
                                        'Nodes whose death stops the arm (those that announce themselves).',
                                        read_only=True)
+    peer_silence: float = parameter(LEASE, 'Silence of such a node that counts as its death [s].', minimum=LEASE,
+                                    maximum=60.0, read_only=True)
     camera_silence: float = parameter(1.5, 'Silence of a camera that stops the arm [s].', minimum=0.1, maximum=30.0,
                                       read_only=True)
     joint_state_silence: float = parameter(0.3, 'Silence of the joint states that stops the arm [s].', minimum=0.05,

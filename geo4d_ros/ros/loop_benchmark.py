@@ -22,7 +22,8 @@ CAMERAS = ('/camera1/camera1', '/camera2/camera2')
 ENDED = ('DONE', 'FAULT')
 # Everything shares one computer here: the watchdogs of a real cell would bark at the scheduler.
 PATIENT = {'camera_silence': 20.0, 'joint_state_silence': 5.0, 'execution_slack': 20.0, 'pair_age': 5.0,
-           'joint_state_age': 1.0, 'future_tolerance': 0.2, 'feedback_silence': 10.0, 'answer_seconds': 10.0}
+           'joint_state_age': 1.0, 'future_tolerance': 0.2, 'feedback_silence': 10.0, 'answer_seconds': 10.0,
+           'peer_silence': 10.0}
 
 
 def run_loop(environment: dict[str, str], folder: Path, checkpoint: str, task: str, seed: int,

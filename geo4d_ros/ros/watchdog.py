@@ -19,8 +19,8 @@ from std_msgs.msg import Empty
 LEASE = 1.5  # [s]; a busy machine starves the renewal for most of a second
 
 
-def _qos() -> QoSProfile:
-    return QoSProfile(depth=1, liveliness=LivelinessPolicy.AUTOMATIC, liveliness_lease_duration=Duration(seconds=LEASE))
+def _qos(lease: float) -> QoSProfile:
+    return QoSProfile(depth=1, liveliness=LivelinessPolicy.AUTOMATIC, liveliness_lease_duration=Duration(seconds=lease))
 
 
 def alive_topic(name: str) -> str:
@@ -30,16 +30,19 @@ def alive_topic(name: str) -> str:
 
 def announce(node: Node, name: str | None = None) -> Publisher:
     """Say that `node` lives, until its process ends; keep the publisher. `name` defaults to the node's."""
-    return node.create_publisher(Empty, alive_topic(name or node.get_name()), _qos())
+    return node.create_publisher(Empty, alive_topic(name or node.get_name()), _qos(LEASE))
 
 
 class PeerMonitor:
-    """Watches the announcements of `peers`; on_lost(name) is called when one that lived is gone."""
+    """Watches the announcements of `peers`; on_lost(name) is called when one that lived is gone.
 
-    def __init__(self, node: Node, peers: Iterable[str], on_lost: Callable[[str], None]) -> None:
+    lease [s], at least LEASE: the silence that is still taken for life.
+    """
+
+    def __init__(self, node: Node, peers: Iterable[str], on_lost: Callable[[str], None], lease: float = LEASE) -> None:
         self._node, self._peers, self._on_lost = node, tuple(peers), on_lost
         self._subscriptions = [
-            node.create_subscription(Empty, alive_topic(peer), lambda _: None, _qos(),
+            node.create_subscription(Empty, alive_topic(peer), lambda _: None, _qos(lease),
                                      event_callbacks=SubscriptionEventCallbacks(liveliness=self._listener(peer)))
             for peer in self._peers
         ]

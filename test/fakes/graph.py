@@ -12,7 +12,7 @@ SIM = {'use_sim_time': True}
 # Machines that run tests are busy: the watchdogs of a real cell would bark at their scheduler.
 PATIENT = {'camera_silence': 20.0, 'joint_state_silence': 5.0, 'execution_slack': 20.0, 'pair_age': 5.0,
            'joint_state_age': 1.0, 'future_tolerance': 0.2,
-           'feedback_silence': 10.0, 'answer_seconds': 10.0}
+           'feedback_silence': 10.0, 'answer_seconds': 10.0, 'peer_silence': 10.0}
 
 
 def new_group(log_directory: Path) -> tuple[ProcessGroup, int]:
