@@ -15,11 +15,13 @@ MIN_VISIBLE_PX = 20
 @dataclass(frozen=True)
 class Agreement:
     """Of one frame. iou: the worst view's overlap of drawn and seen gripper, hidden pixels left out, 0 when no
-    view sees it; views: how many do; depth_m: median |signed distance| of the masked points; sigma_m, sigma_rad:
-    of the solution."""
+    view sees it; views: how many do; visible: share of the drawn gripper that is neither hidden nor outside the
+    image, the best view's; depth_m: median |signed distance| of the masked points; sigma_m, sigma_rad: of the
+    solution."""
 
     iou: float
     views: int
+    visible: float
     depth_m: float
     sigma_m: float
     sigma_rad: float
@@ -27,9 +29,10 @@ class Agreement:
 
 def agreement(problem: Problem, t: int, T: np.ndarray, opening: float, covariance: np.ndarray) -> Agreement:
     """Compare frame t with the gripper drawn at T."""
-    overlaps = []
+    overlaps, visible = [], 0.0
     for view in problem.views:
-        overlap = view_overlap(problem, view, t, T, opening)
+        overlap, share = compare(problem, view, t, T, opening)
+        visible = max(visible, share)
         if overlap is not None:
             overlaps.append(overlap)
     points, _, _ = problem.points(t)
@@ -38,22 +41,28 @@ def agreement(problem: Problem, t: int, T: np.ndarray, opening: float, covarianc
         distance, _ = problem.sdf.query((points - T[:3, 3]) @ T[:3, :3], opening)
         depth = float(np.median(np.abs(distance)))
     sigma = np.sqrt(np.maximum(np.diag(covariance), 0))
-    return Agreement(min(overlaps) if overlaps else 0.0, len(overlaps), depth,
+    return Agreement(min(overlaps) if overlaps else 0.0, len(overlaps), visible, depth,
                      float(np.linalg.norm(sigma[3:])), float(np.linalg.norm(sigma[:3])))
 
 
 def view_overlap(problem: Problem, view: int, t: int, T: np.ndarray, opening: float) -> float | None:
     """Intersection over union in one view without hidden pixels; None when too little of the gripper can be seen."""
+    return compare(problem, view, t, T, opening)[0]
+
+
+def compare(problem: Problem, view: int, t: int, T: np.ndarray, opening: float) -> tuple[float | None, float]:
+    """`view_overlap`, and the share of the drawn gripper that can be seen."""
     raster = problem.raster(view, T, opening)
     seen = problem.mask(view, t)
     if raster is None:
-        return None
+        return None, 0.0
     size = problem.chunk.size
     drawn = covered(raster, size)
     drawn &= ~problem.unknown(view, t)
+    share = float(drawn.sum() / max(len(raster.pixels()[0]), 1))
     if drawn.sum() < MIN_VISIBLE_PX:
-        return None
-    return float((drawn & seen).sum() / (drawn | seen).sum())
+        return None, share
+    return float((drawn & seen).sum() / (drawn | seen).sum()), share
 
 
 def status_of(confidence: np.ndarray, ok: float, lost: float) -> tuple[TrackStatus, ...]:

@@ -10,11 +10,11 @@ from geo4d_ros.errors import ConfigurationError, Geo4dError, require
 from geo4d_ros.geometry.transforms import invert
 from geo4d_ros.tracking.confidence import view_overlap
 from geo4d_ros.tracking.gripper import GripperModel, nearest_symmetric
-from geo4d_ros.tracking.masks import MaskSource
+from geo4d_ros.tracking.masks import MaskSource, kinematic_mask
 from geo4d_ros.tracking.model_tracker import ModelTracker, ModelTrackerConfig
 from geo4d_ros.tracking.problem import Problem
 from geo4d_ros.tracking.solver import Solution
-from geo4d_ros.types import GripperTrack, Video4D
+from geo4d_ros.types import GripperTrack, RgbdFrame, Video4D
 
 # An outside tracker gives no covariance: what FoundationPose shows on good depth, per axis.
 SIGMA_RAD, SIGMA_M = 0.05, 0.005
@@ -28,14 +28,15 @@ class PoseBackend(Protocol):
     """A rigid-body tracker for one or more views; poses are T_view_gripper (4, 4), optical frame, metres.
 
     All methods raise PoseBackendFault when they fail and BackendUnavailableError when they never can succeed.
+    A backend that follows fewer views says so with an attribute `max_views`.
     """
 
     def begin(self, opening: float) -> None:
         """A new chunk; the gripper's opening [m] at frame 0."""
         ...
 
-    def start(self, view: int, T_view_gripper: np.ndarray) -> None:
-        """Seed a view with the known pose of frame 0."""
+    def start(self, view: int, T_view_gripper: np.ndarray, frame: RgbdFrame, mask: np.ndarray) -> None:
+        """Seed a view with frame 0: the known pose, the image, and the projected gripper (H, W) bool."""
         ...
 
     def step(self, view: int, rgb: np.ndarray, depth: np.ndarray, K: np.ndarray) -> np.ndarray:
@@ -73,14 +74,20 @@ class ExternalTracker(ModelTracker):
         try:
             self._backend.begin(opening)
             views = [view for view in problem.views if problem.raster(view, T_0, opening) is not None]
+            views = views[:getattr(self._backend, 'max_views', None)]
             for view in views:
-                self._backend.start(view, problem.T_view_ref[view] @ T_0)
+                self._start(problem, video, view, problem.T_view_ref[view] @ T_0, opening)
             for t in range(1, n):
                 T[t] = self._frame(problem, video, views, t, T[t - 1], opening, details)
         except PoseBackendFault as error:
             details['fault'] = str(error)
             details['fault_frame'] = next((t for t in range(1, n) if np.array_equal(T[t], T_0)), n - 1)
         return Solution(T, covariance)
+
+    def _start(self, problem: Problem, video: Video4D, view: int, T: np.ndarray, opening: float) -> None:
+        K = video.K[view]
+        mask = kinematic_mask(self.gripper, T, opening, K, video.rgb.shape[2:4])
+        self._backend.start(view, T, RgbdFrame(video.rgb[view, 0], video.depth(view, 0), K), mask)
 
     def _frame(self, problem: Problem, video: Video4D, views: list[int], t: int, T_previous: np.ndarray, opening: float,
                details: dict[str, Any]) -> np.ndarray:

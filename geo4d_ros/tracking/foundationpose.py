@@ -18,6 +18,7 @@ from geo4d_ros.errors import BackendUnavailableError, ConfigurationError, requir
 from geo4d_ros.tracking import foundationpose_worker as wire
 from geo4d_ros.tracking.external import PoseBackendFault
 from geo4d_ros.tracking.gripper import GripperModel, check_extent
+from geo4d_ros.types import RgbdFrame
 
 WEIGHT_FILES = tuple(f'weights/{run}/{name}' for run in ('2023-10-28-18-33-37', '2024-01-11-20-02-45')
                      for name in ('config.yml', 'model_best.pth'))
@@ -81,8 +82,8 @@ class FoundationPoseClient:
         if self._process is None:
             self._start(opening)
 
-    def start(self, view: int, T_view_gripper: np.ndarray) -> None:
-        """Seed a view's pose (4, 4) from kinematics."""
+    def start(self, view: int, T_view_gripper: np.ndarray, frame: RgbdFrame, mask: np.ndarray) -> None:
+        """Seed a view's pose (4, 4) from kinematics; the image is not needed."""
         self._ask({'op': 'start', 'object': view}, {'T': T_view_gripper}, self._options.deadline_s)
 
     def step(self, view: int, rgb: np.ndarray, depth: np.ndarray, K: np.ndarray) -> np.ndarray:

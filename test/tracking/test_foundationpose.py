@@ -14,13 +14,13 @@ from geo4d_ros.tracking import foundationpose_worker as wire
 from geo4d_ros.tracking.external import ExternalTracker, PoseBackendFault
 from geo4d_ros.tracking.foundationpose import WEIGHT_FILES, FoundationPoseClient, FoundationPoseOptions, preflight
 from geo4d_ros.tracking.gripper import panda_hand
-from geo4d_ros.types import TrackStatus
+from geo4d_ros.types import RgbdFrame, TrackStatus
 
 FAKE = Path(__file__).parents[1] / 'fakes' / 'fp_root'
 
 
 def options(root=FAKE, **more):
-    return FoundationPoseOptions(str(root), sys.executable, **{'deadline_s': 20.0, 'start_s': 60.0, **more})
+    return FoundationPoseOptions(str(root), sys.executable, **{'deadline_s': 20.0, 'start_s': 200.0, **more})
 
 
 @pytest.fixture
@@ -56,9 +56,10 @@ def test_frames_follow_from_the_seeded_pose_and_views_do_not_mix():
         T[:3, 3] = 0.1, 0.0, 0.8
         other = T.copy()
         other[2, 3] = 0.5
-        client.start(0, T)
-        client.start(1, other)
         rgb, depth, K = np.zeros((24, 32, 3), np.uint8), np.ones((24, 32), np.float32), np.eye(3)
+        frame, none = RgbdFrame(rgb, depth, K), np.zeros((24, 32), bool)
+        client.start(0, T, frame, none)
+        client.start(1, other, frame, none)
         first, second, far = client.step(0, rgb, depth, K), client.step(0, rgb, depth, K), client.step(1, rgb, depth, K)
         np.testing.assert_allclose(first[:3, 3], [0.11, 0, 0.8], atol=1e-6)
         np.testing.assert_allclose(second[:3, 3], [0.12, 0, 0.8], atol=1e-6)
@@ -85,7 +86,7 @@ def test_faults_in_the_worker_end_the_track_and_nothing_else(fault, message, mon
         assert message in track.details['reason']
         monkeypatch.setenv('FAKE_FP_FAULT', '')
         client.begin(0.08)  # after a fault the worker starts anew where it has died
-        client.start(0, np.eye(4))
+        client.start(0, np.eye(4), scene.observation.views[0], np.zeros((96, 128), bool))
     finally:
         tracker.close()
 
@@ -111,7 +112,7 @@ def test_poses_of_the_second_view_come_back_in_the_reference_frame():
         def begin(self, opening):
             self.poses = {}
 
-        def start(self, view, T_view_gripper):
+        def start(self, view, T_view_gripper, frame, mask):
             self.poses[view] = T_view_gripper
 
         def step(self, view, rgb, depth, K):
