@@ -32,9 +32,12 @@ def write_demo(folder: Path, summary: dict[str, Any], pictures: list[Any], predi
 
 
 def film(pictures: list[Any], predictions: list[Any], spans: list[tuple[float, float, str]]) -> list[np.ndarray]:
-    """One composed picture per recorded moment: real views above, the predicted ones for that moment below."""
+    """One picture per recorded moment from the first prediction on: real views above, what was predicted below."""
     frames = []
+    begun = min((begin for begin, _, phase in spans if phase == 'PREDICTING'), default=0.0)
     for picture in pictures:
+        if picture.time < begun:
+            continue
         phase, progress = phase_at(picture.time, spans)
         if picture.prediction >= 0:
             rgb = predictions[picture.prediction].rgb
@@ -47,13 +50,13 @@ def film(pictures: list[Any], predictions: list[Any], spans: list[tuple[float, f
 
 
 def phase_at(moment: float, spans: list[tuple[float, float, str]]) -> tuple[str, float]:
-    """Phase at a moment and how far the execution of the prediction is (0..1; 1 while it settles)."""
+    """Phase at a moment and how far the newest prediction is executed (0..1; 1 until the next one is there)."""
     execution: tuple[float, float] | None = None
     name = ''
     for begin, end, phase in spans:
         if phase == 'EXECUTING':
             execution = (begin, end)
-        elif phase == 'PREDICTING':
+        elif phase == 'PLANNING':
             execution = None
         name = phase
         if moment < end:

@@ -34,11 +34,12 @@ def test_phase_and_progress_follow_the_execution():
     assert phase_at(2.0, SPANS) == ('PREDICTING', 0.0)
     assert phase_at(6.0, SPANS) == ('EXECUTING', 0.5)
     assert phase_at(8.5, SPANS) == ('SETTLING', 1.0)
-    assert phase_at(10.0, SPANS) == ('PREDICTING', 0.0)
+    assert phase_at(10.0, SPANS) == ('PREDICTING', 1.0)
+    assert phase_at(3.5, SPANS) == ('PLANNING', 0.0)
 
 
 def test_film_shows_the_predicted_frame_of_that_moment():
-    frames = film([Picture(0.5, -1), Picture(6.0, 0), Picture(8.5, 0)], [Prediction()], SPANS)
+    frames = film([Picture(0.5, -1), Picture(1.5, -1), Picture(6.0, 0), Picture(8.5, 0)], [Prediction()], SPANS)
     below = [frame[-3, 5] for frame in frames]
     assert [int(pixel[0]) for pixel in below] == [0, 40, 100]
 
