@@ -341,12 +341,13 @@ class Execution:
     def _stop(self, data: dict[str, Any]) -> None:
         """The one path to a stop: every goal of arm and gripper is cancelled, whoever sent it.
 
-        When that did not bring the arm to rest (`escalate`), the controller is also told to stand where it is.
+        When that did not bring the arm to rest (`escalate`), the controller is also told to stand where it is,
+        provided that is known: an old measurement would send the arm back to where it was.
         """
         self.arm.stop()
         self.gripper.stop()
         state = self.robot.state(None)
-        if data['escalate'] and state is not None:
+        if data['escalate'] and state is not None and self.robot.silence <= self._joint_silence:
             self.arm.hold(state.q)
         self._observe_since = self._dwell_until = self._reply = self._motion = None
         self._rest_since = time.monotonic()

@@ -168,6 +168,17 @@ def test_an_arm_that_moves_on_is_told_to_stand_and_then_reported(world):
     assert world.execution.loop.state.reason is Reason.STOP_NOT_CONFIRMED
 
 
+def test_an_arm_that_nobody_measures_is_not_sent_back_to_where_it_was(world):
+    world.handle(EventKind.START)
+    world.plan()
+    world.resting, world.execution.robot.silence = False, 5.0
+    world.handle(EventKind.STOP)
+    world.steady += 2.1
+    world.execution.tick()
+    assert 'hold' not in world.arm.calls
+    assert world.arm.calls[-1] == 'stop'
+
+
 @pytest.mark.parametrize('reason', [Reason.GOAL_REJECTED, Reason.EXECUTION_ABORTED, Reason.TRACKING_ERROR,
                                     Reason.BACKEND_UNAVAILABLE])
 def test_a_failing_backend_latches_a_fault(world, reason):
