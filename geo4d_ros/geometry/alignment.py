@@ -13,7 +13,8 @@ from geo4d_ros.geometry.transforms import from_rotvec, invert, transform_points
 COLOUR_SCALE_M = 0.05  # distance that counts as much as a full colour difference
 _MIN_NORMAL_AGREEMENT = 0.7  # cosine
 _MIN_FACING = 0.1  # cosine
-_ALONG = 0.01  # weight of point-to-point beside point-to-plane: it makes colour edges count
+_ALONG = 0.01  # weight of point-to-point beside point-to-plane
+_MIN_MATCHES = 12
 
 
 @dataclass(frozen=True)
@@ -54,35 +55,31 @@ def _match(fixed: Surface, moving: Surface, T: np.ndarray, gate: float) -> tuple
     return points[found][good], fixed.points[index[good]], fixed.normals[index[good]], weights
 
 
-def _step(points: np.ndarray, targets: np.ndarray, normals: np.ndarray, weights: np.ndarray,
-          along: float) -> np.ndarray:
-    """Rotation vector and shift (6,) that bring points to targets: point-to-plane plus a share of point-to-point."""
+def _surface_equations(points: np.ndarray, targets: np.ndarray, normals: np.ndarray,
+                       weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Normal equations of the motion that brings points to targets: point-to-plane, a little point-to-point."""
     J = np.hstack([np.cross(points, normals), normals])
-    residual = ((targets - points) * normals).sum(1)
     A = J.T @ (weights[:, None] * J)
-    b = J.T @ (weights * residual)
+    b = J.T @ (weights * ((targets - points) * normals).sum(1))
     for axis in np.eye(3):
-        Jp = np.hstack([np.cross(points, axis), np.broadcast_to(axis, points.shape)])
-        A += along * Jp.T @ (weights[:, None] * Jp)
-        b += along * Jp.T @ (weights * ((targets - points) @ axis))
-    return np.linalg.solve(A + 1e-9 * np.trace(A) * np.eye(6), b)
+        J = np.hstack([np.cross(points, axis), np.broadcast_to(axis, points.shape)])
+        A += _ALONG * J.T @ (weights[:, None] * J)
+        b += _ALONG * J.T @ (weights * ((targets - points) @ axis))
+    return A, b
 
 
-def refine(reference: Surface, second: Surface, T_ref_second: np.ndarray,
-           gates: tuple[float, ...], along: float = _ALONG) -> np.ndarray:
+def refine(reference: Surface, second: Surface, T_ref_second: np.ndarray, gates: tuple[float, ...]) -> np.ndarray:
     """T_ref_second (4, 4) after ICP from a guess; each gate [m] is one iteration, Tukey's weights inside it."""
     T = T_ref_second.copy()
     for gate in gates:
         p, q, n, w = _match(reference, second, T, gate)
+        # The reference's probes are matched in the second frame, then brought back with their partners' normals.
         q2, p2, n2, w2 = _match(second, reference, invert(T), gate)
-        R, t = T[:3, :3], T[:3, 3]
-        # The second set is matched in the second frame: bring it over, the normals of `second` serve.
-        points = np.concatenate([p, p2 @ R.T + t])
-        targets = np.concatenate([q, q2 @ R.T + t])
-        normals = np.concatenate([n, n2 @ R.T])
-        weights = np.concatenate([w, w2])
-        if len(points) < 12:
+        q2, p2, n2 = transform_points(T, q2), transform_points(T, p2), n2 @ T[:3, :3].T
+        if len(p) + len(p2) < _MIN_MATCHES:
             return T
-        step = _step(points, targets, normals, weights, along)
+        A, b = _surface_equations(np.concatenate([p, p2]), np.concatenate([q, q2]), np.concatenate([n, n2]),
+                                  np.concatenate([w, w2]))
+        step = np.linalg.solve(A + 1e-9 * np.trace(A) * np.eye(6), b)
         T = from_rotvec(step[:3], step[3:]) @ T
     return T

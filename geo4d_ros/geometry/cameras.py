@@ -57,7 +57,10 @@ class Camera:
         check_transform('T_base_camera', self.T_base_camera)
 
 
-def look_at(position: np.ndarray, target: np.ndarray, up: np.ndarray = np.array([0, 0, 1.0])) -> np.ndarray:
+_UP = np.array([0, 0, 1.0])
+
+
+def look_at(position: np.ndarray, target: np.ndarray, up: np.ndarray = _UP) -> np.ndarray:
     """T_base_camera of an optical frame at `position` whose z axis meets `target` with no roll."""
     z = (target - position) / np.linalg.norm(target - position)
     x = np.cross(z, up)

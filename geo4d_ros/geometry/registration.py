@@ -22,8 +22,8 @@ from geo4d_ros.types import RgbdFrame
 
 WORKING_HEIGHT = 96  # larger images are reduced to about this before anything else
 MAX_DEPTH_M = 2.5  # what is farther is too coarse to help
-MIN_INLIERS = 0.6  # verdict below which the views do not belong together
-CLEAR_INLIERS = 0.85  # at or above it no other candidate is tried
+MIN_INLIERS = 0.88  # right poses of simulated pairs reach 0.95, of different scenes at most 0.83
+CLEAR_INLIERS = 0.93  # at or above it no other candidate is tried
 _RAISED_M = 0.012
 _RAISED_PROBES, _FLAT_PROBES, _FLAT_WEIGHT = 900, 400, 0.3
 _GATES_M = (0.03, 0.025, 0.02, 0.02, 0.015, 0.015, 0.012, 0.01, 0.01, 0.01, 0.01)
