@@ -87,7 +87,7 @@ class FaultBench:
         injected = self._inject(fault)
         code, detected = self._await_code(fault, seen, injected)
         ended = self.probe.wait_for(
-            lambda: self._loop_ended(fault) and not self.probe.speed > MOVING, END_SECONDS)
+            lambda: self._loop_ended(fault) and (fault.value == 'cell' or not self.probe.speed > MOVING), END_SECONDS)
         self.probe.spin(1.2)  # diagnostics come at 1 Hz; and nothing may start to move again
         alive = self._alive(fault)
         goals = sum(entry['event'] == 'goal' and entry['time'] > detected + 0.005 for entry in self.log)
