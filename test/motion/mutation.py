@@ -219,7 +219,8 @@ def score(name: str, tests: str, sample: int | None) -> dict:
     """Run the mutants of one module (or a random sample of them)."""
     importlib.import_module(name)
     plugin = Mutants(name, sample)
-    status = pytest.main(['-q', '-s', '-p', 'no:cacheprovider', '-p', 'no:warnings', '--tb=no', str(ROOT / tests)], [plugin])
+    options = ['-q', '-s', '-p', 'no:cacheprovider', '-p', 'no:warnings', '--tb=no']
+    status = pytest.main([*options, str(ROOT / tests)], [plugin])
     if status not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
         raise SystemExit(f'{tests} could not be run: {status}')
     return plugin.report()
