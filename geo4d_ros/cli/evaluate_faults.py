@@ -10,13 +10,15 @@ import time
 from pathlib import Path
 
 from geo4d_ros.cli.common import add_json_argument, write_report
-from geo4d_ros.evaluation.faults import Run, select, summarise
+from geo4d_ros.evaluation.faults import Run, quantiles, select, summarise
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
     parser.add_argument('--runs', type=int, default=5, help='injections per fault (default 5)')
     parser.add_argument('--only', default='', metavar='NAME,...', help='only these faults')
+    parser.add_argument('--stops', type=int, default=0,
+                        help='also time so many operator stops per backend, from the service to the controller')
     parser.add_argument('--seed', type=int, default=0, help='seed of the moments of injection')
     parser.add_argument('--patient', action='store_true',
                         help='watchdogs with long deadlines, for a machine that is busy with other work')
@@ -41,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
 
     end_on_signals()
 
-    start, results = time.monotonic(), {fault.name: [] for fault in faults}
+    start, results, stops = time.monotonic(), {fault.name: [] for fault in faults}, {}
     with tempfile.TemporaryDirectory() as temporary:
         for motion in ('trajectory', 'moveit'):
             chosen = [fault for fault in faults if fault.motion == motion]
@@ -54,7 +56,9 @@ def run(args: argparse.Namespace) -> int:
                         result = bench.run(fault)
                         results[fault.name].append(result)
                         _progress(fault.name, number + 1, args.runs, result)
+                stops[motion] = quantiles(bench.stop_latencies(args.stops))
     report = {'seed_start': args.seed, 'runs': args.runs, 'patient': args.patient, **summarise(results),
+              'stop_service_to_controller_ms': stops,
               'wall_s': time.monotonic() - start}
     write_report('faults', report, args.json)
     print(f'{report["ok"]} of {report["n"]} faults handled in every one of {args.runs} runs; '

@@ -119,6 +119,14 @@ def summarise(runs: dict[str, list[Run]]) -> dict[str, Any]:
     }
 
 
+def quantiles(values: list[float]) -> dict[str, float] | None:
+    """{'p50', 'p99', 'max', 'n'} of the values, None without any."""
+    if not values:
+        return None
+    p50, p99 = np.percentile(values, [50, 99])
+    return {'p50': float(p50), 'p99': float(p99), 'max': max(values), 'n': len(values)}
+
+
 def _summary(runs: list[Run]) -> dict[str, Any]:
     return {
         'ok': all(run.ok for run in runs),

@@ -99,12 +99,28 @@ class FaultBench:
         recovered = self._recover(fault)
         return Run(code, *times, max(goals, 0), diagnosed, alive, recovered and ended, note)
 
+    def stop_latencies(self, n: int) -> list[float]:
+        """From the call of /geo4d/stop in the middle of a motion to the cancel at the controller, n times [ms]."""
+        out = []
+        for _ in range(n):
+            if self._bring_into_motion():
+                continue
+            self.probe.spin(self._random.uniform(0.0, 0.4))
+            self.log.clear()
+            called = time.monotonic()
+            self.probe.call('/geo4d/stop')
+            self.probe.wait_for(lambda: any(entry['event'] == 'cancel' for entry in self.log), DETECTION_SECONDS)
+            out += [(entry['time'] - called) * 1e3 for entry in self.log if entry['event'] == 'cancel'][:1]
+        return out
+
     def _bring_into_motion(self) -> str:
         """Empty when the arm moves under the closed loop, else what went wrong."""
         self._clear()
-        self.probe.call('/geo4d/stop')
+        if self.probe.state.get('state') not in RESTING:
+            self.probe.call('/geo4d/stop')
         self.probe.wait_for_phase(*RESTING, seconds=END_SECONDS)
-        self.probe.call('/geo4d/reset')
+        if self.probe.state.get('state') == 'FAULT':
+            self.probe.call('/geo4d/reset')
         try:
             self.probe.begin(seconds=READY_SECONDS)
         except TimeoutError as error:

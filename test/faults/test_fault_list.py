@@ -6,7 +6,7 @@ import pytest
 
 import geo4d_ros
 from geo4d_ros.errors import InvalidInputError
-from geo4d_ros.evaluation.faults import FAULTS, Run, select, summarise
+from geo4d_ros.evaluation.faults import FAULTS, Run, quantiles, select, summarise
 from geo4d_ros.motion.reasons import Reason
 
 PACKAGE = Path(geo4d_ros.__file__).parent
@@ -62,3 +62,8 @@ def test_summary_of_times():
     assert report['faults']['x']['detection_ms'] == {'p50': 200.0, 'max': 300.0}
     assert report['faults']['x']['standstill_ms'] == {'p50': 200.0, 'max': 200.0}
     assert report['detection_to_stop_ms_p99'] == 5.0
+
+
+def test_quantiles():
+    assert quantiles([]) is None
+    assert quantiles([1.0, 3.0]) == {'p50': 2.0, 'p99': 2.98, 'max': 3.0, 'n': 2}
