@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -29,7 +30,7 @@ from geo4d_ros.ros.robot_monitor import CameraMonitor, RobotMonitor
 from geo4d_ros.ros.spin import run_node
 from geo4d_ros.ros.watchdog import PeerMonitor, announce
 
-TICK = 0.02  # [s]
+TICK = 0.04  # [s]
 
 
 class PlanExecutor(Node):
@@ -72,8 +73,10 @@ class PlanExecutor(Node):
 
     def _build_model(self, urdf: str) -> RobotModel:
         p = self.parameters.values
+        # Where package:// in the description points to.
+        shares = [f'{prefix}/share' for prefix in os.environ.get('AMENT_PREFIX_PATH', '').split(os.pathsep) if prefix]
         return RobotModel.from_urdf(urdf, p.tool_frame, p.arm_joints, p.base_frame,
-                                    acceleration_limits=p.joint_acceleration)
+                                    acceleration_limits=p.joint_acceleration, package_dirs=shares)
 
     # --- services ---
 
