@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -61,9 +61,9 @@ class Recorder:
                               'scene': [asdict(o) for o in scene.obstacles], 'robot': robot.spec, 'seed': seed,
                               **extra})
 
-    def event(self, event: Event, state: LoopState, actions: tuple[Action, ...]) -> None:
-        """An event and what followed from it."""
-        self.write('event', {'event': event.to_json(), **_decision(state, actions)}, sync=False)
+    def event(self, event: Event, before: float, state: LoopState, actions: tuple[Action, ...]) -> None:
+        """An event, the loop's time [s] before it (ticks that change nothing else are left out), what followed."""
+        self.write('event', {'event': event.to_json(), 'before': before, **_decision(state, actions)}, sync=False)
 
     def plan(self, plan: Plan, state: RobotState, now: int, k: int, result: TimedMotion | Refusal) -> None:
         """A plan and the verdict of the gates on it."""
@@ -100,7 +100,7 @@ class Loop:
         self.state, actions = step(before, event, self.config)
         idle_tick = event.kind is EventKind.TICK and not actions and self.state.phase is before.phase
         if self._recorder is not None and not idle_tick:
-            self._recorder.event(event, self.state, actions)
+            self._recorder.event(event, before.now, self.state, actions)
         return actions
 
 
@@ -120,7 +120,7 @@ def replay(path: Path) -> list[str]:
     differences = []
     for number, line in enumerate(lines, start=1):
         if line['type'] == 'event':
-            state, actions = step(state, Event.from_json(line['event']), config)
+            state, actions = step(replace(state, now=line['before']), Event.from_json(line['event']), config)
             differences += _compare(number, {k: line[k] for k in _decision(state, ())}, _decision(state, actions))
         elif line['type'] == 'plan' and robot is not None:
             result = plan_trajectory(plan_from_json(line['plan']), _state_from_json(line['state']), limits, scene,
