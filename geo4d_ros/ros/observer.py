@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -85,7 +86,7 @@ class Observer:
         frames = read_frames(match, p.min_valid_depth)
         if isinstance(frames, Refusal):
             return self._refuse(frames)
-        state = self._robot_state(frames, p)
+        state = self._awaited_robot_state(frames, p)
         if isinstance(state, Refusal):
             return self._refuse(state)
         observation = Observation(frames, *state)
@@ -100,6 +101,17 @@ class Observer:
     def _refuse(self, refusal: Refusal) -> Refusal:
         self.diagnostics.set('cameras', diagnostics.ERROR, refusal.message)
         return refusal
+
+    def _awaited_robot_state(self, frames: tuple[RgbdFrame, ...], p: ObserverParameters) -> tuple | Refusal:
+        """`_robot_state`; images may overtake the transforms of their moment, which are then waited for."""
+        deadline = time.monotonic() + p.observation_timeout
+        while True:
+            state = self._robot_state(frames, p)
+            late = isinstance(state, Refusal) and state.reason in (Reason.TRANSFORM_MISSING,
+                                                                   Reason.JOINT_STATES_STALE)
+            if not late or time.monotonic() > deadline:
+                return state
+            time.sleep(0.02)
 
     def _robot_state(self, frames: tuple[RgbdFrame, ...], p: ObserverParameters) -> tuple | Refusal:
         """T_ref_gripper and opening [m] at the reference's stamp; (None, None) when not asked for."""
