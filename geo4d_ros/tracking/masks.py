@@ -27,10 +27,15 @@ class MaskSource(Protocol):
 
 
 def generator_masks(chunk: Chunk, T_ref_gripper: np.ndarray, opening: float) -> Masks:
-    """The mask that the generator predicted with the video. Raises InvalidInputError when it did not."""
+    """The mask that the generator predicted with the video. Raises InvalidInputError when it did not.
+
+    It cannot tell the arm and the held object from the background: whatever is not gripper and lies at its depth
+    may hide it. Without that the flange, which always covers part of the hand, pulls the pose by centimetres.
+    """
     require(chunk.gripper_mask is not None,
             'the video carries no gripper mask; choose masks: segmenter, or a generator with a mask channel')
-    return Masks(chunk.gripper_mask.astype(np.float32, copy=False), 'generator')
+    mask = chunk.gripper_mask.astype(np.float32, copy=False)
+    return Masks(mask, 'generator', occluder=1 - mask)
 
 
 def kinematic_mask(gripper: GripperModel, T_view_gripper: np.ndarray, opening: float, K: np.ndarray,
