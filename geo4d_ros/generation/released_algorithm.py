@@ -45,7 +45,7 @@ class SequentialUNet(Geo4dUNet):
 
 def stock_copy(module: nn.Module, kind: type | None = None) -> nn.Module:
     """The same weights in the library's own, untouched modules."""
-    copy = (kind or type(module)).from_config(module.config)
+    copy = (kind or type(module))(**{k: v for k, v in module.config.items() if not k.startswith('_')})
     copy.load_state_dict(module.state_dict(), assign=True)
     return copy.eval()
 

@@ -85,7 +85,8 @@ def test_aids_are_trained_too(data, tmp_path):
 
 
 def run_training(config_path, *launcher):
-    environment = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(ROOT), 'CUDA_VISIBLE_DEVICES': ''}
+    environment = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(ROOT), 'CUDA_VISIBLE_DEVICES': '',
+                   'ACCELERATE_USE_CPU': 'true'}
     command = [sys.executable, '-m', *launcher, 'geo4d_ros.cli.main', 'train', '--config', str(config_path)]
     return subprocess.Popen(command, cwd=config_path.parent, env=environment, stderr=subprocess.PIPE, text=True)
 
@@ -115,9 +116,10 @@ def test_two_processes_equal_one_with_the_doubled_batch(data, tmp_path):
     one = losses_of(train(settings(data, tmp_path / 'one', steps=4, batch=2)))
     config = tmp_path / 'two.yaml'
     config.write_text(yaml.safe_dump(settings(data, tmp_path / 'two', steps=4, batch=1)))
-    process = run_training(config, 'accelerate.commands.launch', '--cpu', '--num_processes', '2', '--num_machines',
-                           '1', '--mixed_precision', 'no', '--dynamo_backend', 'no', '--main_process_port', '0',
-                           '--module')
+    # `accelerate launch --cpu` alone starts one process; the multi-process launcher starts two, which find no GPU.
+    process = run_training(config, 'accelerate.commands.launch', '--multi_gpu', '--num_processes', '2',
+                           '--num_machines', '1', '--mixed_precision', 'no', '--dynamo_backend', 'no',
+                           '--main_process_port', '0', '--module')
     _, errors = process.communicate(timeout=280)
     assert process.returncode == 0, errors[-2000:]
     two = losses_of(tmp_path / 'two')
