@@ -80,31 +80,36 @@ def status_of(confidence: np.ndarray, ok: float, lost: float) -> tuple[TrackStat
 class ConfidenceModel:
     """Logistic model of P(pose within 3 cm and 15 deg), and the status thresholds on it.
 
-    The weights were fitted on simulated chunks (training seeds and cameras) with mild to severe mask and depth
-    damage; features are standardised to about unit range. ok, lost: status thresholds.
+    The weights were set by hand on simulated chunks of training seeds and cameras, not fitted: read the number as
+    an order, not as a frequency. ok, lost: status thresholds.
     """
 
-    bias: float = -4.0
-    iou: float = 12.0
-    previous_iou: float = 0.0
+    bias: float = -9.5
+    iou: float = 14.0
+    min_reference_iou: float = 0.6
+    hidden: float = -4.0
     depth_cm: float = -0.3
-    sigma_cm: float = -0.5
     one_view: float = -1.0
     ok: float = 0.8
     lost: float = 0.3
+    state: float = 2.0
     state_sigma_m: float = 0.03
     state_sigma_rad: float = 0.26
 
-    def probability(self, a: Agreement, previous: Agreement) -> float:
-        """Confidence in [0, 1] of a frame from its agreement and the previous frame's."""
+    def probability(self, a: Agreement, reference: Agreement, state_m: float | None = None,
+                    state_rad: float = 0.0) -> float:
+        """Confidence in [0, 1] of a frame.
+
+        reference: frame 0's agreement, whose pose is true: masks that overlap badly there do so everywhere.
+        state_m, state_rad: distance to the state stream's pose; agreement raises, disagreement lowers.
+        """
         if a.views == 0:
             return 0.0
-        score = (self.bias + self.iou * a.iou + self.previous_iou * min(previous.iou, a.iou)
-                 + self.depth_cm * min(100 * a.depth_m, 10) + self.sigma_cm * min(100 * a.sigma_m, 10)
+        overlap = min(a.iou / max(reference.iou, self.min_reference_iou), 1.0)
+        score = (self.bias + self.iou * overlap + self.hidden * max(0.5 - a.visible, 0)
+                 + self.depth_cm * min(max(100 * (a.depth_m - reference.depth_m), 0), 10)
                  + self.one_view * (a.views == 1))
+        if state_m is not None:
+            apart = max(state_m / self.state_sigma_m, state_rad / self.state_sigma_rad)
+            score += self.state * max(1 - apart, -4.0)
         return float(1 / (1 + np.exp(-score)))
-
-    def agreement_with_state(self, distance_m: np.ndarray, angle_rad: np.ndarray) -> np.ndarray:
-        """Factor (n,) in (0, 1] that lowers the confidence where tracker and state stream disagree."""
-        return np.exp(-0.5 * np.maximum(distance_m / self.state_sigma_m - 1, 0) ** 2
-                      - 0.5 * np.maximum(angle_rad / self.state_sigma_rad - 1, 0) ** 2)

@@ -11,6 +11,8 @@ from geo4d_ros.tracking.confidence import view_overlap
 from geo4d_ros.tracking.problem import Normal, Problem
 from geo4d_ros.tracking.solver import apply, difference
 
+MAX_BIAS_PX, MAX_SIGMA_PX = 2.5, 4.0
+
 
 @dataclass(frozen=True)
 class FrameZeroLimits:
@@ -21,7 +23,7 @@ class FrameZeroLimits:
     min_scale_pixels: int = 15
     # A second view is moved only when it is off: a good calibration knows more than one frame can tell.
     correct_above_m: float = 0.003
-    correct_below_overlap: float = 0.75
+    overlap_slack: float = 0.2
     prior_m: float = 0.03
     prior_rad: float = 0.05
     max_correction_m: float = 0.06
@@ -101,7 +103,7 @@ def _depth_scale(problem: Problem, view: int, T_0: np.ndarray, opening: float, l
 
 
 def _learn_outline_bias(problem: Problem, view: int, T_0: np.ndarray, opening: float) -> None:
-    """A mask that is a little too wide or narrow everywhere shows at frame 0; later frames subtract it."""
+    """How a mask source errs shows at frame 0: too wide or narrow is subtracted later, ragged weighs less."""
     outline = problem.outlines(0, T_0, opening).get(view)
     if outline is None or (outline.weight > 0).sum() < 20:
         return
@@ -110,7 +112,11 @@ def _learn_outline_bias(problem: Problem, view: int, T_0: np.ndarray, opening: f
     uv = p[:, :2] / p[:, 2:] * K[[0, 1], [0, 1]] + K[:2, 2]
     distance, _, known = problem.field(view, 0).query(uv)
     if (known > 0).sum() >= 20:
-        problem.outline_bias[view] = float(np.clip(np.median(distance[known > 0]), -1.0, 1.0))
+        seen = distance[known > 0]
+        bias = float(np.clip(np.median(seen), -MAX_BIAS_PX, MAX_BIAS_PX))
+        spread = 1.4826 * float(np.median(np.abs(seen - bias)))
+        problem.outline_bias[view] = bias
+        problem.outline_sigma[view] = max(problem.weights.outline_sigma_px, min(spread, MAX_SIGMA_PX))
 
 
 def _correct_view(problem: Problem, view: int, T_0: np.ndarray, opening: float, limits: FrameZeroLimits,
@@ -123,7 +129,9 @@ def _correct_view(problem: Problem, view: int, T_0: np.ndarray, opening: float, 
     _, residual = _static_normal(T_fix, source, target, chunk, 0.1)
     overlap = view_overlap(problem, view, 0, T_0, opening)
     static = float(np.median(np.abs(residual))) if len(residual) >= limits.min_static_points else np.inf
-    if static < limits.correct_above_m and (overlap is None or overlap > limits.correct_below_overlap):
+    # A hand that fits badly accuses the calibration only where the reference view's mask fits well.
+    expected = (view_overlap(problem, 0, 0, T_0, opening) or 0.0) - limits.overlap_slack
+    if static < limits.correct_above_m and (overlap is None or overlap > expected):
         result.static_residual_m[view] = static
         return
     for iteration in range(limits.iterations):

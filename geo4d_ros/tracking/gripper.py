@@ -174,7 +174,7 @@ def _read_mesh(path: Path, scale: float) -> tuple[np.ndarray, np.ndarray]:
 def simplify(vertices: np.ndarray, faces: np.ndarray, max_faces: int = MAX_FACES) -> tuple[np.ndarray, np.ndarray]:
     """Vertex clustering on ever coarser grids (Rossignac and Borrel 1993) until `max_faces` is met."""
     size = float(np.ptp(vertices, axis=0).max())
-    for cells in (80, 56, 40, 28, 20, 14, 10):
+    for cells in (80, 56, 40, 28, 20, 14, 10, 7, 5):
         cell = np.floor((vertices - vertices.min(0)) / (size / cells)).astype(np.int64)
         _, label = np.unique(cell, axis=0, return_inverse=True)
         label = label.ravel()

@@ -15,7 +15,7 @@ from geo4d_ros.tracking.confidence import Agreement, ConfidenceModel, agreement,
 from geo4d_ros.tracking.frame_zero import FrameZero, FrameZeroLimits, check_frame_zero
 from geo4d_ros.tracking.gripper import GripperModel, nearest_symmetric
 from geo4d_ros.tracking.masks import MaskSource, check_masks
-from geo4d_ros.tracking.opening import OpeningFilter, OpeningModel, candidates, decode, log_likelihood
+from geo4d_ros.tracking.opening import OpeningFilter, OpeningModel, candidates, decode, frame_zero_bias, log_likelihood
 from geo4d_ros.tracking.problem import Problem, Weights
 from geo4d_ros.tracking.readout import require_state
 from geo4d_ros.tracking.sdf import gripper_sdf
@@ -80,7 +80,7 @@ class ModelTracker:
                zero: FrameZero, details: dict[str, Any]) -> GripperTrack:
         T_state = None if state is None else state.T_ref_gripper
         solution = self._poses(problem, video, T_0, opening, T_state, details)
-        openings, opening_confidence = self._openings(problem, solution.T, opening)
+        openings, opening_confidence = self._openings(problem, solution.T, opening, state)
         found = [agreement(problem, t, solution.T[t], openings[t], solution.covariance[t])
                  for t in range(problem.chunk.frames)]
         confidence = self._confidence(solution, found, zero, state, details)
@@ -92,29 +92,34 @@ class ModelTracker:
     def _poses(self, problem: Problem, video: Video4D, T_0: np.ndarray, opening: float, state: np.ndarray | None,
                details: dict[str, Any]) -> Solution:
         openings = np.full(problem.chunk.frames, opening)
-        fingers = OpeningFilter(problem, opening, self.config.opening)
+        fingers = OpeningFilter(problem, T_0, opening, self.config.opening)
         poses = forward(problem, T_0, openings, self.config.motion, state, fingers)
         return refine(problem, poses, openings, self.config.motion, state)
 
-    def _openings(self, problem: Problem, poses: np.ndarray, start: float) -> tuple[np.ndarray, np.ndarray]:
+    def _openings(self, problem: Problem, poses: np.ndarray, start: float, state: GripperTrack | None
+                  ) -> tuple[np.ndarray, np.ndarray]:
         model = self.config.opening
         levels = candidates(problem, model)
+        bias = frame_zero_bias(problem, poses[0], start, model)
         scores = np.zeros((len(poses), len(levels)))
         for t in range(1, len(poses)):
             score, told = log_likelihood(problem, t, poses[t], model)
             if told >= model.min_pixels:
-                scores[t] = score
+                scores[t] = score - bias
+            if state is not None:
+                scores[t] -= 0.5 * ((levels - state.opening[t]) / model.state_sigma_m) ** 2
         return decode(scores, levels, start, model)
 
     def _confidence(self, solution: Solution, found: list[Agreement], zero: FrameZero, state: GripperTrack | None,
                     details: dict[str, Any]) -> np.ndarray:
         model = self.config.confidence
-        confidence = np.array([model.probability(a, b) for a, b in zip(found, [found[0], *found[:-1]], strict=True)])
+        apart: list[tuple[Any, ...]] = [()] * len(found)
+        if state is not None:
+            apart = list(zip(translation_distance(solution.T, state.T_ref_gripper),
+                             rotation_angle(solution.T, state.T_ref_gripper), strict=True))
+        confidence = np.array([model.probability(a, found[0], *far) for a, far in zip(found, apart, strict=True)])
         if zero.dropped:
             confidence = np.minimum(confidence, model.ok - 0.01)
-        if state is not None:
-            confidence *= model.agreement_with_state(
-                translation_distance(solution.T, state.T_ref_gripper), rotation_angle(solution.T, state.T_ref_gripper))
         confidence[0] = 1.0
         return np.clip(confidence, 0, 1)
 

@@ -20,7 +20,7 @@ class OpeningModel:
     pixel_weight: the log-likelihood of a pixel is scaled by it, because pixels next to each other err together.
     switch_cost: price of a change between frames, so that a flicker of one frame does not pass (the hysteresis);
     a change costs the same however wide it is. probability_floor: no mask is surer than this. min_pixels: with
-    fewer pixels that tell candidates apart a frame says nothing.
+    fewer pixels that tell candidates apart a frame says nothing. state_sigma_m: of a state stream's opening.
     """
 
     levels: int = 9
@@ -29,6 +29,7 @@ class OpeningModel:
     switch_cost: float = 3.0
     probability_floor: float = 0.08
     min_pixels: int = 4
+    state_sigma_m: float = 0.006
 
 
 def candidates(problem: Problem, model: OpeningModel) -> np.ndarray:
@@ -56,6 +57,16 @@ def log_likelihood(problem: Problem, t: int, T: np.ndarray, model: OpeningModel)
         score += model.pixel_weight * np.where(on, np.log(p), np.log(1 - p)).sum(1)
         told += len(v)
     return score, told
+
+
+def frame_zero_bias(problem: Problem, T_0: np.ndarray, start: float, model: OpeningModel) -> np.ndarray:
+    """By how much (levels,) a candidate beats the measured opening in frame 0: that much of it is the mask's fault
+    (blur that fills the gap between open fingers looks like closed ones) and is taken off in every frame."""
+    score, told = log_likelihood(problem, 0, T_0, model)
+    if told < model.min_pixels:
+        return np.zeros(model.levels)
+    measured = int(np.abs(candidates(problem, model) - start).argmin())
+    return np.maximum(score - score[measured], 0)
 
 
 def _draw(problem: Problem, view: int, T: np.ndarray, opening: float) -> np.ndarray | None:
@@ -96,16 +107,18 @@ def evidence(score: np.ndarray) -> np.ndarray:
 class OpeningFilter:
     """The opening while the frames come one by one; coarse, so that the outline's fingers are drawn about right."""
 
-    def __init__(self, problem: Problem, start: float, model: OpeningModel) -> None:
+    def __init__(self, problem: Problem, T_0: np.ndarray, start: float, model: OpeningModel) -> None:
         self._problem, self._model = problem, replace(model, levels=model.filter_levels)
         self._openings = candidates(problem, self._model)
         self._chance = prior(self._openings, start)
         self._transition = transition(len(self._openings), self._model)
         self._start = start
+        self._bias = frame_zero_bias(problem, T_0, start, self._model)
 
     def update(self, t: int, T: np.ndarray) -> float:
         """Most likely opening [m] of frame t, whose pose is T; the measured one while nothing has changed."""
         score, told = log_likelihood(self._problem, t, T, self._model)
+        score = score - self._bias
         self._chance = self._chance @ self._transition
         if told >= self._model.min_pixels:
             self._chance = self._chance * evidence(score)

@@ -69,6 +69,7 @@ class Problem:
         self.views = list(range(chunk.views))
         self.T_view_ref = chunk.T_view_ref
         self.outline_bias = np.zeros(chunk.views)
+        self.outline_sigma = np.full(chunk.views, self.weights.outline_sigma_px)
         self._fields: dict[tuple[int, int], OutlineField | None] = {}
         self._mask: dict[tuple[int, int], np.ndarray] = {}
         self._unknown: dict[tuple[int, int], np.ndarray] = {}
@@ -177,7 +178,7 @@ class Problem:
         along = np.stack([gx, gy, -(gx * p[:, 0] + gy * p[:, 1]) / z], axis=1)
         J = np.concatenate([np.cross(outline.points, along @ R), along @ T_view[:3, :3]], axis=1)
         robust = kernel_px / np.maximum(np.abs(r), kernel_px)
-        normal.add(J, r, outline.weight * known * robust / self.weights.outline_sigma_px**2)
+        normal.add(J, r, outline.weight * known * robust / self.outline_sigma[view] ** 2)
 
     def _add_points(self, normal: Normal, t: int, T: np.ndarray, opening: float) -> None:
         points, sigma, weight = self.points(t)

@@ -24,8 +24,8 @@ class Motion:
     # Grippers turn seldom and then far: turns beyond this share of step_rad are priced ever less (Cauchy).
     turn_ratio: float = 1.0
     acceleration_ratio: float = 0.5
-    state_sigma_m: float = 0.025
-    state_sigma_rad: float = 0.12
+    state_sigma_m: float = 0.02
+    state_sigma_rad: float = 0.05
     forward_iterations: int = 5
     joint_iterations: int = 3
 
