@@ -21,9 +21,9 @@ from geo4d_ros.motion.collision import Obstacle, Scene
 from geo4d_ros.motion.events import Action, Event, EventKind
 from geo4d_ros.motion.limits import MotionLimits
 from geo4d_ros.motion.pipeline import MoveSegment, RobotState, TimedMotion, plan_trajectory
-from geo4d_ros.motion.reasons import Refusal
+from geo4d_ros.motion.reasons import Reason, Refusal
 from geo4d_ros.motion.robot import RobotModel
-from geo4d_ros.motion.state_machine import LoopConfig, LoopState, step
+from geo4d_ros.motion.state_machine import LoopConfig, LoopState, Phase, step
 from geo4d_ros.types import Plan
 
 VERSION = 1
@@ -38,6 +38,7 @@ class Recorder:
     """
 
     def __init__(self, path: Path) -> None:
+        self._started = False
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = open(path, 'x', encoding='utf-8')  # noqa: SIM115 - closed by close()
@@ -61,9 +62,15 @@ class Recorder:
                               'scene': [asdict(o) for o in scene.obstacles], 'robot': robot.spec, 'seed': seed,
                               **extra})
 
-    def event(self, event: Event, before: float, state: LoopState, actions: tuple[Action, ...]) -> None:
-        """An event, the loop's time [s] before it (ticks that change nothing else are left out), what followed."""
-        self.write('event', {'event': event.to_json(), 'before': before, **_decision(state, actions)}, sync=False)
+    def event(self, event: Event, before: LoopState, state: LoopState, actions: tuple[Action, ...]) -> None:
+        """An event and what followed. The first line tells the whole state before it, later ones its time [s]:
+
+        a loop may have run before this record began, and ticks that change nothing else are left out.
+        """
+        start = {} if self._started else {'state': before.to_json()}
+        self._started = True
+        values = {'event': event.to_json(), 'before': before.now, **start, **_decision(state, actions)}
+        self.write('event', values, sync=False)
 
     def plan(self, plan: Plan, state: RobotState, now: int, k: int, result: TimedMotion | Refusal) -> None:
         """A plan and the verdict of the gates on it."""
@@ -100,7 +107,7 @@ class Loop:
         self.state, actions = step(before, event, self.config)
         idle_tick = event.kind is EventKind.TICK and not actions and self.state.phase is before.phase
         if self._recorder is not None and not idle_tick:
-            self._recorder.event(event, before.now, self.state, actions)
+            self._recorder.event(event, before, self.state, actions)
         return actions
 
 
@@ -120,7 +127,8 @@ def replay(path: Path) -> list[str]:
     differences = []
     for number, line in enumerate(lines, start=1):
         if line['type'] == 'event':
-            state, actions = step(replace(state, now=line['before']), Event.from_json(line['event']), config)
+            state = _loop_state(line['state']) if 'state' in line else replace(state, now=line['before'])
+            state, actions = step(state, Event.from_json(line['event']), config)
             differences += _compare(number, {k: line[k] for k in _decision(state, ())}, _decision(state, actions))
         elif line['type'] == 'plan' and robot is not None:
             result = plan_trajectory(plan_from_json(line['plan']), _state_from_json(line['state']), limits, scene,
@@ -163,6 +171,16 @@ def plan_from_json(values: dict[str, Any]) -> Plan:
     return Plan(id=values['id'], T_base_gripper=np.array(values['T_base_gripper'], dtype=np.float64).reshape(-1, 4, 4),
                 observation_stamp=values['observation_stamp'], opening_start=values['opening_start'],
                 confidence=None if confidence is None else np.array(confidence, dtype=np.float64), **arrays)
+
+
+def _loop_state(values: dict[str, Any]) -> LoopState:
+    """The state of the loop that a record begins with."""
+    plain = dict(values)
+    plain['phase'] = Phase(values['phase'])
+    plain['reason'] = Reason[values['reason']] if values['reason'] else None
+    plain['positions'] = tuple(tuple(p) for p in values['positions'])
+    plain['segments'], plain['used_plans'] = tuple(values['segments']), tuple(values['used_plans'])
+    return LoopState(**plain)
 
 
 def _state_from_json(values: dict[str, Any]) -> RobotState:

@@ -54,6 +54,22 @@ def test_a_record_gives_the_same_decisions(record):
     assert kinds == ['header', 'event', 'event', 'event', 'plan', 'event', 'cycle', 'plan', 'plan', 'event', 'event']
 
 
+def test_a_record_may_begin_with_a_loop_that_ran_before(tmp_path, robot):
+    config = LoopConfig()
+    before = Loop(config)
+    for kind, data in ((EventKind.START, {}), (EventKind.FAULT, {'reason': 'PEER_DEAD'}), (EventKind.STANDSTILL, {})):
+        before.handle(Event(kind, 1.0, data))
+    assert before.state.phase is Phase.FAULT
+    with Recorder(tmp_path / 'second.jsonl') as recorder:
+        recorder.header(config, MotionLimits(), Scene(), robot)
+        loop = Loop(config, recorder)
+        loop.state = before.state
+        loop.handle(Event(EventKind.RESET, 2.0))
+        (observe,) = loop.handle(Event(EventKind.START, 3.0))
+    assert observe.data['cycle'] > 1
+    assert replay(tmp_path / 'second.jsonl') == []
+
+
 def test_a_changed_decision_is_found(record, tmp_path):
     lines = [json.loads(text) for text in record.read_text().splitlines()]
     lines[4]['result']['poses'] = 2
