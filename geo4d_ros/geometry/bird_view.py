@@ -57,15 +57,20 @@ class BirdView:
         size = grid.cells * grid.cells
         count = np.maximum(np.bincount(index, minlength=size), 1)
         for channel in range(5, _CHANNELS):
-            mean = np.bincount(index, self.layers[channel][1][inside], size) / count
+            mean = np.bincount(index, _weights(self.layers[channel])[inside], size) / count
             out[channel] = mean.reshape(grid.cells, grid.cells)
         return out
+
+
+def _weights(layer: tuple[np.ndarray, np.ndarray | None]) -> np.ndarray:
+    """The weights of a layer that has them."""
+    return np.ones(len(layer[0])) if layer[1] is None else layer[1]
 
 
 def _cells(xy: np.ndarray, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
     """Flat index of the cells of the positions that fall inside, and which do."""
     ij = np.floor(xy / grid.cell).astype(np.int64) + grid.cells // 2
-    inside = ((ij >= 0) & (ij < grid.cells)).all(1)
+    inside = np.all((ij >= 0) & (ij < grid.cells), axis=1)
     return ij[inside, 0] * grid.cells + ij[inside, 1], inside
 
 
@@ -168,7 +173,7 @@ def polish(reference: BirdView, second: BirdView, pose: PlanarPose) -> PlanarPos
     score = np.roll(_correlate(fixed, turned, FINE), (_FINE_SHIFT, _FINE_SHIFT), (1, 2))
     score = score[:, : 2 * _FINE_SHIFT + 1, : 2 * _FINE_SHIFT + 1]
     peak = np.unravel_index(score.argmax(), score.shape)
-    k, i, j = (_vertex(np.moveaxis(score, axis, 0)[(slice(None), *np.delete(peak, axis))], peak[axis])
+    k, i, j = (_vertex(np.moveaxis(score, axis, 0)[(slice(None), *np.delete(peak, axis))], int(peak[axis]))
                for axis in range(3))
     yaw = pose.yaw + float(np.interp(k, np.arange(len(_FINE_YAWS)), _FINE_YAWS))
     shift = pose.shift + (np.array([i, j]) - _FINE_SHIFT) * FINE.cell
