@@ -37,7 +37,7 @@ test-slow: setup
 test-numpy1: setup
 	@test -d .venv-numpy1 || $(BIN)/python -m venv .venv-numpy1
 	@.venv-numpy1/bin/python -m pip install -qq numpy==1.26.4
-	@$(BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))" \
+	@$(BIN)/python -c "import sysconfig; print(f'import site; site.addsitedir({sysconfig.get_path(\"purelib\")!r})')" \
 	    > "$$(.venv-numpy1/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/shared.pth"
 	@.venv-numpy1/bin/python -c "import numpy; assert numpy.__version__ == '1.26.4', numpy.__version__"
 	@$(QUIET_THREADS) PYTHONPATH=. .venv-numpy1/bin/python -m pytest -m 'not slow' \

@@ -7,12 +7,14 @@ import threading
 import time
 import traceback
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import yaml
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.node import Node
 
-from geo4d_ros.errors import Geo4dError
+from geo4d_ros.errors import ConfigurationError, Geo4dError, require
 from geo4d_ros.motion.reasons import Reason, Refusal
 from geo4d_ros.ros import diagnostics
 from geo4d_ros.ros.parameters import NodeParameters, parameter
@@ -21,6 +23,7 @@ from geo4d_ros.ros.prediction_topics import Prediction, PredictionReceiver
 from geo4d_ros.ros.spin import run_node
 from geo4d_ros.ros.transforms import TransformBuffer, TransformError, TransformListener
 from geo4d_ros.ros.watchdog import announce
+from geo4d_ros.tracking.gripper import GripperModel, load_gripper
 from geo4d_ros.tracking.protocol import READOUTS, Tracker
 from geo4d_ros.types import TrackStatus
 
@@ -36,6 +39,14 @@ class TrackerParameters:
     readout: str = parameter('fused', 'What the path is read from: the video, the state stream, or both.',
                              choices=READOUTS, read_only=True)
     masks: str = parameter('auto', 'Where the gripper masks come from.', choices=MASKS, read_only=True)
+    gripper: str = parameter('', 'YAML file that describes the gripper (meshes, opening); empty: the Franka Hand.',
+                             read_only=True)
+    segmenter: str = parameter('', 'Directory of the segmenter weights; empty: the shipped ones.', read_only=True)
+    foundationpose_root: str = parameter('', "Your checkout of NVlabs/FoundationPose, for tracker 'foundationpose'.",
+                                         read_only=True)
+    foundationpose_python: str = parameter('python3', 'Interpreter of its environment.', read_only=True)
+    frame_deadline: float = parameter(2.0, 'Longest an outside tracker may take per frame [s].', minimum=0.01,
+                                      maximum=600.0, read_only=True)
     base_frame: str = parameter('panda_link0', 'Frame of the published path.', read_only=True)
     views: int = parameter(2, 'Number of views of the prediction.', minimum=1, maximum=8, read_only=True)
     min_confidence: float = parameter(0.0, 'Below this a frame counts as an alarm in the diagnostics.', minimum=0.0,
@@ -69,8 +80,15 @@ class GripperTrackerNode(Node):
         """The backend that the parameters name; tests replace it. A backend that cannot run ends the node."""
         from geo4d_ros.tracking.factory import create_tracker
 
-        p = self.parameters.values
-        return create_tracker(p.tracker, readout=p.readout, masks=p.masks)
+        p, options = self.parameters.values, {}
+        if p.tracker == 'foundationpose':
+            options = {'root': p.foundationpose_root, 'python': p.foundationpose_python, 'deadline_s': p.frame_deadline}
+        elif p.tracker == 'isaac':
+            from geo4d_ros.ros.isaac_tracker import IsaacPoseClient
+
+            options = {'client': IsaacPoseClient(self, p.frame_deadline)}
+        return create_tracker(p.tracker, readout=p.readout, masks=p.masks, gripper=read_gripper(p.gripper),
+                              segmenter=p.segmenter or None, **options)
 
     def track(self, prediction: Prediction) -> dict[str, Any]:
         """Track and publish one prediction; returns the plan's info (with `code` when there is no plan)."""
@@ -120,6 +138,18 @@ class GripperTrackerNode(Node):
     def close(self) -> None:
         """Release the backend's processes."""
         self.tracker.close()
+
+
+def read_gripper(path: str) -> GripperModel | None:
+    """The gripper that a YAML file describes (see `tracking.gripper.load_gripper`); None for ''."""
+    if not path:
+        return None
+    try:
+        values = yaml.safe_load(Path(path).read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise ConfigurationError(f'gripper file {path} cannot be read: {" ".join(str(error).split())}') from error
+    require(isinstance(values, dict), f'gripper file {path} should hold a mapping', ConfigurationError)
+    return load_gripper(values, Path(path).parent)
 
 
 def main(args: list[str] | None = None) -> int:
