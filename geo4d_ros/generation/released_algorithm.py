@@ -84,6 +84,12 @@ class ReleasedAlgorithm:
         times = {'encode': encoded - start, 'denoise': denoised - encoded, 'decode': clock() - denoised}
         return decoded, times
 
+    def now(self) -> float:
+        """The clock, once the GPU has caught up."""
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        return self.clock()
+
     def _encode(
         self, images: torch.Tensor, maps: torch.Tensor, streams: list[Stream]
     ) -> tuple[torch.Tensor, torch.Tensor | None]:

@@ -112,6 +112,7 @@ def test_killed_run_continues_with_the_same_losses(data, tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1000)
 def test_two_processes_equal_one_with_the_doubled_batch(data, tmp_path):
     one = losses_of(train(settings(data, tmp_path / 'one', steps=4, batch=2)))
     config = tmp_path / 'two.yaml'
@@ -120,7 +121,7 @@ def test_two_processes_equal_one_with_the_doubled_batch(data, tmp_path):
     process = run_training(config, 'accelerate.commands.launch', '--multi_gpu', '--num_processes', '2',
                            '--num_machines', '1', '--mixed_precision', 'no', '--dynamo_backend', 'no',
                            '--main_process_port', '0', '--module')
-    _, errors = process.communicate(timeout=280)
+    _, errors = process.communicate(timeout=900)
     assert process.returncode == 0, errors[-2000:]
     two = losses_of(tmp_path / 'two')
     np.testing.assert_allclose(list(two.values()), list(one.values()), rtol=5e-3)
