@@ -21,6 +21,8 @@ ENDED = ('DONE', 'FAULT', 'IDLE')
 PATIENT = {'camera_silence': 20.0, 'joint_state_silence': 5.0, 'execution_slack': 20.0, 'pair_age': 5.0,
            'joint_state_age': 1.0, 'future_tolerance': 0.2, 'feedback_silence': 10.0, 'answer_seconds': 10.0,
            'predict_seconds': 120.0, 'plan_seconds': 60.0, 'peer_silence': 10.0}
+# As in the evaluation of the loop: 1.5 cm below the table top, since the fingers are checked fully open.
+TABLE = (0.0, 0.0, -0.065, 3.0, 3.0, 0.1)
 PATIENT_PREDICTION = {'max_age': 5.0, 'observation_timeout': 20.0}
 
 
@@ -92,7 +94,8 @@ class DemoGraph:
                                               **cameras, **clock})
         self._group.start_node('plan_executor', {
             'dry_run': False, 'auto': True, 'max_cycles': o.max_cycles, 'max_seconds': o.max_seconds, 'seed': o.seed,
-            'record_directory': str(o.folder.resolve()), **cameras, **clock, **PATIENT})
+            'record_directory': str(o.folder.resolve()), 'collision_boxes': TABLE,
+            **cameras, **clock, **PATIENT})
         self._pids = self._group.pids
         self._probe = LoopProbe()
         self._recorder = RunRecorder(self._probe.node, o.cameras)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from geo4d_ros.errors import require
-from geo4d_ros.geometry.transforms import rotation_angle, translation_distance
+from geo4d_ros.geometry.transforms import interpolate, rotation_angle, translation_distance
 from geo4d_ros.tracking.chunk import prepare
 from geo4d_ros.tracking.confidence import Agreement, ConfidenceModel, agreement, status_of
 from geo4d_ros.tracking.frame_zero import FrameZero, FrameZeroLimits, check_frame_zero
@@ -21,6 +22,8 @@ from geo4d_ros.tracking.readout import require_state
 from geo4d_ros.tracking.sdf import gripper_sdf
 from geo4d_ros.tracking.solver import Motion, Solution, forward, refine
 from geo4d_ros.types import GripperTrack, Observation, TrackStatus, Video4D
+
+MAX_GAP = 2  # frames
 
 
 @dataclass(frozen=True)
@@ -133,14 +136,32 @@ def lost_track(T_0: np.ndarray, opening: float, frames: int, reason: str, detail
     return GripperTrack(np.tile(T_0, (frames, 1, 1)), np.full(frames, opening), confidence, status, details)
 
 
+def bridge_gaps(poses: np.ndarray, openings: np.ndarray, confidence: np.ndarray, model: ConfidenceModel) -> np.ndarray:
+    """Fill up to MAX_GAP distrusted frames between two trusted ones, in place; the confidence (T+1,) that results.
+
+    Interpolated, never extrapolated: both ends are OK by themselves. What is filled in is DEGRADED, half as sure as
+    the weaker end.
+    """
+    confidence = confidence.copy()
+    trusted = np.flatnonzero(confidence >= model.ok)
+    for a, b in pairwise(trusted.tolist()):
+        if 1 < b - a <= MAX_GAP + 1 and (confidence[a + 1:b] < model.lost).any():
+            s = np.arange(1, b - a) / (b - a)
+            poses[a + 1:b] = interpolate(poses[a], poses[b], s)
+            openings[a + 1:b] = openings[a] + s * (openings[b] - openings[a])
+            confidence[a + 1:b] = 0.5 * min(confidence[a], confidence[b])
+    return confidence
+
+
 def finish(poses: np.ndarray, openings: np.ndarray, confidence: np.ndarray, model: ConfidenceModel,
            gripper: GripperModel, details: dict[str, Any]) -> GripperTrack:
     """Symmetry, status and the hold after the first LOST frame. poses (T+1, 4, 4), openings and confidence (T+1,)."""
     poses, openings, confidence = poses.copy(), openings.copy(), confidence.copy()
     for t in range(1, len(poses)):
         poses[t] = nearest_symmetric(poses[t], poses[t - 1], gripper.half_turn)
-    status = status_of(confidence, model.ok, model.lost)
     details |= {'raw_T_ref_gripper': poses.copy(), 'raw_confidence': confidence.copy(), 'raw_opening': openings.copy()}
+    confidence = bridge_gaps(poses, openings, confidence, model)
+    status = status_of(confidence, model.ok, model.lost)
     trusted = next((t for t, s in enumerate(status) if s is TrackStatus.LOST), len(status))
     if trusted < len(status):
         poses[trusted:] = poses[trusted - 1]
