@@ -95,17 +95,21 @@ def figures(record: list[dict[str, Any]], motion_starts: list[float]) -> dict[st
         'cycles': len(cycles),
         'camera_to_plan_ms': spread([1e3 * c['observation_age_s'] for c in cycles if 'observation_age_s' in c]),
         'plan_to_motion_ms': spread(delays),
-        'overhead_ms': spread([value for cycle in cycles if (value := _overhead(cycle)) is not None]),
+        'overhead_ms': spread(_overheads(cycles, ('generate',))),
+        'overhead_without_tracker_ms': spread(_overheads(cycles, ('generate', 'track'))),
         'stages_ms': {name: spread(values) for name, values in stages.items()},
     }
 
 
-def _overhead(cycle: dict[str, Any]) -> float | None:
-    """Everything but the generator, the motion and the wait for rest, which is part of the motion [ms]."""
-    stages, timings = cycle.get('stages_ms', {}), cycle.get('reply', {}).get('timings_ms', {})
-    if 'gates' not in stages or 'generate' not in timings:
-        return None
-    return sum(stages.get(name, 0.0) for name in ('observe', 'predict', 'track', 'gates')) - timings['generate']
+def _overheads(cycles: list[dict[str, Any]], without: tuple[str, ...]) -> list[float]:
+    """Per cycle, looking to planning less the named parts of the prediction [ms]; motion and settling not counted."""
+    out = []
+    for cycle in cycles:
+        stages, timings = cycle.get('stages_ms', {}), cycle.get('reply', {}).get('timings_ms', {})
+        if 'gates' in stages and all(name in timings for name in without):
+            looked = sum(stages.get(name, 0.0) for name in ('observe', 'predict', 'track', 'gates'))
+            out.append(looked - sum(timings[name] for name in without))
+    return out
 
 
 def spread(values: list[float]) -> dict[str, float] | None:
@@ -127,5 +131,5 @@ def _processor_seconds(group: ProcessGroup) -> dict[str, float]:
 
 def dump(report: dict[str, Any]) -> str:
     """One line for the terminal."""
-    keys = ('camera_to_plan_ms', 'plan_to_motion_ms', 'overhead_ms')
+    keys = ('camera_to_plan_ms', 'plan_to_motion_ms', 'overhead_ms', 'overhead_without_tracker_ms')
     return json.dumps({key: report[key] for key in keys})
