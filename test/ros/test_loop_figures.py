@@ -10,7 +10,8 @@ def event(kind, time, phase):
 
 
 def cycle(predict, generate, track, **more):
-    return {'type': 'cycle', 'stages_ms': {'observe': 1.0, 'predict': predict, 'track': 2.0, 'gates': 50.0, 'execute': 9e3},
+    stages = {'observe': 1.0, 'predict': predict, 'track': 2.0, 'gates': 50.0, 'execute': 9e3}
+    return {'type': 'cycle', 'stages_ms': stages,
             'reply': {'timings_ms': {'generate': generate, 'track': track}}, 'observation_age_s': 1.5, **more}
 
 
