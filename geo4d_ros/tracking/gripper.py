@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,16 @@ class GripperModel:
                     f'mesh faces should be (M >= 4, 3) but got {faces.shape}')
         require(0 < self.max_opening < 0.5, f'max_opening should be metres in (0, 0.5) but got {self.max_opening}')
         check_extent(self.name, np.concatenate(self.vertices))
+
+    @cached_property
+    def closed(self) -> bool:
+        """Whether every edge joins two faces of opposite direction: then faces seen from behind are never visible."""
+        for faces in self.faces:
+            edges = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]])
+            forward, backward = np.sort(edges @ [1 << 20, 1]), np.sort(edges[:, ::-1] @ [1 << 20, 1])
+            if not np.array_equal(forward, backward):
+                return False
+        return True
 
     @property
     def sha256(self) -> str:

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from geo4d_ros.geometry.transforms import transform_points
-from geo4d_ros.tracking.gripper import HAND
+from geo4d_ros.tracking.gripper import FINGER_SIGN, HAND, GripperModel
 from geo4d_ros.tracking.problem import Problem
-from geo4d_ros.tracking.silhouette import rasterise
+from geo4d_ros.tracking.silhouette import Raster, rasterise
 
 
 @dataclass(frozen=True)
@@ -43,10 +43,9 @@ def log_likelihood(problem: Problem, t: int, T: np.ndarray, model: OpeningModel)
     score, told = np.zeros(len(openings)), 0
     finger_prob = problem.masks.fingers
     for view in problem.views:
-        drawn = [_draw(problem, view, T, opening) for opening in openings]
-        if any(d is None for d in drawn):
+        fingers = _draw(problem, view, T, openings)
+        if fingers is None:
             continue
-        fingers = np.stack(drawn)
         differ = fingers.any(0) & ~fingers.all(0) & ~problem.unknown(view, t)
         v, u = np.nonzero(differ)
         if len(v) == 0:
@@ -69,20 +68,41 @@ def frame_zero_bias(problem: Problem, T_0: np.ndarray, start: float, model: Open
     return np.maximum(score - score[measured], 0)
 
 
-def _draw(problem: Problem, view: int, T: np.ndarray, opening: float) -> np.ndarray | None:
-    """Finger pixels (H, W) bool not covered by the hand."""
-    vertices, faces, part = problem.sdf.gripper.posed(opening)
-    raster = rasterise(transform_points(problem.T_view_ref[view] @ T, vertices), faces,
-                       problem.chunk.K[view], problem.chunk.size)
-    if raster is None:
+def _draw(problem: Problem, view: int, T: np.ndarray, openings: np.ndarray) -> np.ndarray | None:
+    """Finger pixels (levels, H, W) bool of each candidate, without those behind the hand; None out of the view."""
+    gripper, K, size = problem.sdf.gripper, problem.chunk.K[view], problem.chunk.size
+    vertices, faces, part = gripper.posed(0.0)
+    T_view_gripper = problem.T_view_ref[view] @ T
+    posed = transform_points(T_view_gripper, vertices)
+    hand = rasterise(posed, faces[part == HAND], K, size, gripper.closed)
+    if hand is None:
         return None
-    u, v, face = raster.pixels()
-    height, width = problem.chunk.size
-    keep = (u >= 0) & (v >= 0) & (u < width) & (v < height) & (part[face] != HAND)
-    u, v = u[keep], v[keep]
-    fingers = np.zeros((height, width), bool)
-    fingers[v, u] = True
+    hand_depth = np.full(size, np.inf)
+    u, v, z = _visible(hand, K, size)
+    hand_depth[v, u] = z
+    fingers = np.zeros((len(openings), *size), bool)
+    moving = FINGER_SIGN[part_of_vertices(gripper)][:, None] * T_view_gripper[:3, 1] / 2
+    for level, opening in enumerate(openings):
+        raster = rasterise(posed + moving * opening, faces[part != HAND], K, size, gripper.closed)
+        if raster is None:
+            return None
+        u, v, z = _visible(raster, K, size)
+        front = z < hand_depth[v, u]
+        fingers[level, v[front], u[front]] = True
     return fingers
+
+
+def part_of_vertices(gripper: GripperModel) -> np.ndarray:
+    """Part index (N,) of each vertex of `GripperModel.posed`."""
+    return np.repeat(np.arange(3), [len(v) for v in gripper.vertices])
+
+
+def _visible(raster: Raster, K: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pixels u, v (n,) inside the image and their depth (n,) [m]."""
+    u, v, face = raster.pixels()
+    inside = (u >= 0) & (v >= 0) & (u < size[1]) & (v < size[0])
+    u, v, face = u[inside], v[inside], face[inside]
+    return u, v, raster.depth_at(u.astype(float), v.astype(float), face, K)
 
 
 def transition(levels: int, model: OpeningModel) -> np.ndarray:

@@ -137,7 +137,7 @@ class Problem:
         """The gripper drawn at a pose; None when it is out of the view."""
         vertices, faces, _ = self.sdf.gripper.posed(opening)
         posed = transform_points(self.T_view_ref[view] @ T, vertices)
-        return rasterise(posed, faces, self.chunk.K[view], self.chunk.size)
+        return rasterise(posed, faces, self.chunk.K[view], self.chunk.size, self.sdf.gripper.closed)
 
     # -- residuals ---------------------------------------------------------------------------------
     def outlines(self, t: int, T: np.ndarray, opening: float) -> dict[int, Outline]:

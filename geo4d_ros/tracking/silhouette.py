@@ -62,8 +62,11 @@ class Raster:
         return np.stack([u, v], axis=1), points
 
 
-def rasterise(vertices: np.ndarray, faces: np.ndarray, K: np.ndarray, size: tuple[int, int]) -> Raster | None:
+def rasterise(vertices: np.ndarray, faces: np.ndarray, K: np.ndarray, size: tuple[int, int],
+              closed: bool = False) -> Raster | None:
     """Draw a mesh given in the camera frame (N, 3) [m]; size (H, W) of the image.
+
+    closed: the mesh bounds a solid, its faces turn outwards: those seen from behind are left out.
 
     None when any of it lies behind the camera, all of it beside the image, or it fills far more than the image.
     """
@@ -83,7 +86,8 @@ def rasterise(vertices: np.ndarray, faces: np.ndarray, K: np.ndarray, size: tupl
     a, b, c = triangles[:, 0], triangles[:, 1], triangles[:, 2]
     turn = (b[:, 0] - a[:, 0]) * (c[:, 1] - a[:, 1]) - (b[:, 1] - a[:, 1]) * (c[:, 0] - a[:, 0])
     order = np.argsort(-z[faces].sum(1))
-    order = order[np.abs(turn[order]) > 1e-9]
+    # v points down: a face whose corners run counter-clockwise in space turns clockwise, i.e. negative, on screen.
+    order = order[(turn[order] < -1e-9) if closed else (np.abs(turn[order]) > 1e-9)]
     image = Image.new('I', (int(w) * SUPERSAMPLING, int(h) * SUPERSAMPLING), 0)
     draw = ImageDraw.Draw(image)
     flat = triangles.reshape(-1, 6).tolist()
