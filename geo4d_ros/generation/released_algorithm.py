@@ -72,7 +72,7 @@ class ReleasedAlgorithm:
         conditions = [self._encode(images, maps, streams) for _ in range(2)]  # conditional, "unconditional"
         encoded = clock()
         generator = torch.Generator().manual_seed(seed)
-        shape = (1, len(streams), settings.frames, *conditions[0][0].shape[2:])
+        shape = (1, len(streams), settings.frames, *conditions[0][0].shape[3:])
         x = torch.randn(shape, generator=generator).to(images.device) * edm.initial_noise_scale(edm.SIGMA_MAX)
         levels = edm.karras_sigmas(steps)
         scale = torch.linspace(1.0, MAX_GUIDANCE, settings.frames, device=x.device)[:, None, None, None]
