@@ -78,8 +78,10 @@ def test_damage_keeps_labels_and_ranges():
 
 def test_mesh_projected_by_kinematics_is_the_label():
     scene = gripper_scene(3, frames=1)
-    mask = kinematic_mask(scene.gripper, scene.T_ref_gripper[0], 0.08, scene.video.K[0], (96, 128))
-    np.testing.assert_array_equal(mask, scene.labels[0, 0] >= 2)
+    mask = kinematic_mask(scene.gripper, scene.T_ref_gripper[0], scene.opening[0], scene.video.K[0], (96, 128))
+    seen = scene.labels[0, 0] >= 2
+    # Blind to what hides the gripper (the box here), and nothing else apart.
+    assert not (seen & ~mask).any() and seen.sum() > 0.5 * mask.sum()
 
 
 def test_colour_masks_find_a_white_gripper():
