@@ -8,8 +8,10 @@ if command -v nvidia-smi > /dev/null && nvidia-smi > /dev/null 2>&1; then
     install "$pinned"
     exit
 fi
-# First from wherever pip is told to look, then from PyTorch's own index of CPU builds, at last whatever there is.
-install "$pinned+cpu" 2> /dev/null ||
-    install --retries 0 --timeout 20 --index-url "${TORCH_CPU_INDEX:-https://download.pytorch.org/whl/cpu}" \
-        "$pinned+cpu" 2> /dev/null ||
-    install "$pinned"
+# From wherever pip is told to look. Elsewhere the plain pin may bring gigabytes of CUDA: name an index of CPU builds
+# with TORCH_CPU_INDEX to avoid that.
+if [ -n "${TORCH_CPU_INDEX:-}" ]; then
+    install --index-url "$TORCH_CPU_INDEX" "$pinned+cpu"
+else
+    install "$pinned+cpu" 2> /dev/null || install "$pinned"
+fi
