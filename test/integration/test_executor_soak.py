@@ -35,11 +35,14 @@ def usage(group):
 
 @pytest.mark.timeout(3600)
 def test_many_cycles_without_growth(group):
-    """After a tenth of the cycles nothing grows by more than 1 % (and, for small counts, one unit or 1 MiB)."""
+    """After half of the cycles nothing grows by more than 1 % (and, for small counts, one unit or 1 MiB).
+
+    Not earlier: thread pools fill up to their size only as requests happen to overlap.
+    """
     processes, probe = group
     start_loop(processes, max_cycles=CYCLES, max_seconds=3500.0)
     probe.begin(seconds=PATIENCE)
-    assert probe.wait_for(lambda: probe.state.get('cycles', 0) > max(3, CYCLES // 10), 20.0 * CYCLES)
+    assert probe.wait_for(lambda: probe.state.get('cycles', 0) > CYCLES // 2, 20.0 * CYCLES)
     before = usage(processes)
     assert probe.wait_for_phase('DONE', 'FAULT', seconds=20.0 * CYCLES), probe.state
     after = usage(processes)
