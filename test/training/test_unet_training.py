@@ -124,7 +124,10 @@ def test_two_processes_equal_one_with_the_doubled_batch(data, tmp_path):
     _, errors = process.communicate(timeout=900)
     assert process.returncode == 0, errors[-2000:]
     two = losses_of(tmp_path / 'two')
-    np.testing.assert_allclose(list(two.values()), list(one.values()), rtol=5e-3)
+    # Same data and weights: the first loss agrees to rounding; Adam's first steps amplify rounding to about 1 %,
+    # whereas one process alone, or gradients that are not averaged, are off by 10 % and more.
+    assert two[1] == pytest.approx(one[1], rel=1e-4)
+    np.testing.assert_allclose(list(two.values()), list(one.values()), rtol=0.03)
 
 
 def test_accumulated_batches_equal_one_large_batch(data, tmp_path):
