@@ -174,7 +174,8 @@ class _Evaluation:
         keys = ('n', 'add_mm_mean', 'adds_auc', 'last_frame_mm', 'failure_rate', 'ms_per_frame_p50')
         summary = summarise(records)
         return {'icp_point_to_plane': {key: summary[key] for key in keys},
-                'opening_threshold': self._threshold(videos)}
+                'opening_threshold': self._threshold(videos) if self._segmenter_sha() else
+                {'open_closed_accuracy': None, 'reason': 'no segmenter weights: the fingers cannot be told apart'}}
 
     def _threshold(self, videos: list) -> dict[str, Any]:
         from geo4d_ros.evaluation.tracker_baselines import best_threshold, finger_distance
