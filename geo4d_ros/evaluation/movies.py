@@ -23,7 +23,7 @@ def write_mp4(path: Path, frames: list[np.ndarray] | np.ndarray, fps: float = 10
     height, width = frames[0].shape[:2]
     padding = ((0, height % 2), (0, width % 2), (0, 0))
     size = (width + width % 2, height + height % 2)
-    options = ['-pix_fmt', 'yuv420p', '-crf', '20', '-movflags', '+faststart']
+    options = ['-pix_fmt', 'yuv420p', '-crf', '20', '-preset', 'veryfast', '-threads', '1', '-movflags', '+faststart']
     writer = imageio_ffmpeg.write_frames(str(path), size, fps=fps, codec='libx264', macro_block_size=2,
                                          ffmpeg_log_level='error', output_params=options)
     try:
