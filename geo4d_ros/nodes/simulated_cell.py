@@ -120,8 +120,8 @@ def main(args: list[str] | None = None) -> int:
     """Entry point of the executable `simulated_cell`."""
     os.environ.setdefault('MUJOCO_GL', 'egl')
     code = run_node(SimulatedCell, args, threads=6)
-    # Nodes, threads and GL contexts are gone by now. What is left to do at exit are destructors of the GL driver,
-    # which race with its own worker threads: 2 of 60 ends crashed in them (Mesa 22.3, llvmpipe).
+    # Nodes, threads and GL contexts are gone by now, yet about 2 of 47 ends crashed at interpreter exit with no Python
+    # frame left; the destructors of the GL driver (Mesa 22.3, llvmpipe) are suspected, so they are not run.
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
