@@ -1,7 +1,7 @@
 """Demonstration episodes on disk: one zarr v3 group each, written atomically, read with checksums.
 
 Layout `<directory>/<task>-<seed>.zarr`, schema version 1. C cameras, N frames at 4 Hz, H x W pixels;
-arrays of `SCHEMA`, attributes `version, task, seed, success, perturbed, rate_hz, split, noise, revision`.
+arrays of `SCHEMA`, attributes `version, task, seed, success, perturbed, rate_hz, split, noise, segments, disturbances`.
 One chunk per camera holds its whole clip (zstd with bit shuffling, CRC32C), other arrays are one chunk.
 Units m, rad, s; the base frame is the robot's, optical frames are OpenCV's.
 """
