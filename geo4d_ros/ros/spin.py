@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -62,10 +61,12 @@ def end(executor: SingleThreadedExecutor, nodes: list[Node]) -> None:
     """Shut down in the one order that neither hangs nor aborts; later signals are ignored."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    with contextlib.suppress(KeyboardInterrupt):
-        executor.shutdown(timeout_sec=1.0)
-        for node in nodes:
-            if hasattr(node, 'close'):
-                node.close()
-            node.destroy_node()
-        rclpy.try_shutdown()
+    steps: list[Callable[[], object]] = [lambda: executor.shutdown(timeout_sec=1.0)]
+    for node in nodes:
+        steps += [node.close] if hasattr(node, 'close') else []
+        steps.append(node.destroy_node)
+    for step in [*steps, rclpy.try_shutdown]:
+        try:
+            step()
+        except KeyboardInterrupt:  # a second signal, under way when they were switched off: finish all the same
+            step()

@@ -25,6 +25,9 @@ class Probe(Node):
         super().__init__('probe')
         if len(sys.argv) > 1:
             raise ConfigurationError('the weights are missing; fetch them')
+        self.timer = self.create_timer(0.05, self.ready)  # ready once it spins, not while it is being made
+    def ready(self):
+        self.timer.cancel()
         print('ready', flush=True)
     def close(self):
         time.sleep(0.3)
