@@ -32,15 +32,6 @@ def revision() -> str:
     return out.stdout.strip() or 'unknown'
 
 
-def sha256(path: Path) -> str:
-    """Hex digest of a file."""
-    digest = hashlib.sha256()
-    with open(path, 'rb') as file:
-        for block in iter(lambda: file.read(1 << 20), b''):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def write_report(name: str, report: dict[str, Any], extra: Path | None, out_dir: Path = Path('outputs')) -> None:
     """Write `report` (with the revision) to outputs/<name>.json and to `extra` when given."""
     text = json.dumps({'revision': revision(), **report}, indent=1, default=_plain) + '\n'
@@ -89,9 +80,10 @@ def checkpoint_directory(path: Path | None) -> Path:
 def weights_sha256(checkpoint: Path, device: str = 'cpu') -> str:
     """Hash over the checkpoint's weight files; loads it once so that a bad one is refused before any work."""
     from geo4d_ros.generation.loading import load_generator
+    from geo4d_ros.generation.manifest import file_sha256
 
     load_generator(checkpoint, device)
-    digests = [sha256(path) for path in sorted(Path(checkpoint).rglob('*.safetensors'))]
+    digests = [file_sha256(path) for path in sorted(Path(checkpoint).rglob('*.safetensors'))]
     return digests[0] if len(digests) == 1 else hashlib.sha256(''.join(digests).encode()).hexdigest()
 
 

@@ -67,8 +67,8 @@ def window_arrays(window: dict[str, Any], rng: np.random.Generator, noise: Augme
         for v in range(1, views):
             T_g0_view[v] = T_g0_view[v] @ _jitter(rng, noise.registration_m, noise.registration_rad)
             seen[v] = rng.random() >= noise.drop_second_view
-        gain = 1 + noise.colour * rng.normal(size=(views, 1, 1, 1, 3)) * [1, 0.4, 0.4]
-        gain = gain[..., :1] * (1 + 0.3 * noise.colour * rng.normal(size=(views, 1, 1, 1, 3)))
+        brightness = 1 + noise.colour * rng.normal(size=(views, 1, 1, 1, 1))
+        gain = brightness * (1 + 0.3 * noise.colour * rng.normal(size=(views, 1, 1, 1, 3)))
         offset = noise.colour * 0.5 * rng.normal(size=(views, 1, 1, 1, 1))
         rgb = np.clip(rgb * gain + offset, -1, 1).astype(np.float32)
         rgb0 = rgb[:, 0]
