@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import time
 from pathlib import Path
+from typing import Any
 
 from geo4d_ros.cli.common import add_json_argument, write_report
 from geo4d_ros.errors import ConfigurationError, require
@@ -21,6 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--minutes', type=float, default=15.0, help='budget of processor time (default 15)')
     parser.add_argument('--frames', type=int, default=10, help='frames per camera and episode (default 10)')
     parser.add_argument('--episodes', type=int, metavar='N', help='use at most N episodes, spread evenly (default all)')
+    parser.add_argument('--generator', metavar='DIR', help='learn from its frames too, painted along the true paths '
+                        '(default: the shipped one with --labels episode; none: true frames only)')
     parser.add_argument('--threads', type=int, default=1, help='threads of torch (default 1)')
     parser.add_argument('--seed', type=int, default=0)
     add_json_argument(parser)
@@ -28,17 +31,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train, measure when test data is given, write the report."""
-    from geo4d_ros.training.segmenter_training import (
-        SegmenterTraining,
-        evaluate_segmenter,
-        load_samples,
-        train_segmenter,
-    )
+    import numpy as np
+
+    from geo4d_ros.training.segmenter_generated import generated_samples, joined
+    from geo4d_ros.training.segmenter_training import SegmenterTraining, load_samples, train_segmenter
 
     require(args.minutes > 0 and args.frames >= 1 and args.threads >= 1,
             '--minutes, --frames and --threads should be positive')
     started = time.monotonic()
     samples = load_samples(args.data, args.frames, _gripper(args), args.episodes)
+    generator = _generator(args)
+    if generator is not None:
+        samples = joined(samples, generated_samples(args.data, generator, len(np.unique(samples.clip)) // 3 + 1))
     config = SegmenterTraining(minutes=args.minutes, frames=args.frames, threads=args.threads, seed=args.seed)
     try:
         args.out.mkdir(parents=True, exist_ok=True)
@@ -47,12 +51,33 @@ def run(args: argparse.Namespace) -> int:
     record = train_segmenter(samples, args.out, config, {'labels': args.labels})
     report = {**record, 'wall_s': time.monotonic() - started}
     if args.test_data is not None:
-        test = load_samples(args.test_data, args.frames, limit=args.episodes)
-        report['iou'] = evaluate_segmenter(test, args.out)
-        report['iou_damaged'] = evaluate_segmenter(test, args.out, damaged=True)
-        print(f'hand IoU {report["iou"]["hand"]:.3f}, damaged images {report["iou_damaged"]["hand"]:.3f}')
+        report |= _measure(args, generator)
     write_report('train-segmenter', report, args.json)
     return 0
+
+
+def _measure(args: argparse.Namespace, generator: Any) -> dict[str, Any]:
+    from geo4d_ros.training.segmenter_generated import generated_samples
+    from geo4d_ros.training.segmenter_training import evaluate_segmenter, load_samples
+
+    test = load_samples(args.test_data, args.frames, limit=args.episodes)
+    report = {'iou': evaluate_segmenter(test, args.out),
+              'iou_damaged': evaluate_segmenter(test, args.out, damaged=True)}
+    print(f'hand IoU {report["iou"]["hand"]:.3f}, damaged images {report["iou_damaged"]["hand"]:.3f}')
+    if generator is not None:
+        painted = generated_samples(args.test_data, generator, 40, args.seed + 1)
+        report['iou_generated'] = evaluate_segmenter(painted, args.out)
+        print(f'generated frames {report["iou_generated"]["hand"]:.3f}')
+    return report
+
+
+def _generator(args: argparse.Namespace) -> Any:
+    if args.generator == 'none' or (args.generator is None and args.labels == 'kinematics'):
+        return None
+    from geo4d_ros.generation.loading import load_generator
+    from geo4d_ros.resources import share_directory
+
+    return load_generator(args.generator or share_directory() / 'models' / 'geo4d-sim-small')
 
 
 def _gripper(args: argparse.Namespace) -> object | None:

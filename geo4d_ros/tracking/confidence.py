@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from geo4d_ros.tracking.problem import Problem, covered
+from geo4d_ros.tracking.problem import Problem
 from geo4d_ros.types import TrackStatus
 
 MIN_VISIBLE_PX = 20
@@ -27,42 +27,43 @@ class Agreement:
     sigma_rad: float
 
 
-def agreement(problem: Problem, t: int, T: np.ndarray, opening: float, covariance: np.ndarray) -> Agreement:
-    """Compare frame t with the gripper drawn at T."""
-    overlaps, visible = [], 0.0
-    for view in problem.views:
-        overlap, share = compare(problem, view, t, T, opening)
-        visible = max(visible, share)
-        if overlap is not None:
-            overlaps.append(overlap)
-    points, _, _ = problem.points(t)
-    depth = 0.1
-    if len(points):
-        distance, _ = problem.sdf.query((points - T[:3, 3]) @ T[:3, :3], opening)
-        depth = float(np.median(np.abs(distance)))
-    sigma = np.sqrt(np.maximum(np.diag(covariance), 0))
-    return Agreement(min(overlaps) if overlaps else 0.0, len(overlaps), visible, depth,
-                     float(np.linalg.norm(sigma[3:])), float(np.linalg.norm(sigma[:3])))
+def agreement(problem: Problem, T: np.ndarray, openings: np.ndarray, covariance: np.ndarray) -> list[Agreement]:
+    """Compare all frames of a chunk with the gripper drawn at T (T+1, 4, 4), openings (T+1,), covariance
+    (T+1, 6, 6)."""
+    n = len(T)
+    overlap, share = compare(problem, np.arange(n), T, openings)
+    result = []
+    for t in range(n):
+        seen = overlap[t][np.isfinite(overlap[t])]
+        points, depth = problem.points(t), 0.1
+        if len(points):
+            distance, _ = problem.sdf.query((points - T[t, :3, 3]) @ T[t, :3, :3], float(openings[t]))
+            depth = float(np.median(np.abs(distance)))
+        sigma = np.sqrt(np.maximum(np.diag(covariance[t]), 0))
+        result.append(Agreement(float(seen.min()) if len(seen) else 0.0, len(seen), float(share[t].max()), depth,
+                                float(np.linalg.norm(sigma[3:])), float(np.linalg.norm(sigma[:3]))))
+    return result
 
 
 def view_overlap(problem: Problem, view: int, t: int, T: np.ndarray, opening: float) -> float | None:
     """Intersection over union in one view without hidden pixels; None when too little of the gripper can be seen."""
-    return compare(problem, view, t, T, opening)[0]
+    overlap = compare(problem, np.array([t]), T[None], np.array([opening]))[0][0, view]
+    return float(overlap) if np.isfinite(overlap) else None
 
 
-def compare(problem: Problem, view: int, t: int, T: np.ndarray, opening: float) -> tuple[float | None, float]:
-    """`view_overlap`, and the share of the drawn gripper that can be seen."""
-    raster = problem.raster(view, T, opening)
-    seen = problem.mask(view, t)
-    if raster is None:
-        return None, 0.0
-    size = problem.chunk.size
-    drawn = covered(raster, size)
-    drawn &= ~problem.unknown(view, t)
-    share = float(drawn.sum() / max(len(raster.pixels()[0]), 1))
-    if drawn.sum() < MIN_VISIBLE_PX:
-        return None, share
-    return float((drawn & seen).sum() / (drawn | seen).sum()), share
+def compare(problem: Problem, t: np.ndarray, T: np.ndarray, openings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Intersection over union (F, V) of drawn and seen gripper in frames t (F,) at T (F, 4, 4), hidden pixels left
+    out, NaN where too little can be seen; and the share (F, V) of the drawn gripper that can be seen."""
+    drawn, area = problem.cover(T, openings)
+    overlap, share = np.full(area.shape, np.nan), np.zeros(area.shape)
+    for i, frame in enumerate(t):
+        for view in problem.views:
+            visible = drawn[i, view] & ~problem.unknown(view, frame)
+            count, seen = int(visible.sum()), problem.mask(view, frame)
+            share[i, view] = count / max(int(area[i, view]), 1)
+            if count >= MIN_VISIBLE_PX:
+                overlap[i, view] = (visible & seen).sum() / (visible | seen).sum()
+    return overlap, share
 
 
 def status_of(confidence: np.ndarray, ok: float, lost: float) -> tuple[TrackStatus, ...]:

@@ -65,7 +65,7 @@ class ExternalTracker(ModelTracker):
         """End the backend."""
         self._backend.close()
 
-    def _poses(self, problem: Problem, video: Video4D, T_0: np.ndarray, opening: float, state: np.ndarray | None,
+    def _poses(self, problem: Problem, video: Video4D, T_0: np.ndarray, opening: float, state: GripperTrack | None,
                details: dict[str, Any]) -> Solution:
         n = problem.chunk.frames
         T = np.tile(T_0, (n, 1, 1))

@@ -20,7 +20,8 @@ def create_tracker(backend: str = 'model', *, readout: str = 'fused', gripper: G
     """The tracker by name; what cannot run here raises, nothing is replaced by something else.
 
     backend: model | foundationpose | isaac. readout: video (the generated video only), state (the state stream
-    only), fused (the tracker with the state stream as prior). gripper: a model, a description for `load_gripper`
+    only), fused (the state stream where the video shows the gripper there, elsewhere and without a stream the video;
+    `solver.Motion`). gripper: a model, a description for `load_gripper`
     or None for the Franka Hand. masks: auto (the generator's mask where the video has one, else the segmenter) |
     generator | segmenter | colour | files. segmenter: weights folder, None for the shipped one. views: use the
     first so many. expected_step_m, expected_step_rad: usual motion between frames. options: the backend's own

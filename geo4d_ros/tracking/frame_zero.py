@@ -12,6 +12,7 @@ from geo4d_ros.tracking.problem import Normal, Problem
 from geo4d_ros.tracking.solver import apply, difference
 
 MAX_BIAS_PX, MAX_SIGMA_PX = 2.5, 4.0
+ZERO = np.array([0])
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def check_frame_zero(problem: Problem, T_0: np.ndarray, opening: float, limits: 
     """Fit depth scales, correct the further views' extrinsics, learn outline offsets; changes `problem`."""
     n = problem.chunk.views
     result = FrameZero(np.ones(n), np.zeros(n), np.zeros(n), np.full(n, np.nan), np.zeros(n))
-    problem.focus(0, T_0, opening)
+    problem.focus(ZERO, T_0[None], np.array([opening]))
     for view in range(1, n):
         _correct_view(problem, view, T_0, opening, limits, result)
         if result.reason:
@@ -65,7 +66,7 @@ def check_frame_zero(problem: Problem, T_0: np.ndarray, opening: float, limits: 
                              'check the depth unit and the hand pose')
             return result
     problem.chunk.scale_depth(result.scale)
-    problem.focus(0, T_0, opening)
+    problem.focus(ZERO, T_0[None], np.array([opening]))
     for view in range(n):
         overlap = view_overlap(problem, view, 0, T_0, opening)
         result.overlap[view] = np.nan if overlap is None else overlap
@@ -78,7 +79,8 @@ def _drop_bad_views(problem: Problem, result: FrameZero, limits: FrameZeroLimits
     bad = [v for v, overlap in enumerate(result.overlap) if overlap < limits.min_overlap]
     good = [v for v, overlap in enumerate(result.overlap) if overlap >= limits.min_overlap]
     result.dropped = bad
-    problem.views = [v for v in problem.views if v not in bad]
+    for view in bad:
+        problem.drop(view)
     if not good:
         seen = ', '.join('out of view' if np.isnan(x) else f'{x:.2f}' for x in result.overlap)
         result.reason = (f'the gripper is not where its kinematics say in frame 0 (overlap per view: {seen}, '
@@ -104,15 +106,11 @@ def _depth_scale(problem: Problem, view: int, T_0: np.ndarray, opening: float, l
 
 def _learn_outline_bias(problem: Problem, view: int, T_0: np.ndarray, opening: float) -> None:
     """How a mask source errs shows at frame 0: too wide or narrow is subtracted later, ragged weighs less."""
-    outline = problem.outlines(0, T_0, opening).get(view)
-    if outline is None or (outline.weight > 0).sum() < 20:
-        return
-    K, T_view = problem.chunk.K[view], problem.T_view_ref[view] @ T_0
-    p = outline.points[outline.weight > 0] @ T_view[:3, :3].T + T_view[:3, 3]
-    uv = p[:, :2] / p[:, 2:] * K[[0, 1], [0, 1]] + K[:2, 2]
-    distance, _, known = problem.field(view, 0).query(uv)
-    if (known > 0).sum() >= 20:
-        seen = distance[known > 0]
+    outlines = problem.outlines(ZERO, T_0[None], np.array([opening]))
+    distance, _, weight, _, _ = problem.outline_distance(ZERO, T_0[None], outlines)
+    known = weight[0, view] > 0
+    if known.sum() >= 20:
+        seen = distance[0, view, known]
         bias = float(np.clip(np.median(seen), -MAX_BIAS_PX, MAX_BIAS_PX))
         spread = 1.4826 * float(np.median(np.abs(seen - bias)))
         problem.outline_bias[view] = bias
@@ -142,7 +140,7 @@ def _correct_view(problem: Problem, view: int, T_0: np.ndarray, opening: float, 
         prior = np.diag(np.repeat([1 / limits.prior_rad**2, 1 / limits.prior_m**2], 3))
         normal.H += prior
         normal.g -= prior @ difference(T_fix, np.eye(4))
-        delta = np.linalg.solve(normal.H, -normal.g)
+        delta = np.linalg.solve(normal.H[0], -normal.g[0])
         T_fix = apply(T_fix, delta)
         if np.abs(delta).max() < 1e-4:
             break
@@ -160,7 +158,7 @@ def _correct_view(problem: Problem, view: int, T_0: np.ndarray, opening: float, 
     else:
         chunk.move_view(view, T_fix)
         problem.T_view_ref = chunk.T_view_ref
-        problem.focus(0, T_0, opening)
+        problem.focus(ZERO, T_0[None], np.array([opening]))
 
 
 def rotation_of(T: np.ndarray) -> float:
@@ -220,7 +218,7 @@ def _static_normal(T_fix: np.ndarray, source: np.ndarray, target: tuple, chunk: 
     robust = (1 - (r / gate) ** 2) ** 2
     # Depth errors are alike over large patches: all static points together count as about 60 measurements.
     sigma = max(0.004, 1.5 * float(np.median(np.abs(r)))) if len(r) else 1.0
-    normal.add(J, r, robust * 60 / max(len(r), 1) / sigma**2)
+    normal.add(J[None], r[None], (robust * 60 / max(len(r), 1) / sigma**2)[None])
     return normal, r
 
 
@@ -232,14 +230,10 @@ def _add_hand(normal: Normal, problem: Problem, view: int, T_0: np.ndarray, open
     inverse[:3, 3] = -T_fix[:3, :3].T @ T_fix[:3, 3]
     problem.T_view_ref = kept.copy()
     problem.T_view_ref[view] = kept[view] @ inverse
-    outline = problem.outlines(0, T_0, opening).get(view)
-    if outline is not None:
-        moved = Normal.zero()
-        problem._add_outline(moved, view, 0, T_0, outline, 4.0)
-        # Moving the camera's frame by a small motion is moving the hand the other way, about another centre.
-        A = _adjoint(T_0, T_fix)
-        normal.H += A.T @ moved.H @ A
-        normal.g += A.T @ moved.g
+    outlines = problem.outlines(ZERO, T_0[None], np.array([opening]))
+    J, r, weight = problem.outline_terms(ZERO, T_0[None], outlines, 4.0)
+    # Moving the camera's frame by a small motion is moving the hand the other way, about another centre.
+    normal.add(J[:, view] @ _adjoint(T_0, T_fix), r[:, view], weight[:, view])
     problem.T_view_ref = kept
 
 

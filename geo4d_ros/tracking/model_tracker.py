@@ -18,9 +18,8 @@ from geo4d_ros.tracking.gripper import GripperModel, nearest_symmetric
 from geo4d_ros.tracking.masks import MaskSource, check_masks
 from geo4d_ros.tracking.opening import OpeningFilter, OpeningModel, candidates, decode, frame_zero_bias, log_likelihood
 from geo4d_ros.tracking.problem import Problem, Weights
-from geo4d_ros.tracking.readout import require_state
 from geo4d_ros.tracking.sdf import gripper_sdf
-from geo4d_ros.tracking.solver import Motion, Solution, forward, refine
+from geo4d_ros.tracking.solver import Motion, Solution, believed_frames, forward, refine
 from geo4d_ros.types import GripperTrack, Observation, TrackStatus, Video4D
 
 MAX_GAP = 2  # frames
@@ -58,7 +57,7 @@ class ModelTracker:
         """See `Tracker.track`. details: masks, frame_zero, agreement per frame, covariance (T+1, 6, 6), timings."""
         started = time.perf_counter()
         chunk = prepare(video, observation, self.config.views)
-        state = require_state(video) if self.readout == 'fused' else None
+        state = video.state if self.readout == 'fused' else None
         T_0 = np.asarray(observation.T_ref_gripper, np.float64)
         opening = self._start_opening(observation)
         masks = self.masks(chunk, T_0, opening)
@@ -66,7 +65,8 @@ class ModelTracker:
         masked = time.perf_counter()
         problem = Problem(chunk, masks, self._sdf, self.config.weights)
         zero = check_frame_zero(problem, T_0, opening, self.config.frame_zero)
-        details: dict[str, Any] = {'backend': self.name, 'masks': masks.source, 'frame_zero': zero}
+        details: dict[str, Any] = {'backend': self.name, 'masks': masks.source, 'frame_zero': zero,
+                                   'readout': 'video' if state is None else 'fused'}
         if zero.reason:
             track = lost_track(T_0, opening, chunk.frames, zero.reason, details)
         else:
@@ -81,23 +81,24 @@ class ModelTracker:
 
     def _solve(self, problem: Problem, video: Video4D, T_0: np.ndarray, opening: float, state: GripperTrack | None,
                zero: FrameZero, details: dict[str, Any]) -> GripperTrack:
-        T_state = None if state is None else state.T_ref_gripper
-        solution = self._poses(problem, video, T_0, opening, T_state, details)
+        solution = self._poses(problem, video, T_0, opening, state, details)
         openings, opening_confidence = self._openings(problem, solution.T, opening, state)
-        found = [agreement(problem, t, solution.T[t], openings[t], solution.covariance[t])
-                 for t in range(problem.chunk.frames)]
+        found = agreement(problem, solution.T, openings, solution.covariance)
         confidence = self._confidence(solution, found, zero, state, details)
         details |= {'agreement': found, 'covariance': solution.covariance, 'opening_confidence': opening_confidence}
-        if T_state is not None:
-            details['state_distance_m'] = translation_distance(solution.T, T_state)
         return finish(solution.T, openings, confidence, self.config.confidence, self.gripper, details)
 
-    def _poses(self, problem: Problem, video: Video4D, T_0: np.ndarray, opening: float, state: np.ndarray | None,
+    def _poses(self, problem: Problem, video: Video4D, T_0: np.ndarray, opening: float, state: GripperTrack | None,
                details: dict[str, Any]) -> Solution:
-        openings = np.full(problem.chunk.frames, opening)
-        fingers = OpeningFilter(problem, T_0, opening, self.config.opening)
-        poses = forward(problem, T_0, openings, self.config.motion, state, fingers)
-        return refine(problem, poses, openings, self.config.motion, state)
+        n, motion = problem.chunk.frames, self.config.motion
+        openings, T_state, believed = np.full(n, opening), None, np.zeros(n, bool)
+        fingers: OpeningFilter | None = OpeningFilter(problem, T_0, opening, self.config.opening)
+        if state is not None:
+            T_state = state.T_ref_gripper
+            openings[1:] = np.clip(state.opening[1:], 0, self.gripper.max_opening)
+            believed, fingers = believed_frames(problem, T_0, T_state, openings, motion), None
+        poses = forward(problem, T_0, openings, motion, T_state, believed, fingers)
+        return refine(problem, poses, openings, motion, T_state, believed)
 
     def _openings(self, problem: Problem, poses: np.ndarray, start: float, state: GripperTrack | None
                   ) -> tuple[np.ndarray, np.ndarray]:
@@ -105,12 +106,10 @@ class ModelTracker:
         levels = candidates(problem, model)
         bias = frame_zero_bias(problem, poses[0], start, model)
         scores = np.zeros((len(poses), len(levels)))
-        for t in range(1, len(poses)):
-            score, told = log_likelihood(problem, t, poses[t], model)
-            if told >= model.min_pixels:
-                scores[t] = score - bias
-            if state is not None:
-                scores[t] -= 0.5 * ((levels - state.opening[t]) / model.state_sigma_m) ** 2
+        score, told = log_likelihood(problem, np.arange(1, len(poses)), poses[1:], model)
+        scores[1:] = np.where(told[:, None] >= model.min_pixels, score - bias, 0)
+        if state is not None:
+            scores[1:] -= 0.5 * ((levels - state.opening[1:, None]) / model.state_sigma_m) ** 2
         return decode(scores, levels, start, model)
 
     def _confidence(self, solution: Solution, found: list[Agreement], zero: FrameZero, state: GripperTrack | None,
@@ -118,8 +117,13 @@ class ModelTracker:
         model = self.config.confidence
         apart: list[tuple[Any, ...]] = [()] * len(found)
         if state is not None:
-            apart = list(zip(translation_distance(solution.T, state.T_ref_gripper),
-                             rotation_angle(solution.T, state.T_ref_gripper), strict=True))
+            metres = translation_distance(solution.T, state.T_ref_gripper)
+            radians = rotation_angle(solution.T, state.T_ref_gripper)
+            if solution.pull is not None:
+                metres = metres + np.linalg.norm(solution.pull[:, 3:], axis=1)
+                radians = radians + np.linalg.norm(solution.pull[:, :3], axis=1)
+            details |= {'state_distance_m': metres, 'believed': solution.believed}
+            apart = list(zip(metres, radians, strict=True))
         confidence = np.array([model.probability(a, found[0], *far) for a, far in zip(found, apart, strict=True)])
         if zero.dropped:
             confidence = np.minimum(confidence, model.ok - 0.01)

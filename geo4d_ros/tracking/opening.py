@@ -6,10 +6,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from geo4d_ros.geometry.transforms import transform_points
-from geo4d_ros.tracking.gripper import FINGER_SIGN, HAND, GripperModel
+from geo4d_ros.tracking.drawing import draw
 from geo4d_ros.tracking.problem import Problem
-from geo4d_ros.tracking.silhouette import Raster, rasterise
 
 
 @dataclass(frozen=True)
@@ -37,72 +35,60 @@ def candidates(problem: Problem, model: OpeningModel) -> np.ndarray:
     return np.linspace(0, problem.sdf.gripper.max_opening, model.levels)
 
 
-def log_likelihood(problem: Problem, t: int, T: np.ndarray, model: OpeningModel) -> tuple[np.ndarray, int]:
-    """Log-likelihood (levels,) of each candidate in frame t at pose T, and how many pixels told them apart."""
+def log_likelihood(problem: Problem, t: np.ndarray, T: np.ndarray, model: OpeningModel
+                   ) -> tuple[np.ndarray, np.ndarray]:
+    """Log-likelihood (F, levels) of each candidate in frames t (F,) at poses T (F, 4, 4), and how many pixels (F,)
+    told the candidates apart."""
     openings = candidates(problem, model)
-    score, told = np.zeros(len(openings)), 0
-    finger_prob = problem.masks.fingers
-    for view in problem.views:
-        fingers = _draw(problem, view, T, openings)
-        if fingers is None:
-            continue
-        differ = fingers.any(0) & ~fingers.all(0) & ~problem.unknown(view, t)
-        v, u = np.nonzero(differ)
-        if len(v) == 0:
-            continue
-        prob = (problem.masks.gripper if finger_prob is None else finger_prob)[view, t, v, u]
-        p = np.clip(prob, model.probability_floor, 1 - model.probability_floor)
-        on = fingers[:, v, u]
-        score += model.pixel_weight * np.where(on, np.log(p), np.log(1 - p)).sum(1)
-        told += len(v)
+    score, told = np.zeros((len(t), len(openings))), np.zeros(len(t), int)
+    fingers, corner = _draw(problem, T, openings)
+    masks = problem.masks.gripper if problem.masks.fingers is None else problem.masks.fingers
+    height, width = problem.chunk.size
+    for i, frame in enumerate(t):
+        for view in problem.views:
+            drawn = fingers[i, view]
+            v, u = np.nonzero(drawn.any(0) & ~drawn.all(0))
+            y, x = v + corner[i, view, 1], u + corner[i, view, 0]
+            inside = (y >= 0) & (x >= 0) & (y < height) & (x < width)
+            y, x, v, u = y[inside], x[inside], v[inside], u[inside]
+            known = ~problem.unknown(view, frame)[y, x]
+            on = drawn[:, v[known], u[known]]
+            p = np.clip(masks[view, frame, y[known], x[known]], model.probability_floor, 1 - model.probability_floor)
+            score[i] += model.pixel_weight * np.where(on, np.log(p), np.log(1 - p)).sum(1)
+            told[i] += int(known.sum())
     return score, told
 
 
 def frame_zero_bias(problem: Problem, T_0: np.ndarray, start: float, model: OpeningModel) -> np.ndarray:
     """By how much (levels,) a candidate beats the measured opening in frame 0: that much of it is the mask's fault
     (blur that fills the gap between open fingers looks like closed ones) and is taken off in every frame."""
-    score, told = log_likelihood(problem, 0, T_0, model)
-    if told < model.min_pixels:
+    score, told = log_likelihood(problem, np.array([0]), T_0[None], model)
+    if told[0] < model.min_pixels:
         return np.zeros(model.levels)
     measured = int(np.abs(candidates(problem, model) - start).argmin())
-    return np.maximum(score - score[measured], 0)
+    return np.maximum(score[0] - score[0, measured], 0)
 
 
-def _draw(problem: Problem, view: int, T: np.ndarray, openings: np.ndarray) -> np.ndarray | None:
-    """Finger pixels (levels, H, W) bool of each candidate, without those behind the hand; None out of the view."""
-    gripper, K, size = problem.sdf.gripper, problem.chunk.K[view], problem.chunk.size
-    vertices, faces, part = gripper.posed(0.0)
-    T_view_gripper = problem.T_view_ref[view] @ T
-    posed = transform_points(T_view_gripper, vertices)
-    hand = rasterise(posed, faces[part == HAND], K, size, gripper.closed)
-    if hand is None:
-        return None
-    hand_depth = np.full(size, np.inf)
-    u, v, z = _visible(hand, K, size)
-    hand_depth[v, u] = z
-    fingers = np.zeros((len(openings), *size), bool)
-    moving = FINGER_SIGN[part_of_vertices(gripper)][:, None] * T_view_gripper[:3, 1] / 2
-    for level, opening in enumerate(openings):
-        raster = rasterise(posed + moving * opening, faces[part != HAND], K, size, gripper.closed)
-        if raster is None:
-            return None
-        u, v, z = _visible(raster, K, size)
-        front = z < hand_depth[v, u]
-        fingers[level, v[front], u[front]] = True
-    return fingers
-
-
-def part_of_vertices(gripper: GripperModel) -> np.ndarray:
-    """Part index (N,) of each vertex of `GripperModel.posed`."""
-    return np.repeat(np.arange(3), [len(v) for v in gripper.vertices])
-
-
-def _visible(raster: Raster, K: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pixels u, v (n,) inside the image and their depth (n,) [m]."""
-    u, v, face = raster.pixels()
-    inside = (u >= 0) & (v >= 0) & (u < size[1]) & (v < size[0])
-    u, v, face = u[inside], v[inside], face[inside]
-    return u, v, raster.depth_at(u.astype(float), v.astype(float), face, K)
+def _draw(problem: Problem, T: np.ndarray, openings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Finger pixels (F, V, levels, h, w) bool of each candidate, without those behind the hand, in windows whose
+    corners are (F, V, 2) [px]; all False out of the view."""
+    shape, chunk, levels = problem.sdf.drawn, problem.chunk, len(openings)
+    T_view = (problem.T_view_ref[None] @ T[:, None]).reshape(-1, 4, 4)
+    K = np.tile(chunk.K, (len(T), 1, 1))
+    vertices = shape.at(openings)
+    posed = vertices[None] @ np.swapaxes(T_view[:, None, :3, :3], -1, -2) + T_view[:, None, None, :3, 3]
+    n = vertices.shape[1]
+    drawing = draw(shape.fingers, posed.reshape(-1, n, 3), K.repeat(levels, 0), chunk.size, group=levels)
+    masks = drawing.mask.reshape(len(T_view), levels, *drawing.mask.shape[1:])
+    hand = draw(shape.hand, posed[:, [0, -1]].reshape(-1, n, 3), K.repeat(2, 0), chunk.size, group=2).mask[::2]
+    # Hand and fingers lie on two sides of a plane: the camera's side is in front, everywhere.
+    camera_z = -np.einsum('ni,ni->n', T_view[:, :3, 3], T_view[:, :3, 2])
+    h, w = np.minimum(hand.shape[1:], masks.shape[2:])
+    for i in np.flatnonzero(camera_z < shape.between_z):
+        masks[i, :, :h, :w] &= ~hand[i, :h, :w]
+    views = problem.chunk.views
+    return (masks.reshape(len(T), views, *masks.shape[1:]),
+            drawing.corner[::levels].reshape(len(T), views, 2))
 
 
 def transition(levels: int, model: OpeningModel) -> np.ndarray:
@@ -137,10 +123,10 @@ class OpeningFilter:
 
     def update(self, t: int, T: np.ndarray) -> float:
         """Most likely opening [m] of frame t, whose pose is T; the measured one while nothing has changed."""
-        score, told = log_likelihood(self._problem, t, T, self._model)
-        score = score - self._bias
+        score, told = log_likelihood(self._problem, np.array([t]), T[None], self._model)
+        score = score[0] - self._bias
         self._chance = self._chance @ self._transition
-        if told >= self._model.min_pixels:
+        if told[0] >= self._model.min_pixels:
             self._chance = self._chance * evidence(score)
             self._chance /= self._chance.sum()
         best = self._openings[int(self._chance.argmax())]

@@ -5,12 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
 
 from geo4d_ros.geometry.transforms import transform_points
 from geo4d_ros.tracking.chunk import MASK_LEVEL, Chunk, Masks
+from geo4d_ros.tracking.drawing import Drawing, Shape, draw, outline_points, paste
 from geo4d_ros.tracking.sdf import GripperSdf
-from geo4d_ros.tracking.silhouette import OutlineField, Raster, keep_near, outline_field, rasterise
+from geo4d_ros.tracking.silhouette import (
+    OutlineField,
+    Raster,
+    keep_near,
+    outline_field,
+    rasterise,
+    sample_fields,
+    window_of,
+)
+
+FIELD_MARGIN_PX = 20  # around mask and expected gripper; farther away the distance no longer grows
 
 
 @dataclass(frozen=True)
@@ -34,8 +44,8 @@ class Weights:
 
 
 @dataclass
-class Outline:
-    """Contour points of the posed gripper in one view, in the tool frame (n, 3), weights (n,)."""
+class Outlines:
+    """Outline points of the posed gripper per frame and view, in the tool frame (F, V, n, 3), weights (F, V, n)."""
 
     points: np.ndarray
     weight: np.ndarray
@@ -43,25 +53,26 @@ class Outline:
 
 @dataclass
 class Normal:
-    """Normal equations about one pose: order is rotation (3, in the tool frame), translation (3, reference frame)."""
+    """Normal equations about F poses: H (F, 6, 6), g (F, 6); order is rotation (3, in the tool frame), translation
+    (3, reference frame)."""
 
     H: np.ndarray
     g: np.ndarray
 
     @classmethod
-    def zero(cls) -> Normal:
+    def zero(cls, frames: int = 1) -> Normal:
         """No information."""
-        return cls(np.zeros((6, 6)), np.zeros(6))
+        return cls(np.zeros((frames, 6, 6)), np.zeros((frames, 6)))
 
     def add(self, J: np.ndarray, r: np.ndarray, w: np.ndarray) -> None:
-        """Add weighted residuals r (n,) with Jacobian J (n, 6)."""
-        Jw = J * w[:, None]
-        self.H += Jw.T @ J
-        self.g += Jw.T @ r
+        """Add weighted residuals r (F, n) with Jacobian J (F, n, 6)."""
+        Jw = np.swapaxes(J * w[..., None], 1, 2)
+        self.H += Jw @ J
+        self.g += (Jw @ r[..., None])[..., 0]
 
 
 class Problem:
-    """Everything measured about the gripper in one chunk; poses are T_ref_gripper (4, 4)."""
+    """Everything measured about the gripper in one chunk; poses are T_ref_gripper (4, 4), frames t (F,) int."""
 
     def __init__(self, chunk: Chunk, masks: Masks, sdf: GripperSdf, weights: Weights | None = None) -> None:
         self.chunk, self.masks, self.sdf = chunk, masks, sdf
@@ -70,30 +81,51 @@ class Problem:
         self.T_view_ref = chunk.T_view_ref
         self.outline_bias = np.zeros(chunk.views)
         self.outline_sigma = np.full(chunk.views, self.weights.outline_sigma_px)
-        self._fields: dict[tuple[int, int], OutlineField | None] = {}
-        self._mask: dict[tuple[int, int], np.ndarray] = {}
-        self._unknown: dict[tuple[int, int], np.ndarray] = {}
-        self._points: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
+        shape = (chunk.frames, chunk.views, *chunk.size)
+        self._mask = np.swapaxes(masks.gripper > MASK_LEVEL, 0, 1).copy()
+        self._unknown = np.zeros(shape, bool)
+        self._distance, self._known = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+        self._gradient = np.zeros((*shape, 2), np.float32)
+        self._outlined = np.zeros(shape[:2], bool)
+        n = chunk.views * self.weights.depth_points
+        self._points, self._point_weight = np.zeros((chunk.frames, n, 3)), np.zeros((chunk.frames, n))
+        self._point_sigma = np.ones((chunk.frames, n))
 
     # -- what is seen ------------------------------------------------------------------------------
     def mask(self, view: int, t: int) -> np.ndarray:
         """Gripper mask (H, W) bool after `focus`."""
-        if (view, t) not in self._mask:
-            self._mask[view, t] = self.masks.gripper[view, t] > MASK_LEVEL
-        return self._mask[view, t]
+        return self._mask[t, view]
 
-    def focus(self, t: int, T: np.ndarray, opening: float) -> None:
-        """Look at frame t with the gripper expected at T: drop far mask parts, note what may hide it."""
-        vertices, _, _ = self.sdf.gripper.posed(opening)
-        for view in self.views:
-            for cache in (self._mask, self._unknown, self._fields):
-                cache.pop((view, t), None)
-            raster = self.raster(view, T, opening)
-            if raster is not None:
-                self._mask[view, t] = keep_near(self.mask(view, t), covered(raster, self.chunk.size))
-            z = transform_points(self.T_view_ref[view] @ T, vertices)[:, 2]
-            self._unknown[view, t] = self._may_hide(view, t, float(z.min()), float(z.max()))
-        self._points.pop(t, None)
+    def unknown(self, view: int, t: int) -> np.ndarray:
+        """Pixels (H, W) bool where the gripper may be hidden; none before `focus`."""
+        return self._unknown[t, view]
+
+    def field(self, view: int, t: int) -> OutlineField | None:
+        """Distance field of the mask's outline after `focus`; None where nothing of the gripper is seen."""
+        if not self._outlined[t, view]:
+            return None
+        return OutlineField(self._distance[t, view], self._gradient[t, view], self._known[t, view])
+
+    def points(self, t: int) -> np.ndarray:
+        """Masked points (n, 3) of frame t in the reference frame after `focus`."""
+        return self._points[t][self._point_weight[t] > 0]
+
+    def focus(self, t: np.ndarray, T: np.ndarray, openings: np.ndarray) -> np.ndarray:
+        """Look at frames t (F,) with the gripper expected at T (F, 4, 4): drop far mask parts, note what may hide it.
+
+        Returns the pixels (F, V, H, W) bool that the expected gripper covers.
+        """
+        drawn, _ = self.cover(T, openings)
+        vertices = self.sdf.drawn.at(openings)
+        for i, frame in enumerate(t):
+            for view in self.views:
+                whole = self.masks.gripper[view, frame] > MASK_LEVEL
+                self._mask[frame, view] = keep_near(whole, drawn[i, view])
+                z = transform_points(self.T_view_ref[view] @ T[i], vertices[i])[:, 2]
+                self._unknown[frame, view] = self._may_hide(view, frame, float(z.min()), float(z.max()))
+                self._set_field(view, frame, drawn[i, view])
+                self._set_points(view, frame)
+        return drawn
 
     def _may_hide(self, view: int, t: int, nearest: float, farthest: float) -> np.ndarray:
         """Pixels (H, W) bool of things that can lie in front of a gripper at these depths [m]."""
@@ -104,92 +136,138 @@ class Problem:
             in_front |= (self.masks.occluder[view, t] > MASK_LEVEL) & (depth < farthest + w.occlusion_margin_m)
         return in_front & (depth > 0) & ~self.mask(view, t)
 
-    def unknown(self, view: int, t: int) -> np.ndarray:
-        """Pixels (H, W) bool where the gripper may be hidden; none before `focus`."""
-        return self._unknown.get((view, t), np.zeros(self.chunk.size, bool))
+    def _set_field(self, view: int, t: int, drawn: np.ndarray) -> None:
+        mask = self._mask[t, view]
+        self._outlined[t, view] = bool(mask.any())
+        self._known[t, view], self._gradient[t, view] = 0, 0
+        self._distance[t, view] = -FIELD_MARGIN_PX
+        if not mask.any():
+            return
+        window = window_of(mask | drawn, FIELD_MARGIN_PX)
+        field = outline_field(mask[window], self._unknown[t, view][window])
+        self._outlined[t, view] = field is not None
+        if field is not None:
+            self._distance[t, view][window], self._known[t, view] = field.distance, 1
+            self._gradient[t, view][window], self._known[t, view][window] = field.gradient, field.known
 
-    def field(self, view: int, t: int) -> OutlineField | None:
-        """Distance field of the mask's outline; None where nothing of the gripper is seen."""
-        if (view, t) not in self._fields:
-            self._fields[view, t] = outline_field(self.mask(view, t), self.unknown(view, t))
-        return self._fields[view, t]
-
-    def points(self, t: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Masked points (n, 3) in the reference frame, their sigma [m] (n,) and weight (n,) of frame t."""
-        if t not in self._points:
-            parts = [self._view_points(view, t) for view in self.views]
-            self._points[t] = tuple(np.concatenate(column) for column in zip(*parts, strict=True))
-        return self._points[t]
-
-    def _view_points(self, view: int, t: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        w = self.weights
-        depth = self.chunk.depth[view, t]
-        inner = ndimage.binary_erosion(self.mask(view, t)) & (depth > 0)
-        y, x = np.nonzero(inner if inner.sum() >= 12 else self.mask(view, t) & (depth > 0))
+    def _set_points(self, view: int, t: int) -> None:
+        w, depth, mask = self.weights, self.chunk.depth[view, t], self._mask[t, view]
+        inner = mask & (depth > 0)
+        inner[1:-1, 1:-1] &= mask[:-2, 1:-1] & mask[2:, 1:-1] & mask[1:-1, :-2] & mask[1:-1, 2:]
+        y, x = np.nonzero(inner if inner.sum() >= 12 else mask & (depth > 0))
         if len(y) > w.depth_points:
             pick = np.linspace(0, len(y) - 1, w.depth_points).astype(np.intp)
             y, x = y[pick], x[pick]
-        sigma = np.maximum(w.depth_sigma_min_m, w.depth_sigma_ratio * depth[y, x]).astype(np.float64)
-        count = min(w.depth_count, len(y))
-        return self.chunk.points[view, t, y, x].astype(np.float64), sigma, np.full(len(y), count / max(len(y), 1))
+        low, n = view * w.depth_points, len(y)
+        own = slice(low, low + n)
+        self._point_weight[t, low:low + w.depth_points] = 0
+        self._points[t, own] = self.chunk.points[view, t, y, x]
+        self._point_sigma[t, own] = np.maximum(w.depth_sigma_min_m, w.depth_sigma_ratio * depth[y, x])
+        self._point_weight[t, own] = min(w.depth_count, n) / max(n, 1)
 
+    def drop(self, view: int) -> None:
+        """Leave a view out from now on."""
+        self.views.remove(view)
+        self._outlined[:, view] = False
+        low = view * self.weights.depth_points
+        self._point_weight[:, low:low + self.weights.depth_points] = 0
+
+    # -- what would be seen ------------------------------------------------------------------------
     def raster(self, view: int, T: np.ndarray, opening: float) -> Raster | None:
-        """The gripper drawn at a pose; None when it is out of the view."""
+        """The gripper drawn at a pose with its faces; None when it is out of the view."""
         vertices, faces, _ = self.sdf.gripper.posed(opening)
         posed = transform_points(self.T_view_ref[view] @ T, vertices)
         return rasterise(posed, faces, self.chunk.K[view], self.chunk.size, self.sdf.gripper.closed)
 
-    # -- residuals ---------------------------------------------------------------------------------
-    def outlines(self, t: int, T: np.ndarray, opening: float) -> dict[int, Outline]:
-        """Contour of the gripper at a pose, per view that sees it; points outside the image weigh 0."""
-        result = {}
-        height, width = self.chunk.size
-        for view in self.views:
-            raster = self.raster(view, T, opening)
-            if raster is None or self.field(view, t) is None:
-                continue
-            uv, points = raster.contour(self.chunk.K[view], self.weights.contour_points)
-            weight = ((uv > 1) & (uv < [width - 2, height - 2])).all(axis=1).astype(np.float64)
-            T_view_gripper = self.T_view_ref[view] @ T
-            tool = (points - T_view_gripper[:3, 3]) @ T_view_gripper[:3, :3]
-            result[view] = Outline(tool, weight * self.weights.outline_count / max(len(uv), 1))
-        return result
+    def draw(self, shape: Shape, T: np.ndarray, vertices: np.ndarray, cells: int = 1) -> Drawing:
+        """Vertices (F, N, 3) of the tool frame at T (F, 4, 4) drawn in all views: F x V drawings, view by view."""
+        T_view = self.T_view_ref[None] @ T[:, None]
+        posed = vertices[:, None] @ np.swapaxes(T_view[..., :3, :3], -1, -2) + T_view[..., None, :3, 3]
+        K = np.tile(self.chunk.K, (len(T), 1, 1))
+        return draw(shape, posed.reshape(-1, *posed.shape[2:]), K, self.chunk.size, cells)
 
-    def linearise(self, t: int, T: np.ndarray, opening: float, outlines: dict[int, Outline],
+    def cover(self, T: np.ndarray, openings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Pixels (F, V, H, W) bool of the gripper at T (F, 4, 4), and how many (F, V) with those beside the image; 0
+        where it cannot be seen."""
+        drawing = self.draw(self.sdf.drawn.whole, T, self.sdf.drawn.at(openings))
+        shape = (len(T), self.chunk.views)
+        images = [paste(drawing, i, self.chunk.size) for i in range(len(drawing.seen))]
+        area = np.where(drawing.seen, drawing.mask.sum((1, 2)), 0)
+        return np.stack(images).reshape(*shape, *self.chunk.size), area.reshape(shape)
+
+    # -- residuals ---------------------------------------------------------------------------------
+    def outlines(self, t: np.ndarray, T: np.ndarray, openings: np.ndarray) -> Outlines:
+        """Outlines of the gripper at poses T (F, 4, 4); points outside the image weigh 0."""
+        drawn, w, shape = self.sdf.drawn, self.weights, (len(T), self.chunk.views)
+        vertices = drawn.at(openings)
+        drawing = self.draw(drawn.whole, T, vertices, 3)
+        model = np.repeat(vertices, self.chunk.views, axis=0)
+        points, count = outline_points(drawing, drawn.whole, model, w.contour_points)
+        weight = (np.arange(w.contour_points) < count[:, None]) * (w.outline_count / np.maximum(count, 1))[:, None]
+        points, weight = points.reshape(*shape, -1, 3), weight.reshape(*shape, -1)
+        return Outlines(points, weight * self._outlined[t][..., None])
+
+    def _project(self, T: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Camera points and pixels of tool points (F, V, n, 3) at T (F, 4, 4), and the poses (F, V, 4, 4) used."""
+        T_view = self.T_view_ref[None] @ T[:, None]
+        p = points @ np.swapaxes(T_view[..., :3, :3], -1, -2) + T_view[..., None, :3, 3]
+        f, c = self.chunk.K[:, [0, 1], [0, 1]], self.chunk.K[:, :2, 2]
+        uv = p[..., :2] / np.maximum(p[..., 2:], 0.05) * f[:, None] + c[:, None]
+        return p, uv, T_view
+
+    def outline_distance(self, t: np.ndarray, T: np.ndarray, outlines: Outlines
+                         ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Distance (F, V, n) [px] of outline points to the mask's outline, its gradient (F, V, n, 2), their weights
+        (0 where nothing is known), camera points (F, V, n, 3) and poses (F, V, 4, 4)."""
+        p, uv, T_view = self._project(T, outlines.points)
+        shape, (height, width) = uv.shape[:3], self.chunk.size
+        index = (t[:, None] * self.chunk.views + np.arange(self.chunk.views)).ravel().repeat(shape[2])
+        flat = [a.reshape(-1, *a.shape[2:]) for a in (self._distance, self._gradient, self._known)]
+        r, gradient, known = sample_fields(*flat, index, uv.reshape(-1, 2))
+        inside = ((uv > 1) & (uv < [width - 2, height - 2])).all(-1)
+        return r.reshape(shape), gradient.reshape(*shape, 2), outlines.weight * inside * known.reshape(shape), p, T_view
+
+    def linearise(self, t: np.ndarray, T: np.ndarray, openings: np.ndarray, outlines: Outlines,
                   kernel_px: float) -> Normal:
-        """Normal equations of frame t about T: outlines (Huber at kernel_px) and points (Tukey)."""
-        normal = Normal.zero()
-        for view, outline in outlines.items():
-            self._add_outline(normal, view, t, T, outline, kernel_px)
-        self._add_points(normal, t, T, opening)
+        """Normal equations of frames t about T (F, 4, 4): outlines (Huber at kernel_px) and points (Tukey)."""
+        normal = Normal.zero(len(T))
+        J, r, weight = self.outline_terms(t, T, outlines, kernel_px)
+        n = len(T)
+        normal.add(J.reshape(n, -1, 6), r.reshape(n, -1), weight.reshape(n, -1))
+        self._add_points(normal, t, T, openings)
         return normal
 
-    def _add_outline(self, normal: Normal, view: int, t: int, T: np.ndarray, outline: Outline,
-                     kernel_px: float) -> None:
-        K, T_view = self.chunk.K[view], self.T_view_ref[view]
-        R = T_view[:3, :3] @ T[:3, :3]
-        p = outline.points @ R.T + (T_view @ T)[:3, 3]
-        z = np.maximum(p[:, 2], 0.05)
-        uv = p[:, :2] / z[:, None] * K[[0, 1], [0, 1]] + K[:2, 2]
-        distance, gradient, known = self.field(view, t).query(uv)
-        r = distance - self.outline_bias[view]
+    def outline_terms(self, t: np.ndarray, T: np.ndarray, outlines: Outlines, kernel_px: float
+                      ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Jacobians (F, V, n, 6), residuals (F, V, n) [px] and weights of the outlines."""
+        distance, gradient, weight, p, T_view = self.outline_distance(t, T, outlines)
+        r = distance - self.outline_bias[:, None]
         # Chain rule: outline distance -> pixel -> camera point -> rotation about the tool frame, translation.
-        gx, gy = gradient[:, 0] * K[0, 0] / z, gradient[:, 1] * K[1, 1] / z
-        along = np.stack([gx, gy, -(gx * p[:, 0] + gy * p[:, 1]) / z], axis=1)
-        J = np.concatenate([np.cross(outline.points, along @ R), along @ T_view[:3, :3]], axis=1)
+        z = np.maximum(p[..., 2], 0.05)
+        gx = gradient[..., 0] * self.chunk.K[:, None, 0, 0] / z
+        gy = gradient[..., 1] * self.chunk.K[:, None, 1, 1] / z
+        along = np.stack([gx, gy, -(gx * p[..., 0] + gy * p[..., 1]) / z], axis=-1)
+        J = np.concatenate([cross(outlines.points, along @ T_view[..., :3, :3]),
+                            along @ self.T_view_ref[:, :3, :3]], axis=-1)
         robust = kernel_px / np.maximum(np.abs(r), kernel_px)
-        normal.add(J, r, outline.weight * known * robust / self.outline_sigma[view] ** 2)
+        return J, r, weight * robust / self.outline_sigma[:, None] ** 2
 
-    def _add_points(self, normal: Normal, t: int, T: np.ndarray, opening: float) -> None:
-        points, sigma, weight = self.points(t)
-        if len(points) == 0:
-            return
-        q = (points - T[:3, 3]) @ T[:3, :3]
-        r, n = self.sdf.query(q, opening)
-        J = np.concatenate([-np.cross(q, n), -(n @ T[:3, :3].T)], axis=1)
+    def _add_points(self, normal: Normal, t: np.ndarray, T: np.ndarray, openings: np.ndarray) -> None:
+        points, sigma, weight = self._points[t], self._point_sigma[t], self._point_weight[t]
+        q = (points - T[:, None, :3, 3]) @ T[:, :3, :3]
+        r, n = self.sdf.query(q.reshape(-1, 3), np.repeat(openings, q.shape[1]))
+        r, n = r.reshape(q.shape[:2]), n.reshape(q.shape)
+        J = np.concatenate([-cross(q, n), -(n @ np.swapaxes(T[:, :3, :3], 1, 2))], axis=-1)
         cut = self.weights.tukey_sigmas * sigma
         robust = np.where(np.abs(r) < cut, (1 - (r / cut) ** 2) ** 2, 0.0)
         normal.add(J, r, weight * robust / sigma**2)
+
+
+def cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Cross product of (..., 3) arrays; numpy's own spends most of its time on axes."""
+    ax, ay, az = a[..., 0], a[..., 1], a[..., 2]
+    bx, by, bz = b[..., 0], b[..., 1], b[..., 2]
+    return np.stack([ay * bz - az * by, az * bx - ax * bz, ax * by - ay * bx], axis=-1)
 
 
 def covered(raster: Raster, size: tuple[int, int]) -> np.ndarray:

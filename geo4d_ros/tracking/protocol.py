@@ -24,8 +24,9 @@ class Tracker(Protocol):
 
         Frames that cannot be read are LOST with confidence 0 and hold the last trusted pose: a track is
         never extrapolated and every frame after the first LOST one is LOST. Raises InvalidInputError when the
-        inputs break the contract (no measured gripper pose, other number of views, a state stream asked
-        for that the video lacks) and BackendUnavailableError when the backend cannot run here.
+        inputs break the contract (no measured gripper pose, other number of views, readout `state` of a
+        video without a state stream; `fused` then reads the video alone and says so in details) and
+        BackendUnavailableError when the backend cannot run here.
         """
         ...
 

@@ -7,12 +7,14 @@ import os
 import tempfile
 import zipfile
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
+from geo4d_ros.tracking.drawing import DrawnGripper
 from geo4d_ros.tracking.gripper import FINGER_SIGN, GripperModel, sample_surface
 
 logger = logging.getLogger(__name__)
@@ -53,11 +55,19 @@ class GripperSdf:
     def __init__(self, gripper: GripperModel, grids: tuple[SdfGrid, ...]) -> None:
         self.gripper, self.grids = gripper, grids
 
-    def query(self, points: np.ndarray, opening: float) -> tuple[np.ndarray, np.ndarray]:
-        """Distance (N,) [m] and gradient (N, 3) at points (N, 3) of the tool frame, fingers at `opening` [m]."""
+    @cached_property
+    def drawn(self) -> DrawnGripper:
+        """The same gripper, ready to be drawn."""
+        return DrawnGripper(self.gripper)
+
+    def query(self, points: np.ndarray, opening: float | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Distance (N,) [m] and gradient (N, 3) at points (N, 3) of the tool frame, fingers at `opening` [m], one or
+        one per point (N,)."""
         distances, gradients = [], []
         for grid, sign in zip(self.grids, FINGER_SIGN, strict=True):
-            d, g = grid.query(points - np.array([0.0, sign * opening / 2, 0.0]))
+            moved = points.copy()
+            moved[:, 1] -= sign * opening / 2
+            d, g = grid.query(moved)
             distances.append(d)
             gradients.append(g)
         distance = np.stack(distances)

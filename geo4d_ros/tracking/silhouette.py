@@ -107,16 +107,22 @@ class OutlineField:
 
     def query(self, uv: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Distance (N,), gradient (N, 2) and known (N,) at pixels (N, 2), clamped to the image."""
-        height, width = self.distance.shape
-        u = np.clip(uv[:, 0], 0, width - 1.001)
-        v = np.clip(uv[:, 1], 0, height - 1.001)
-        x, y = u.astype(np.intp), v.astype(np.intp)
-        fx, fy = u - x, v - y
-        d = self.distance
-        top = d[y, x] * (1 - fx) + d[y, x + 1] * fx
-        bottom = d[y + 1, x] * (1 - fx) + d[y + 1, x + 1] * fx
-        row, column = y + (fy > 0.5), x + (fx > 0.5)
-        return top * (1 - fy) + bottom * fy, self.gradient[row, column], self.known[row, column]
+        first = np.zeros(len(uv), np.intp)
+        return sample_fields(self.distance[None], self.gradient[None], self.known[None], first, uv)
+
+
+def sample_fields(distance: np.ndarray, gradient: np.ndarray, known: np.ndarray, index: np.ndarray, uv: np.ndarray
+                  ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """`OutlineField.query` in many fields at once: distance and known (F, H, W), gradient (F, H, W, 2), index (N,)."""
+    height, width = distance.shape[1:]
+    u = np.clip(uv[:, 0], 0, width - 1.001)
+    v = np.clip(uv[:, 1], 0, height - 1.001)
+    x, y = u.astype(np.intp), v.astype(np.intp)
+    fx, fy = u - x, v - y
+    top = distance[index, y, x] * (1 - fx) + distance[index, y, x + 1] * fx
+    bottom = distance[index, y + 1, x] * (1 - fx) + distance[index, y + 1, x + 1] * fx
+    row, column = y + (fy > 0.5), x + (fx > 0.5)
+    return top * (1 - fy) + bottom * fy, gradient[index, row, column], known[index, row, column]
 
 
 def outline_field(mask: np.ndarray, unknown: np.ndarray | None = None) -> OutlineField | None:
@@ -138,16 +144,24 @@ def outline_field(mask: np.ndarray, unknown: np.ndarray | None = None) -> Outlin
 
 
 def keep_near(mask: np.ndarray, expected: np.ndarray, reach_px: int = 12) -> np.ndarray:
-    """The parts of a mask (H, W) near where the gripper is expected (H, W) bool: ghosts elsewhere are dropped.
+    """The parts of a mask (H, W) within `reach_px` of the box around where the gripper is expected (H, W) bool: ghosts
+    elsewhere are dropped.
 
     A mask with nothing near comes back whole: then the gripper has jumped, and the far part is the evidence.
     """
     labels, count = ndimage.label(mask, structure=np.ones((3, 3)))
     if count <= 1 or not expected.any():
         return mask
-    near = ndimage.distance_transform_edt(~expected) <= reach_px
+    near = labels[window_of(expected, reach_px)]
     size = np.bincount(labels.ravel(), minlength=count + 1)
-    share = np.bincount(labels[near], minlength=count + 1) / np.maximum(size, 1)
+    share = np.bincount(near.ravel(), minlength=count + 1) / np.maximum(size, 1)
     kept = share > 0.3
     kept[0] = False
     return kept[labels] if kept.any() else mask
+
+
+def window_of(mask: np.ndarray, margin_px: int) -> tuple[slice, slice]:
+    """The box around a mask (H, W) bool that is not empty, grown by a margin within the image."""
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    return (slice(max(rows[0] - margin_px, 0), rows[-1] + margin_px + 1),
+            slice(max(columns[0] - margin_px, 0), columns[-1] + margin_px + 1))

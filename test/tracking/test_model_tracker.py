@@ -165,8 +165,13 @@ def test_fused_follows_a_good_state_and_distrusts_a_far_one():
     result = track(replace(scene, video=replace(scene.video, state=wrong)), readout='fused')
     assert translation_distance(result.details['raw_T_ref_gripper'], scene.T_ref_gripper).max() < 0.05
     assert result.details['raw_confidence'][2:].max() < good.details['raw_confidence'][2:].min()
-    with pytest.raises(InvalidInputError, match='state stream'):
-        track(scene, readout='fused')
+
+
+def test_fused_without_a_state_stream_reads_the_video_and_says_so():
+    scene = gripper_scene(5)
+    fused = track(scene, readout='fused')
+    np.testing.assert_array_equal(fused.T_ref_gripper, track(scene).T_ref_gripper)
+    assert fused.details['readout'] == 'video'
 
 
 def test_a_pose_and_its_half_turn_give_one_path():
