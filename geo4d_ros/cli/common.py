@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import math
 import os
@@ -78,13 +77,12 @@ def checkpoint_directory(path: Path | None) -> Path:
 
 
 def weights_sha256(checkpoint: Path, device: str = 'cpu') -> str:
-    """Hash over the checkpoint's weight files; loads it once so that a bad one is refused before any work."""
+    """`checkpoint_sha256` of a checkpoint, loaded once so that a bad one is refused before any work."""
     from geo4d_ros.generation.loading import load_generator
-    from geo4d_ros.generation.manifest import file_sha256
+    from geo4d_ros.generation.manifest import checkpoint_sha256
 
     load_generator(checkpoint, device)
-    digests = [file_sha256(path) for path in sorted(Path(checkpoint).rglob('*.safetensors'))]
-    return digests[0] if len(digests) == 1 else hashlib.sha256(''.join(digests).encode()).hexdigest()
+    return checkpoint_sha256(checkpoint)
 
 
 def check_report_place(json_path: Path | None, folder: Path | None = None) -> None:

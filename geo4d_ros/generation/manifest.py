@@ -67,6 +67,6 @@ def verify_manifest(directory: Path) -> None:
 
 
 def checkpoint_sha256(directory: Path) -> str:
-    """One digest for the whole checkpoint (of its manifest), for reports."""
-    digests = read_manifest(directory)
-    return hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
+    """The weights' digest for reports: of the one weight file, or of all their digests in order of name."""
+    digests = [d for name, d in sorted(read_manifest(directory).items()) if name.endswith('.safetensors')]
+    return digests[0] if len(digests) == 1 else hashlib.sha256(''.join(digests).encode()).hexdigest()
