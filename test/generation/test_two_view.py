@@ -6,10 +6,17 @@ import torch
 
 from geo4d_ros.errors import InvalidInputError, RegistrationError
 from geo4d_ros.generation.two_view import predictor as predictor_module
-from geo4d_ros.generation.two_view.guide import FINGER, HAND, hand_guide, splat
+from geo4d_ros.generation.two_view.guide import (
+    FINGER,
+    HAND,
+    background_plate,
+    hand_guide,
+    pixel_rays,
+    splat,
+)
 from geo4d_ros.generation.two_view.network import TwoViewNetwork
 from geo4d_ros.generation.two_view.predictor import TwoViewPredictor
-from geo4d_ros.geometry.cameras import intrinsics, look_at, unproject
+from geo4d_ros.geometry.cameras import intrinsics, unproject
 from geo4d_ros.geometry.transforms import from_rotvec, invert, make_transform, transform_points
 from geo4d_ros.types import Observation, RgbdFrame
 
@@ -19,9 +26,8 @@ TINY = dict(height=HEIGHT, width=WIDTH, channels=16, dim=24, heads=2, encoder_la
 
 @pytest.fixture
 def predictor(monkeypatch):
+    fixed_registration(monkeypatch)
     torch.manual_seed(0)
-    monkeypatch.setattr(predictor_module, 'register_views',
-                        lambda a, b: type('R', (), {'T_ref_second': make_transform(t=np.array([0.1, 0, 0]))}))
     return TwoViewPredictor(TwoViewNetwork(**TINY))
 
 
@@ -81,6 +87,33 @@ def test_the_nearer_point_wins():
     assert image[0, 0][seen].max() == 0 and image[0, 1][seen].min() == 1
 
 
+def test_the_plate_shows_only_what_other_views_see_of_the_resting_scene():
+    frame, K = plane(0.8), intrinsics(50, WIDTH, HEIGHT)
+    T_g0_view = np.stack([np.eye(4), make_transform(t=np.array([5 * 0.8 / 50, 0, 0]))])  # five pixels to the right
+    points = np.stack([transform_points(T, unproject(frame.depth, K)) for T in T_g0_view])
+    tensor = lambda a: torch.as_tensor(np.asarray(a))[None].float()  # noqa: E731
+    rgb = torch.stack([torch.zeros(3, HEIGHT, WIDTH), torch.ones(3, HEIGHT, WIDTH)])[None]
+    rest = torch.ones(1, 2, HEIGHT, WIDTH, dtype=torch.bool)
+    rest[0, 1, 10:20, 10:20] = False
+    plate = background_plate(tensor(points), rgb, rest, tensor(invert(T_g0_view)), tensor(np.stack([K, K])))[0]
+    covered = plate[0, 4] > 0
+    assert not covered[:, :5].any(), 'the second view does not look there'
+    assert not covered[11:19, 16:24].any(), 'what moves in the second view is no background'
+    assert covered[:10, 6:].all()
+    assert plate[0, :3, covered].min() == 1 and plate[1, :3].max() == 0, 'colours come from the other view'
+    torch.testing.assert_close(plate[0, 3][covered], torch.full_like(plate[0, 3][covered], 0.8))
+
+
+def test_rays_pass_through_the_pointmap():
+    frame, K = plane(0.8), intrinsics(50, WIDTH, HEIGHT)
+    T = from_rotvec(np.array([0.3, -0.2, 0.5]), np.array([0.1, 0.2, -0.3]))
+    points = transform_points(T, unproject(frame.depth, K))[2::4, 2::4]
+    tensor = lambda a: torch.as_tensor(a)[None, None]  # noqa: E731
+    rays = pixel_rays(tensor(T), tensor(K), HEIGHT, WIDTH, 4)[0, 0].numpy()
+    expected = points - T[:3, 3]
+    np.testing.assert_allclose(rays, expected / np.linalg.norm(expected, axis=-1, keepdims=True), atol=1e-6)
+
+
 def test_prediction_keeps_the_observation_at_frame_0(predictor):
     video = predictor.predict(observation())
     assert video.rgb.shape == (2, 11, HEIGHT, WIDTH, 3)
@@ -96,25 +129,29 @@ def test_prediction_is_deterministic(predictor):
     np.testing.assert_array_equal(a.points, b.points)
 
 
-def encode_inputs(seed: int):
-    torch.manual_seed(seed)
-    T = torch.as_tensor(look_at(np.array([1.0, 0.2, 0.8]), np.zeros(3))).float().expand(1, 2, 4, 4)
-    return dict(rgb=torch.rand(1, 2, 3, HEIGHT, WIDTH), points=torch.rand(1, 2, HEIGHT, WIDTH, 3),
-                valid=torch.ones(1, 2, HEIGHT, WIDTH, dtype=torch.bool), T_g0_view=T, opening=torch.tensor([0.05]),
-                seen=torch.tensor([[True, True]]))
+def fixed_registration(monkeypatch):
+    monkeypatch.setattr(predictor_module, 'register_views',
+                        lambda a, b: type('R', (), {'T_ref_second': make_transform(t=np.array([0.1, 0, 0]))}))
 
 
-def test_without_cross_view_attention_the_reference_ignores_the_other_view():
+@pytest.mark.parametrize('cross_view', [False, True])
+def test_only_with_cross_view_attention_the_reference_depends_on_the_other_view(monkeypatch, cross_view):
+    fixed_registration(monkeypatch)
     torch.manual_seed(0)
-    network = TwoViewNetwork(**TINY, cross_view=False).eval()
-    inputs = encode_inputs(0)
-    other = {**inputs, 'rgb': inputs['rgb'].clone()}
-    other['rgb'][:, 1] = 0
-    with torch.no_grad():
-        a, b = network.encode(**inputs), network.encode(**other)
-    torch.testing.assert_close(a.features[:, 0], b.features[:, 0])
-    torch.testing.assert_close(a.queries, b.queries)
-    assert not torch.equal(a.features[:, 1], b.features[:, 1])
+    predictor = TwoViewPredictor(TwoViewNetwork(**TINY, cross_view=cross_view))
+    changed = Observation((plane(seed=0), plane(seed=9)), observation().T_ref_gripper, 0.05)
+    a, b = predictor.predict(observation()), predictor.predict(changed)
+    assert np.array_equal(a.gripper_mask[0], b.gripper_mask[0]) != cross_view
+    assert np.array_equal(a.state.T_ref_gripper, b.state.T_ref_gripper) != cross_view
+    assert not np.array_equal(a.rgb[1], b.rgb[1])
+
+
+def test_a_direct_policy_repeats_frame_0_and_moves_the_gripper(monkeypatch):
+    fixed_registration(monkeypatch)
+    torch.manual_seed(0)
+    video = TwoViewPredictor(TwoViewNetwork(**TINY, video=False)).predict(observation())
+    assert np.array_equal(video.rgb, np.repeat(video.rgb[:, :1], video.frames, 1))
+    assert not np.array_equal(video.state.T_ref_gripper[1], video.state.T_ref_gripper[-1])
 
 
 def test_an_unregistered_second_view_is_invalid_and_changes_nothing_else(predictor, monkeypatch):

@@ -38,14 +38,10 @@ def masked_patch_mean(points: torch.Tensor, valid: torch.Tensor, size: int) -> t
 
 
 class Encoder(nn.Module):
-    """Convolutional stem per view, then joint transformer layers over both views, the state and the queries.
+    """Convolutional stem per view, then joint transformer layers over all views, the state and the queries."""
 
-    With `cross_view` off every view is encoded on its own (the ablation of multi-view attention).
-    """
-
-    def __init__(self, frames: int, channels: int, dim: int, layers: int, heads: int, cross_view: bool) -> None:
+    def __init__(self, frames: int, channels: int, dim: int, layers: int, heads: int) -> None:
         super().__init__()
-        self.cross_view = cross_view
         stem_in = PATCH**2 * 7 + fourier_size(3, BANDS)
         self.stem = nn.Conv2d(stem_in, channels, 1)
         self.stem_blocks = nn.ModuleList([ResBlock(channels) for _ in range(2)])
@@ -95,16 +91,8 @@ class Encoder(nn.Module):
         proprio = torch.cat([fourier(opening[:, None] * 10, 4), T_g0_view[:, 0, :3, :3].flatten(1)], -1)
         head = torch.cat([self.state(proprio)[:, None], self.time[None].expand(b, -1, -1)], dim=1)
         per_view = x.shape[2]
-        if self.cross_view:
-            sequence = torch.cat([head, x.flatten(1, 2)], dim=1)
-            for block in self.blocks:
-                sequence = block(sequence)
-        else:
-            sequence = torch.cat([head.repeat_interleave(v, 0), x.flatten(0, 1)], dim=1)
-            for block in self.blocks:
-                sequence = block(sequence)
-            sequence = sequence.unflatten(0, (b, v))
-            tokens = sequence[:, :, -per_view:].flatten(1, 2)
-            sequence = torch.cat([sequence[:, 0, :-per_view], tokens], dim=1)
+        sequence = torch.cat([head, x.flatten(1, 2)], dim=1)
+        for block in self.blocks:
+            sequence = block(sequence)
         sequence = self.norm(sequence)
         return sequence[:, -v * per_view:], sequence[:, 1:-v * per_view]

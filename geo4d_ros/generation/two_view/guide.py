@@ -1,7 +1,9 @@
-"""The rigid hand guide: frame-0 hand pixels of all views moved by the predicted gripper motion.
+"""What geometry alone says about a future frame: hints for the decoder, which paints the rest.
 
-Where the gripper goes is predicted by the state stream; how it looks there follows from rigid motion
-and projection. The decoder sees the result as a hint (colour, depth, mask) and paints the rest.
+The hand guide: frame-0 hand pixels of all views moved by the predicted gripper motion (where the gripper goes comes
+from the state stream; how it looks there follows from rigid motion and projection). The background plate: what
+the other views see of the resting scene, projected into this one, for what the arm uncovers. The rays: where
+every pixel looks, to be expressed in the future gripper's frame.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import torch
 
 FINGER = 3  # class ids of the network's own segmentation: see SEGMENT_CLASSES in network.py
 HAND = 2
+REST = 0
 
 
 def move_hand(points: torch.Tensor, segments: torch.Tensor, T_g0_g: torch.Tensor,
@@ -80,3 +83,35 @@ def hand_guide(points: torch.Tensor, rgb: torch.Tensor, segments: torch.Tensor, 
     image, depth, mask = splat(in_view.flatten(0, 2), many(colours), many(keep),
                                K[:, None].expand(b, k, v, 3, 3).flatten(0, 2), h, w)
     return torch.cat([image, depth, mask], dim=1).view(b, k, v, 5, h, w)
+
+
+def background_plate(points: torch.Tensor, rgb: torch.Tensor, rest: torch.Tensor, T_view_g0: torch.Tensor,
+                     K: torch.Tensor) -> torch.Tensor:
+    """Resting pixels of the other views seen from each view: maps (B, V, 5, H, W): colour 3, depth [m], mask.
+
+    points (B, V, H, W, 3) in g0; rgb (B, V, 3, H, W); rest (B, V, H, W) bool: valid pixels of what does not move;
+    T_view_g0 (B, V, 4, 4); K (B, V, 3, 3).
+    """
+    b, v, h, w, _ = points.shape
+    flat, colours = points.flatten(1, 3)[:, None], rgb.permute(0, 1, 3, 4, 2).flatten(1, 3)[:, None]
+    in_view = flat @ T_view_g0[..., :3, :3].transpose(-1, -2) + T_view_g0[..., None, :3, 3]
+    other = ~torch.eye(v, dtype=torch.bool, device=points.device).repeat_interleave(h * w, 1)
+    keep = rest.flatten(1)[:, None] & other[None]
+    image, depth, mask = splat(in_view.flatten(0, 1), colours.expand(b, v, -1, 3).flatten(0, 1), keep.flatten(0, 1),
+                               K.flatten(0, 1), h, w)
+    return torch.cat([image, depth, mask], dim=1).view(b, v, 5, h, w)
+
+
+def pixel_rays(T_g0_view: torch.Tensor, K: torch.Tensor, height: int, width: int, step: int) -> torch.Tensor:
+    """Unit directions (B, V, H/step, W/step, 3) in g0 of the rays through every step-th pixel.
+
+    T_g0_view (B, V, 4, 4); K (B, V, 3, 3) of the full (H, W) images.
+    """
+    row = torch.arange(step // 2, height, step, dtype=K.dtype, device=K.device)
+    column = torch.arange(step // 2, width, step, dtype=K.dtype, device=K.device)
+    y, x = torch.meshgrid(row, column, indexing='ij')
+    at = lambda i, j: K[..., i, j][..., None, None]  # noqa: E731
+    direction = torch.stack([(x - at(0, 2)) / at(0, 0), (y - at(1, 2)) / at(1, 1), torch.ones_like(x).expand(
+        *K.shape[:2], *x.shape)], -1)
+    direction = direction / direction.norm(dim=-1, keepdim=True)
+    return torch.einsum('bvij,bvhwj->bvhwi', T_g0_view[..., :3, :3], direction)

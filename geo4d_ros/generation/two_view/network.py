@@ -10,27 +10,52 @@ from torch.nn import functional as F
 
 from geo4d_ros.generation.two_view.decoder import Decoder
 from geo4d_ros.generation.two_view.encoder import PATCH, Encoder, Scene
+from geo4d_ros.generation.two_view.guide import REST, background_plate, hand_guide, pixel_rays
 from geo4d_ros.generation.two_view.state_head import StateHead
 
 # Frame-0 segmentation the network predicts for its own guide: rest, arm, hand, finger, object.
 SEGMENT_CLASSES = 5
 
 
+PER_VIEW = ('rgb0', 'depth0', 'points', 'valid', 'segments', 'T_g0_view', 'T_view_g0', 'K', 'seen', 'true_depth0')
+PER_FRAME_AND_VIEW = ('rgb', 'depth', 'labels')
+
+
+def one_view_each(batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The batch (B, V, ...) as (B V, 1, ...): nothing passes between views. Unseen views are no target."""
+    views = batch['seen'].shape[1]
+    alone = {k: batch[k].flatten(0, 1)[:, None] for k in PER_VIEW if k in batch}
+    alone |= {k: batch[k].transpose(1, 2).flatten(0, 1)[:, :, None] for k in PER_FRAME_AND_VIEW if k in batch}
+    alone |= {k: v.repeat_interleave(views, 0) for k, v in batch.items() if k not in alone}
+    if 'expected' in alone:
+        alone['expected'] = alone['expected'] & alone['seen']
+    return alone
+
+
+def repeat_frame0(rgb0: torch.Tensor, depth0: torch.Tensor, frames: int) -> dict[str, torch.Tensor]:
+    """Maps as `Decoder.forward` gives them where nothing moves."""
+    still = torch.cat([torch.ones_like(depth0), torch.zeros_like(depth0), torch.zeros_like(depth0)], 2)
+    repeat = lambda a: a[:, None].expand(-1, frames, *a.shape[1:])  # noqa: E731
+    return {'motion': repeat(20 * still), 'rgb': repeat(rgb0), 'depth': repeat(depth0)}
+
+
 class TwoViewNetwork(ModelMixin, ConfigMixin):
     """Encoder, state head, frame-0 segmentation and decoder; every switch is a config field.
 
-    cross_view: attention between the views (off = ablation). guide: rigid hand guide for the decoder.
+    cross_view: off = ablation without multi-view attention: give it `one_view_each` of a batch.
+    guide: off = ablation; the decoder is not shown the moved hand nor what the other views see behind the arm.
+    video: off = a direct policy, only the gripper's path is predicted and frame 0 repeated.
     """
 
     @register_to_config
     def __init__(self, height: int = 96, width: int = 128, frames: int = 10, dt: float = 0.5, channels: int = 64,
                  dim: int = 192, encoder_layers: int = 4, decoder_layers: int = 1, heads: int = 6, pointers: int = 6,
-                 refinements: int = 2, cross_view: bool = True, guide: bool = True) -> None:
+                 refinements: int = 2, cross_view: bool = True, guide: bool = True, video: bool = True) -> None:
         super().__init__()
-        self.encoder = Encoder(frames, channels, dim, encoder_layers, heads, cross_view)
+        self.encoder = Encoder(frames, channels, dim, encoder_layers, heads)
         self.segment = nn.Conv2d(channels, PATCH**2 * SEGMENT_CLASSES, 1)
         self.state_head = StateHead(channels, dim, pointers, refinements)
-        self.decoder = Decoder(channels, dim, decoder_layers, heads, cross_view)
+        self.decoder = Decoder(channels, dim, decoder_layers, heads) if video else None
 
     def encode(self, rgb: torch.Tensor, points: torch.Tensor, valid: torch.Tensor, T_g0_view: torch.Tensor,
                opening: torch.Tensor, seen: torch.Tensor) -> Scene:
@@ -41,3 +66,25 @@ class TwoViewNetwork(ModelMixin, ConfigMixin):
         """Frame-0 class logits (B, V, 5, H, W)."""
         b, v = scene.features.shape[:2]
         return F.pixel_shuffle(self.segment(scene.features.flatten(0, 1)), PATCH).unflatten(0, (b, v))
+
+    def paint(self, scene: Scene, batch: dict[str, torch.Tensor], segments: torch.Tensor, queries: torch.Tensor,
+              T_g0_g: torch.Tensor, opening: torch.Tensor) -> dict[str, torch.Tensor]:
+        """K future frames of all views, given the gripper's poses (B, K, 4, 4) and openings (B, K) [m] in them.
+
+        batch: rgb0, depth0, points, valid, T_view_g0, T_g0_view, K, opening0 as in training/two_view/batches.py;
+        segments (B, V, H, W) frame-0 classes; queries (B, K, D) of those frames. Returns `Decoder.forward`'s maps.
+        """
+        b, v, _, h, w = batch['rgb0'].shape
+        if self.decoder is None:
+            return repeat_frame0(batch['rgb0'], batch['depth0'], T_g0_g.shape[1])
+        if self.config.guide:
+            guide = hand_guide(batch['points'], batch['rgb0'], segments * batch['valid'], batch['T_view_g0'],
+                               batch['K'], T_g0_g, batch['opening0'], opening)
+            plate = background_plate(batch['points'], batch['rgb0'], (segments == REST) & batch['valid'],
+                                     batch['T_view_g0'], batch['K'])
+        else:
+            guide = scene.features.new_zeros((b, T_g0_g.shape[1], v, 5, h, w))
+            plate = guide[:, 0]
+        rays = pixel_rays(batch['T_g0_view'], batch['K'], h, w, PATCH)
+        return self.decoder(scene, queries, T_g0_g, opening, guide, plate, rays, batch['T_g0_view'][..., :3, 3],
+                            batch['rgb0'], batch['depth0'])

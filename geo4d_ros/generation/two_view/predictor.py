@@ -12,8 +12,7 @@ import torch
 
 from geo4d_ros.errors import RegistrationError, require
 from geo4d_ros.generation.manifest import write_manifest
-from geo4d_ros.generation.two_view.guide import hand_guide
-from geo4d_ros.generation.two_view.network import TwoViewNetwork
+from geo4d_ros.generation.two_view.network import TwoViewNetwork, one_view_each
 from geo4d_ros.geometry.cameras import unproject
 from geo4d_ros.geometry.registration import register_views
 from geo4d_ros.geometry.resampling import resize_frame
@@ -77,20 +76,17 @@ class TwoViewPredictor:
         start = time.perf_counter()
         batch = observation_tensors(views, T_ref_view, seen, observation.T_ref_gripper, observation.opening)
         batch = {k: v.to(self.network.device) for k, v in batch.items()}
-        scene = self.network.encode(batch['rgb0'], batch['points'], batch['valid'], batch['T_g0_view'],
-                                    batch['opening0'], batch['seen'])
+        inputs = batch if config.cross_view else one_view_each(batch)
+        scene = self.network.encode(inputs['rgb0'], inputs['points'], inputs['valid'], inputs['T_g0_view'],
+                                    inputs['opening0'], inputs['seen'])
         poses, openings = self.network.state_head(scene)[-1]
         timings['encode'] = time.perf_counter() - start
         # 4. Paint every future frame of every view.
         start = time.perf_counter()
-        segments = self.network.segment_logits(scene).argmax(2) * batch['valid']
-        if config.guide:
-            guide = hand_guide(batch['points'], batch['rgb0'], segments, batch['T_view_g0'], batch['K'],
-                               poses, batch['opening0'], openings)
-        else:
-            b, v, _, h, w = batch['rgb0'].shape
-            guide = batch['points'].new_zeros((b, self.frames, v, 5, h, w))
-        out = self.network.decoder(scene, scene.queries, poses, openings, guide, batch['rgb0'], batch['depth0'])
+        segments = self.network.segment_logits(scene).argmax(2) * inputs['valid']
+        out = self.network.paint(scene, inputs, segments, scene.queries, poses, openings)
+        if not config.cross_view:
+            out, segments = {k: v.transpose(0, 2) for k, v in out.items()}, segments.transpose(0, 1)
         timings['decode'] = time.perf_counter() - start
         # 5. Copy what does not move from frame 0, lift depth to points in the reference frame.
         rgb, depth, hand = (a[: len(views)] for a in compose(out, batch, segments))

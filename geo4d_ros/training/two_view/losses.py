@@ -5,8 +5,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
-from geo4d_ros.generation.two_view.guide import hand_guide
-from geo4d_ros.generation.two_view.network import TwoViewNetwork
+from geo4d_ros.generation.two_view.network import TwoViewNetwork, one_view_each
 
 # Points on the gripper [m] whose displacement measures a pose error in one unit: tip, sides, palm.
 KEYPOINTS = torch.tensor([[0, 0, 0], [0, 0.06, 0], [0, -0.06, 0], [0.06, 0, 0], [0, 0, -0.1]])
@@ -52,7 +51,7 @@ def video_loss(out: dict[str, torch.Tensor], batch: dict[str, torch.Tensor]) -> 
     classes = F.cross_entropy(out['motion'].movedim(3, 1), target, reduction='none',
                               weight=out['motion'].new_tensor([1.0, 3.0, 1.5]))
     weight = out['motion'].new_tensor([0.02, 5.0, 1.0])[target] * seen
-    rgb = F.smooth_l1_loss(out['rgb'], batch['rgb'], beta=0.1, reduction='none').mean(3)
+    rgb = F.smooth_l1_loss(out['rgb'], batch['rgb'], beta=0.3, reduction='none').mean(3)
     depth = F.smooth_l1_loss(out['depth'], batch['depth'], beta=0.02, reduction='none')[:, :, :, 0]
     depth_weight = weight * valid
     return {'motion': (classes * seen).sum() / seen.sum().clamp(min=1),
@@ -73,7 +72,9 @@ def noisy_poses(poses: torch.Tensor, sigma_m: float = 0.004, sigma_rad: float = 
 
 
 def total_loss(network: TwoViewNetwork, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """All terms and their sum under 'total'."""
+    """All terms and their sum under 'total'; without the video's terms for a direct policy."""
+    if not network.config.cross_view:
+        batch = one_view_each(batch)
     scene = network.encode(batch['rgb0'], batch['points'], batch['valid'], batch['T_g0_view'],
                            batch['opening0'], batch['seen'])
     terms = {'state': state_loss(network.state_head(scene), batch['poses'], batch['openings'],
@@ -83,16 +84,10 @@ def total_loss(network: TwoViewNetwork, batch: dict[str, torch.Tensor]) -> dict[
     seen = batch['seen'].float()
     per_view = F.cross_entropy(segments.movedim(2, 1), batch['segments'], reduction='none', weight=class_weight)
     terms['segment'] = 0.5 * (per_view.mean((-1, -2)) * seen).sum() / seen.sum()
-    rows = torch.arange(len(batch['steps']))[:, None]
-    poses, openings = noisy_poses(batch['poses'][rows, batch['steps']]), batch['openings'][rows, batch['steps']]
-    b, v, _, h, w = batch['rgb0'].shape
-    if network.config.guide:
-        guide = hand_guide(batch['points'], batch['rgb0'], batch['segments'] * batch['valid'], batch['T_view_g0'],
-                           batch['K'], poses, batch['opening0'], openings)
-    else:
-        guide = batch['points'].new_zeros((b, poses.shape[1], v, 5, h, w))
-    out = network.decoder(scene, scene.queries[rows, batch['steps']], poses, openings, guide,
-                          batch['rgb0'], batch['depth0'])
-    terms |= video_loss(out, batch)
+    if network.config.video:
+        rows = torch.arange(len(batch['steps']))[:, None]
+        poses, openings = noisy_poses(batch['poses'][rows, batch['steps']]), batch['openings'][rows, batch['steps']]
+        out = network.paint(scene, batch, batch['segments'], scene.queries[rows, batch['steps']], poses, openings)
+        terms |= video_loss(out, batch)
     terms['total'] = sum(terms.values())
     return terms
