@@ -16,7 +16,7 @@ ROS := $(call stamp,ros,requirements/ros.txt requirements/constraints.txt)
 GL := $(call stamp,gl,requirements/install_gl.sh)
 SELF := $(call stamp,self,setup.py setup.cfg)
 
-.PHONY: setup demo test test-slow test-numpy1 lint clean
+.PHONY: setup demo test test-slow test-numpy1 baselines lint clean
 .DELETE_ON_ERROR:
 # The steps share pip and the environment, so they run one after the other.
 .NOTPARALLEL:
@@ -42,6 +42,14 @@ test-numpy1: setup
 	@.venv-numpy1/bin/python -c "import numpy; assert numpy.__version__ == '1.26.4', numpy.__version__"
 	@$(QUIET_THREADS) PYTHONPATH=. .venv-numpy1/bin/python -m pytest -m 'not slow' \
 	    --ignore test/ros --ignore test/nodes --ignore test/integration --ignore test/faults --ignore test/demo $(TESTS)
+
+# Every baseline at the same budget on the same data, one after the other: make baselines MINUTES=40 DATA=outputs/data/train
+MINUTES ?= 40
+DATA ?= outputs/data/train
+baselines: setup
+	@for config in config/train/baselines/*.yaml; do \
+	    $(BIN)/geo4d train --config $$config --data $(DATA) --set minutes=$(MINUTES) \
+	        --output outputs/baselines/$$(basename $$config .yaml) || exit 1; done
 
 lint: setup
 	@$(BIN)/ruff check .

@@ -23,23 +23,20 @@ class Baseline:
 BASELINES: dict[str, Baseline] = {
     'copy': Baseline('frame 0 repeated', None, (), 'in every video table without asking'),
     'ours': Baseline('ours, at the common budget', 'ours.yaml', ('fused', 'video', 'state')),
-    'ours_rgb_cross_view': Baseline('ours with cross-view attention in the RGB stream too',
-                                    'ours_rgb_cross_view.yaml', ('fused', 'video', 'state')),
-    'ours_no_cross_view': Baseline('ours without multi-view attention', 'ours_no_cross_view.yaml',
+    'ours_no_cross_view': Baseline('ours, nothing passes between the views', 'ours_no_cross_view.yaml',
                                    ('fused', 'video', 'state')),
-    'svd_rgb': Baseline('SVD: RGB only', 'svd_rgb.yaml', ('video',), 'depth is the copy of frame 0'),
-    'svd_rgb_cross_view': Baseline('SVD with multi-view attention: RGB only', 'svd_rgb_cross_view.yaml', ('video',),
-                                   'depth is the copy of frame 0'),
-    'camera_conditioned': Baseline('camera poses given (after CameraCtrl)', 'camera_conditioned.yaml',
-                                   ('fused', 'video', 'state'), 'upper bound: it is told what ours has to infer'),
+    'ours_no_guide': Baseline('ours without the geometric hints', 'ours_no_guide.yaml', ('fused', 'video', 'state')),
     'direct_policy': Baseline('direct policy: the encoder regresses the gripper path, no video',
-                              'direct_policy.yaml', ('state',), 'its video rows mean nothing'),
-    'inverse_dynamics': Baseline('RGB video of ours, actions by learned inverse dynamics (after UniPi)',
-                                 'inverse_dynamics.yaml', ('state',)),
-    'gaussian4d': Baseline('4D Gaussians (own torch re-implementation)', 'gaussian4d.yaml', ('video',)),
+                              'direct_policy.yaml', ('state',), 'its video rows are the copy of frame 0'),
+    'unet': Baseline("the paper's structure", 'unet.yaml', ('fused', 'video', 'state')),
+    'unet_no_cross_view': Baseline("the paper's structure without multi-view attention", 'unet_no_cross_view.yaml',
+                                   ('fused', 'video', 'state')),
+    'unet_rgb_cross_view': Baseline("the paper's structure with cross-view attention in the RGB stream too",
+                                    'unet_rgb_cross_view.yaml', ('fused', 'video', 'state')),
 }
 
 
 def found_checkpoints(folder: Path) -> dict[str, Path]:
-    """Baselines that have a trained checkpoint directory of their name in `folder`, in registry order."""
-    return {name: folder / name for name in BASELINES if (folder / name).is_dir()}
+    """Baselines trained into `folder`/NAME (`make baselines`), in registry order: name -> checkpoint."""
+    places = {name: folder / name / 'model' for name in BASELINES}
+    return {name: place for name, place in places.items() if place.is_dir()}

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from geo4d_ros.errors import ConfigurationError
+from geo4d_ros.generation.loading import load_generator
 from geo4d_ros.generation.two_view.network import TwoViewNetwork
 from geo4d_ros.geometry.cameras import intrinsics, look_at
 from geo4d_ros.training.episodes import encode_depth, write_episode
@@ -133,7 +134,7 @@ def test_a_resumed_run_continues_exactly(episodes, tmp_path):
 def test_a_short_run_writes_loadable_weights(episodes, tmp_path):
     Trainer(config(episodes, tmp_path / 'run', minutes=0.02)).run()
     assert (tmp_path / 'run' / 'run.json').is_file()
-    TwoViewNetwork.from_pretrained(tmp_path / 'run' / 'network')
+    load_generator(tmp_path / 'run' / 'model')
 
 
 def test_unknown_keys_are_named(episodes):

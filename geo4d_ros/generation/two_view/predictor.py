@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import time
 from dataclasses import replace
@@ -44,8 +45,7 @@ class TwoViewPredictor:
         """Write model_index.json, half-precision network weights and the sha256 manifest."""
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
-        self.network.half().save_pretrained(directory / 'network')
-        self.network.float()
+        copy.deepcopy(self.network).half().save_pretrained(directory / 'network')
         (directory / 'model_index.json').write_text(json.dumps({'_class_name': 'TwoViewPredictor'}) + '\n')
         write_manifest(directory)
 

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from geo4d_ros.errors import ConfigurationError
 from geo4d_ros.generation.two_view.network import TwoViewNetwork
+from geo4d_ros.generation.two_view.predictor import TwoViewPredictor
 from geo4d_ros.training.two_view.batches import Augmentation, BatchConfig, batches
 from geo4d_ros.training.two_view.losses import total_loss
 
@@ -98,7 +99,7 @@ class Trainer:
         log.warning('resumed at step %d after %.1f min', self.step, self.trained_s / 60)
 
     def save(self) -> None:
-        """Checkpoint for resuming, and the EMA weights as a loadable network; both appear whole or not at all."""
+        """Checkpoint for resuming, and the EMA weights in `model/`, ready for every --checkpoint."""
         network = self.accelerator.unwrap_model(self.network)
         moments = {f'{i}.{k}': v for i, row in self.optimizer.state_dict()['state'].items() for k, v in row.items()}
         tensors = {'step': torch.tensor(self.step), 'rng': torch.get_rng_state(),
@@ -111,7 +112,8 @@ class Trainer:
         partial.replace(self.directory / 'state.safetensors')
         self.ema.store(network.parameters())
         self.ema.copy_to(network.parameters())
-        network.save_pretrained(self.directory / 'network')
+        TwoViewPredictor(network).save_pretrained(self.directory / 'model')
+        network.train()
         self.ema.restore(network.parameters())
         report = {'config': asdict(self.config), 'steps': self.step, 'trained_min': self.trained_s / 60}
         (self.directory / 'run.json').write_text(json.dumps(report, indent=1))
