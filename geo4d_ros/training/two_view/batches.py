@@ -29,6 +29,7 @@ class Augmentation:
     opening_m: float = 0.0005
     depth_relative: float = 0.003
     colour: float = 0.15
+    colour_between_views: float = 0.03
     drop_second_view: float = 0.1
 
 
@@ -67,9 +68,10 @@ def window_arrays(window: dict[str, Any], rng: np.random.Generator, noise: Augme
         for v in range(1, views):
             T_g0_view[v] = T_g0_view[v] @ _jitter(rng, noise.registration_m, noise.registration_rad)
             seen[v] = rng.random() >= noise.drop_second_view
-        brightness = 1 + noise.colour * rng.normal(size=(views, 1, 1, 1, 1))
-        gain = brightness * (1 + 0.3 * noise.colour * rng.normal(size=(views, 1, 1, 1, 3)))
-        offset = noise.colour * 0.5 * rng.normal(size=(views, 1, 1, 1, 1))
+        shared, own = noise.colour * rng.normal(size=5), noise.colour_between_views * rng.normal(size=(views, 5))
+        draw = (shared + own)[:, None, None, None]  # brightness, tint of 3 channels, offset
+        gain = (1 + draw[..., :1]) * (1 + 0.3 * draw[..., 1:4])
+        offset = 0.5 * draw[..., 4:]
         rgb = np.clip(rgb * gain + offset, -1, 1).astype(np.float32)
         rgb0 = rgb[:, 0]
         depth0 = depth0 * (1 + noise.depth_relative * rng.normal(size=depth0.shape)).astype(np.float32)
