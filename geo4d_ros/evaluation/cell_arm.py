@@ -20,7 +20,7 @@ from geo4d_ros.simulation.controllers import (
 )
 
 TICK = 0.004  # [s] between two commands, the period of the simulated controllers
-PATH_TOLERANCE, GOAL_TOLERANCE = 0.1, 0.02  # [rad]
+PATH_TOLERANCE, GOAL_TOLERANCE = 0.05, 0.02  # [rad]: the executor's `tracking_error`, the server's default
 SETTLE_VELOCITY, SETTLE_TIME, SETTLE_LIMIT = 0.01, 0.2, 3.0  # [rad/s], [s], [s]
 
 
@@ -72,7 +72,10 @@ class CellArm:
             self._gripper.update(self._cell.time, self._cell.opening)
         self.wait(segment.dwell)
         done = self._gripper.reached or self._gripper.stalled
-        return None if done else Refusal(Reason.GRIPPER_FAILED, f'opening {self._cell.opening:.3f} m')
+        if done:
+            return None
+        reason = Reason.GRASP_UNSETTLED if segment.closing else Reason.GRIPPER_FAILED
+        return Refusal(reason, f'opening {self._cell.opening:.3f} m')
 
     def settle(self) -> Refusal | None:
         """Wait until every joint has been slow for SETTLE_TIME."""

@@ -21,11 +21,12 @@ from geo4d_ros.generation.protocol import VideoGenerator
 from geo4d_ros.motion import pipeline
 from geo4d_ros.motion.collision import Scene
 from geo4d_ros.motion.events import Action, ActionKind, Event, EventKind
-from geo4d_ros.motion.gripper import GripperSegment, recovery_plan
+from geo4d_ros.motion.gripper import GripperSegment
 from geo4d_ros.motion.limits import MotionLimits
 from geo4d_ros.motion.reasons import Kind, Reason, Refusal
+from geo4d_ros.motion.recovery import Trail, plan_recovery, recovery_plans
 from geo4d_ros.motion.robot import RobotModel
-from geo4d_ros.motion.state_machine import RESTING, LoopConfig, LoopState, step
+from geo4d_ros.motion.state_machine import RESTING, LoopConfig, LoopState, Recovery, step
 from geo4d_ros.tracking.protocol import Tracker
 from geo4d_ros.types import GripperTrack, Observation, Plan, Video4D
 
@@ -58,6 +59,7 @@ class Cycle:
     reason: str = ''
     closed: bool = False
     missed: bool = False
+    retreated: bool = False
 
 
 @dataclass
@@ -91,7 +93,8 @@ class CellLoop:
         self._arm = CellArm(cell, self._take_picture if film else None, FILM_PERIOD)
         self._on_cycle = on_cycle
         self._observation: Observation | None = None
-        self._plan: Plan | None = None
+        self._trail = Trail()
+        self._cycle = 0
         self._motion: pipeline.TimedMotion | None = None
         self._motion_start = 0.0
         self._cycles: list[Cycle] = []
@@ -105,6 +108,7 @@ class CellLoop:
         start = self._cell.time
         while pending and not success:
             state, actions = step(state, pending.pop(0), self._setup.config)
+            self._cycle = state.cycle
             for action in actions:
                 if action.kind is ActionKind.OBSERVE:
                     success = bool(self._cycles) and self._cell.succeeded()
@@ -159,32 +163,44 @@ class CellLoop:
         return self._gate(plan, data, self._setup.executed_poses)
 
     def _plan_recovery(self, data: dict[str, Any]) -> Event:
-        self._cycles[-1].missed = True
-        plan = recovery_plan(f'{self._cell.seed}-{len(self._cycles)}-recovery', self._cell.T_base_gripper,
-                             self._cell.opening, self._arm.stamp, self._setup.limits)
-        return self._gate(plan, data, len(plan.T_base_gripper))
+        recovery, arm, setup = Recovery(data['recovery']), self._arm, self._setup
+        self._cycles[-1].missed |= recovery is Recovery.OPEN
+        self._cycles[-1].retreated |= recovery is Recovery.RETREAT
+        plans = recovery_plans(recovery, f'{self._cell.seed}-{data["cycle"]}-recovery', self._cell.T_base_gripper,
+                               self._cell.opening, arm.stamp, self._trail, setup.limits)
+        with self._timed('plan'):
+            plan, _, motion = plan_recovery(plans, recovery, arm.state(), setup.limits, self._scene, setup.robot,
+                                            arm.stamp)
+        return self._verdict(plan, motion, data)
 
     def _gate(self, plan: Plan, data: dict[str, Any], k: int) -> Event:
         with self._timed('plan'):
             motion = pipeline.plan_trajectory(plan, self._arm.state(), self._setup.limits, self._scene,
                                               self._setup.robot, self._arm.stamp, k)
+        return self._verdict(plan, motion, data)
+
+    def _verdict(self, plan: Plan, motion: pipeline.TimedMotion | Refusal, data: dict[str, Any]) -> Event:
         if isinstance(motion, Refusal):
             return self._refused(data, motion.reason, motion.detail)
-        self._plan, self._motion, self._motion_start = plan, motion, self._cell.time
+        self._motion, self._motion_start = motion, self._cell.time
         self._cycles[-1].motion = motion
         return self._event(EventKind.PLANNED, cycle=data['cycle'], **pipeline.describe(plan, motion))
 
     def _execute(self, data: dict[str, Any]) -> Event:
-        segment = self._motion.segments[data['index']]
+        motion, index, arm = self._motion, data['index'], self._arm
+        segment = motion.segments[index]
+        moved = pipeline.check_before_execution(motion, index, arm.state(), self._setup.limits, arm.stamp)
+        if moved is not None:
+            return self._refused({'cycle': self._cycle}, moved.reason, moved.detail)
         if isinstance(segment, GripperSegment):
             self._cycles[-1].closed |= segment.closing
-            failed = self._arm.grip(segment)
+            failed = arm.grip(segment)
         else:
-            failed = self._arm.move(segment)
+            self._trail.follow(motion.T_path)
+            failed = arm.move(segment)
         if failed is not None:
-            self._cycles[-1].reason = failed.reason.code
-            return self._event(EventKind.FAULT, reason=failed.reason.code, detail=failed.detail)
-        return self._event(EventKind.SEGMENT_DONE, plan_id=data['plan_id'], index=data['index'],
+            return self._refused({'cycle': self._cycle}, failed.reason, failed.detail)
+        return self._event(EventKind.SEGMENT_DONE, plan_id=data['plan_id'], index=index,
                            opening=self._cell.opening)
 
     def _await_standstill(self, data: dict[str, Any]) -> Event:
@@ -205,7 +221,7 @@ class CellLoop:
         return Event(kind, self._cell.time, data)
 
     def _refused(self, data: dict[str, Any], reason: Reason, detail: str) -> Event:
-        self._cycles[-1].reason = reason.code
+        self._cycles[-1].reason = self._cycles[-1].reason or reason.code
         return self._event(EventKind.REFUSED, cycle=data['cycle'], reason=reason.code, detail=detail)
 
     @contextmanager

@@ -93,7 +93,7 @@ def run_episode(options: EpisodeOptions, task: str, seed: int) -> EpisodeReport:
 
 
 def _plain(cycles: list[Any]) -> list[dict[str, Any]]:
-    return [{'reason': c.reason, 'closed': c.closed, 'missed': c.missed} for c in cycles]
+    return [{'reason': c.reason, 'closed': c.closed, 'missed': c.missed, 'retreated': c.retreated} for c in cycles]
 
 
 def _write_film(options: EpisodeOptions, task: str, seed: int, cause: str, result: Any) -> str | None:

@@ -20,10 +20,11 @@ _PREDICTION = {Reason.PREDICTION_FAILED, Reason.PREDICTION_INVALID, Reason.PREDI
 class CycleRecord:
     """One predict-track-execute cycle, in plain values.
 
-    reason: code of a refusal, fault or missed grasp, '' when it was executed. plan_error_m: largest distance of
+    reason: code of the first refusal, fault or missed grasp, '' when it was executed. plan_error_m: largest distance of
     the planned poses from the path the expert would take from the same state (place, not timing).
     prediction_error_m: largest distance of the predicted gripper pixels' middle from the true one's; both None
-    where they could not be judged. closed: the plan closed the gripper; missed: it closed on nothing.
+    where they could not be judged. closed: the plan closed the gripper; missed: it closed on nothing;
+    retreated: the arm went back a little instead of on.
     """
 
     reason: str = ''
@@ -31,6 +32,7 @@ class CycleRecord:
     prediction_error_m: float | None = None
     closed: bool = False
     missed: bool = False
+    retreated: bool = False
     plan_id: str = ''
 
     def to_json(self) -> dict[str, Any]:
@@ -53,6 +55,8 @@ def cause_of(cycles: Sequence[CycleRecord]) -> str:
         if last.kind is Kind.FAULT and last not in (Reason.TOO_MANY_REFUSALS, Reason.NO_PROGRESS):
             return 'motion'
         refused = _last_refusal(cycles)
+        if refused in (Reason.TRACKING_ERROR, Reason.GRASP_UNSETTLED):
+            return 'motion'
         if refused is not None:
             return 'tracking' if refused in _TRACKING else 'prediction' if refused in _PREDICTION else 'gate_refusal'
     closing = [c for c in cycles if c.closed]

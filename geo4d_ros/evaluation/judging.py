@@ -33,7 +33,7 @@ def judge_cycles(cell: Any, rig: CellRig, cycles: list[Cycle], executed: int, fr
             plan_error = plan_error_m(cycle.plan.T_base_gripper[:executed, :3, 3], future.T_base_gripper[:, :3, 3])
             prediction_error = prediction_error_m(cycle.video, clip_of(future).video, executed)
         records.append(CycleRecord(cycle.reason, plan_error, prediction_error, cycle.closed, cycle.missed,
-                                   cycle.plan.id if cycle.plan else ''))
+                                   cycle.retreated, cycle.plan.id if cycle.plan else ''))
     return records
 
 

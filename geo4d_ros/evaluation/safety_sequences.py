@@ -35,6 +35,7 @@ class Monitor:
         self._seen: set[str] = set()
         self._cycle = 0
         self._executed = 0
+        self._blocked = False  # a stop after which the loop goes on by itself, once at rest
 
     def see(self, event: Event, actions: tuple[Action, ...]) -> None:
         """One event and the answer of the machine to it."""
@@ -47,6 +48,9 @@ class Monitor:
         if event.kind is EventKind.FAULT and self._running and 'STOP' not in kinds and not over:
             self.wrong.append('fault_without_stop')
         self._faulted |= event.kind is EventKind.FAULT and (self._running or self._stopping)
+        self._blocked = ('TRACKING_ERROR' in reported and 'STOP' in kinds and event.kind is EventKind.REFUSED) \
+            or (self._blocked and event.kind not in (EventKind.STOP, EventKind.FAULT, EventKind.STANDSTILL)
+                and 'STOP' not in kinds)
         self._stopping |= 'STOP' in kinds and self._running
         if event.kind in (EventKind.STOP, EventKind.FAULT):
             self._running, self._moving = False, False
@@ -69,6 +73,7 @@ class Monitor:
             self._moving = self._moving and data['index'] != self._next - 1
         elif event.kind is EventKind.STANDSTILL and not refused:
             self._stopping = self._moving = False
+            self._running |= self._blocked
         elif event.kind is EventKind.REFUSED and data['cycle'] == self._cycle and not refused:
             self._moving = False  # the caller says that the segment was not sent
 
@@ -100,7 +105,8 @@ class Monitor:
             self.wrong.append('two_motions')
         if data['index'] == 0:
             self._executed += 1
-        if self._executed > 2 * self.config.max_cycles:  # a cycle may add one recovery motion
+        # A cycle may add an opening, and ways back as long as the arm is held up.
+        if self._executed > (2 + self.config.max_blocked) * self.config.max_cycles:
             self.wrong.append('too_many_motions')
         self._moving, self._next = True, self._next + 1
 
@@ -166,6 +172,9 @@ def _answer(rng: np.random.Generator, time: float, action: Action, state: LoopSt
         plan_id = data['plan_id'] if rng.random() < 0.8 else 'another'
         return Event(EventKind.APPROVE, time, {'plan_id': plan_id})
     if kind == 'EXECUTE':
+        if rng.random() < 0.15:
+            code = str(rng.choice(['TRACKING_ERROR', 'GRASP_UNSETTLED', 'START_MOVED', 'PATH_INCOMPLETE']))
+            return Event(EventKind.REFUSED, time, {'cycle': state.cycle, 'reason': code})
         return Event(EventKind.SEGMENT_DONE, time, {'plan_id': data['plan_id'], 'index': data['index'],
                                                     'opening': float(rng.choice([0.03, 0.0, np.nan]))})
     if kind in ('AWAIT_STANDSTILL', 'STOP'):

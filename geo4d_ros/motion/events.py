@@ -22,7 +22,7 @@ class EventKind(str, Enum):
     OBSERVED = 'OBSERVED'  # cycle, position [m] (3), opening [m]: pair and robot state passed their gates
     PREDICTED = 'PREDICTED'  # cycle
     PLANNED = 'PLANNED'  # cycle, plan_id, segments (see pipeline.describe), excursion [m], turn [rad], switches
-    REFUSED = 'REFUSED'  # cycle, reason (code), detail: the cycle's observation, prediction or plan is refused
+    REFUSED = 'REFUSED'  # cycle, reason (code), detail: the cycle's observation, prediction, plan or motion is refused
     SEGMENT_DONE = 'SEGMENT_DONE'  # plan_id, index, opening [m]
     STANDSTILL = 'STANDSTILL'  # all joints measured at rest, after the last EXECUTE or STOP
     FAULT = 'FAULT'  # reason (code), detail: a watchdog or the backend found something wrong
@@ -72,9 +72,9 @@ class ActionKind(str, Enum):
     OBSERVE = 'OBSERVE'  # cycle: wait for a pair exposed after now; answer OBSERVED or REFUSED
     PREDICT = 'PREDICT'  # cycle: answer PREDICTED or REFUSED
     PLAN = 'PLAN'  # cycle: track, then plan_trajectory; answer PLANNED or REFUSED
-    PLAN_RECOVERY = 'PLAN_RECOVERY'  # cycle: recovery_plan, then plan_trajectory; answer PLANNED or REFUSED
+    PLAN_RECOVERY = 'PLAN_RECOVERY'  # cycle, recovery: plan_recovery; answer PLANNED or REFUSED
     ASK_APPROVAL = 'ASK_APPROVAL'  # plan_id, expires [s]: show the plan and wait for the operator
-    EXECUTE = 'EXECUTE'  # plan_id, index, segment: send it; answer SEGMENT_DONE or FAULT
+    EXECUTE = 'EXECUTE'  # plan_id, index, segment: send it; answer SEGMENT_DONE, REFUSED or FAULT
     AWAIT_STANDSTILL = 'AWAIT_STANDSTILL'  # answer STANDSTILL once the joints are measured at rest
     STOP = 'STOP'  # escalate: stop arm and gripper, cancel everything; answer STANDSTILL
     REPORT = 'REPORT'  # reason, detail: tell the operator

@@ -239,13 +239,13 @@ def check_deviation(distance: float, angle: float, limits: MotionLimits) -> Refu
     return None
 
 
-def check_unmoved(q_planned: np.ndarray, q: np.ndarray, limits: MotionLimits) -> Refusal | None:
-    """The arm still stands where the motion starts."""
+def check_unmoved(q_planned: np.ndarray, q: np.ndarray, tolerance: float) -> Refusal | None:
+    """The arm still stands where the motion starts, every joint within the tolerance [rad]."""
     if q.shape != q_planned.shape:
         return Refusal(Reason.ROBOT_STATE_INVALID, f'{q.shape} positions for {len(q_planned)} joints')
     moved = float(np.abs(q - q_planned).max())
-    if not moved <= limits.start_joint_tolerance:
-        return Refusal(Reason.START_MOVED, f'{moved:.4f} rad, at most {limits.start_joint_tolerance} rad',
+    if not moved <= tolerance:
+        return Refusal(Reason.START_MOVED, f'{moved:.4f} rad, at most {tolerance} rad',
                        {'moved_rad': moved})
     return None
 

@@ -1,4 +1,4 @@
-"""When the gripper acts: splitting a plan where its opening switches, and the way out of a missed grasp."""
+"""When the gripper acts: splitting a plan where its opening switches."""
 
 from __future__ import annotations
 
@@ -48,16 +48,19 @@ def opening_switches(opening: np.ndarray, opening_now: float, closed: bool,
 
     An open gripper closes once the prediction falls `opening_switch` below the widest opening seen
     since it opened; a closed one (which may hold something wide) opens once it rises as far above
-    the narrowest. Relative to what is held, since a held object keeps the fingers far apart.
+    the narrowest. Relative to what is held, since a held object keeps the fingers far apart; a
+    prediction narrower than that cannot come true and is an error of the reading.
     """
     switches = []
     reference = opening_now
-    for i, value in enumerate(opening):
+    held = opening_now if closed else 0.0
+    for i, predicted in enumerate(opening):
+        value = max(predicted, held)
         reference = min(reference, value) if closed else max(reference, value)
         switched = value > reference + limits.opening_switch if closed else value < reference - limits.opening_switch
         if switched:
             closed = not closed
-            reference = value
+            reference, held = value, 0.0
             switches.append((i, closed))
     return switches
 
@@ -84,16 +87,3 @@ def split_at_switches(plan: Plan, opening_now: float, gripper_closed: bool | Non
 def grasp_missed(opening: float, limits: MotionLimits) -> bool:
     """Whether a gripper that was told to close holds nothing; an unknown opening counts as missed."""
     return not opening > limits.missed_opening
-
-
-def recovery_plan(plan_id: str, T_base_gripper: np.ndarray, opening: float, stamp: int,
-                  limits: MotionLimits) -> Plan:
-    """Open, then retreat straight up from T_base_gripper (4, 4): a plan that passes the same gates.
-
-    stamp [ns]: of the joint state the pose was measured from.
-    """
-    steps = max(limits.prefix, int(np.ceil(limits.retreat / min(0.04, 0.9 * limits.step_distance))))
-    T = np.tile(T_base_gripper, (steps, 1, 1))
-    T[:, 2, 3] += limits.retreat * np.arange(1, steps + 1) / steps
-    return Plan(plan_id, T, np.full(steps, limits.stroke), 0.5 * np.arange(1, steps + 1), stamp,
-                T_base_gripper.copy(), opening, np.ones(steps))

@@ -38,7 +38,7 @@ class MotionLimits:
     step_distance: float = 0.08
     step_angle: float = radians(25)
     confidence: float = 0.3
-    prefix: int = 2
+    prefix: int = 1
     start_distance: float = 0.01
     start_angle: float = radians(3)
     # Kinematics
@@ -46,7 +46,11 @@ class MotionLimits:
     ik_angle: float = radians(0.5)
     joint_margin: float = 0.02
     joint_jump: float = 0.2
-    condition_number: float = 60.0  # m and rad mixed; joint speeds are bounded anyway, 30 refuses a far shelf
+    # Condition number of the Jacobian, m and rad mixed: slower from the first on, refused beyond the second
+    # (as moveit_servo does). An arm that lays something down far out stands at 60 to 90; joint speeds, joint
+    # jumps and the deviation of the timed path are bounded anyway.
+    condition_slow: float = 60.0
+    condition_number: float = 150.0
     collision_margin: float = 0.003
     sample_distance: float = 0.005
     sample_angle: float = radians(2)
@@ -59,14 +63,16 @@ class MotionLimits:
     pair_skew: float = 0.034
     pair_age: float = 0.5
     future_tolerance: float = 0.005
-    start_joint_tolerance: float = 0.01  # between planning and execution
+    start_joint_tolerance: float = 0.01  # rad, between planning and execution
+    pushed_joint_tolerance: float = 0.03  # rad, after the gripper acted, whose fingers push the arm about
     # Gripper
     stroke: float = 0.08
     opening_switch: float = 0.012
     opening_tolerance: float = 0.01
     missed_opening: float = 0.003
     dwell: float = 0.5
-    retreat: float = 0.1
+    retreat: float = 0.1  # after a missed grasp
+    back_off: float = 0.05  # after a plan that cannot be executed or a motion that was held up
     # Sampling of the commanded trajectory
     period: float = 0.02
 
@@ -78,6 +84,8 @@ class MotionLimits:
         for name in ('joint_velocity_scale', 'joint_acceleration_scale', 'confidence'):
             require(getattr(self, name) <= 1, f'{name} should be at most 1 but got {getattr(self, name)}',
                     ConfigurationError)
+        require(self.condition_slow <= self.condition_number, f'condition_slow {self.condition_slow} should be at most '
+                f'condition_number {self.condition_number}', ConfigurationError)
         require(self.prefix >= 1, f'prefix should be at least 1 but got {self.prefix}', ConfigurationError)
         require(self.opening_switch < self.stroke / 2,
                 f'opening_switch {self.opening_switch} should be below half the stroke {self.stroke}',

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -82,12 +82,12 @@ def plan_trajectory(plan: Plan, state: RobotState, limits: MotionLimits, scene: 
         return refusal
     path = densify(robot.forward(state.q), plan.T_base_gripper[:n], limits)
     checked = _joint_path(path, state.q, limits, scene, robot, values)
-    n_reached, q, path_cut = checked
+    n_reached, q, condition, path_cut = checked
     refusal = gates.check_prefix_length(n_reached, path_cut, limits)
     if refusal:
         return refusal
     legs = split_at_switches(plan, state.opening, state.gripper_closed, n_reached, robot.forward(state.q), limits)
-    return _time_legs(plan, legs, path, q, robot, limits, (n_reached, path_cut or cut_by), values)
+    return _time_legs(plan, legs, path, (q, condition), robot, limits, (n_reached, path_cut or cut_by), values)
 
 
 def describe(plan: Plan, motion: TimedMotion) -> dict[str, Any]:
@@ -124,13 +124,21 @@ def check_inputs(plan: Plan, state: RobotState, limits: MotionLimits, robot: Rob
     )
 
 
-def check_before_execution(motion: TimedMotion, state: RobotState, limits: MotionLimits, now: int) -> Refusal | None:
-    """The gates right before a motion is sent: fresh joint states, at rest, where the motion starts."""
-    return (
-        gates.check_age(state.stamp, now, limits.joint_state_age, limits.future_tolerance, Reason.JOINT_STATES_STALE)
-        or gates.check_unmoved(motion.q_start, np.asarray(state.q, dtype=np.float64), limits)
-        or gates.check_at_rest(np.asarray(state.dq, dtype=np.float64), limits)
-    )
+def check_before_execution(motion: TimedMotion, index: int, state: RobotState, limits: MotionLimits,
+                           now: int) -> Refusal | None:
+    """The gates right before segment `index` is sent: fresh joint states, at rest, where the segment starts.
+
+    A later segment starts where the one before ended; only there the fingers may have pushed the arm a little.
+    """
+    segment, q = motion.segments[index], np.asarray(state.q, dtype=np.float64)
+    fresh = gates.check_age(state.stamp, now, limits.joint_state_age, limits.future_tolerance,
+                            Reason.JOINT_STATES_STALE)
+    if index > 0:
+        unmoved = gates.check_unmoved(segment.q[0], q, limits.pushed_joint_tolerance) \
+            if isinstance(segment, MoveSegment) else None
+        return fresh or unmoved
+    return (fresh or gates.check_unmoved(motion.q_start, q, limits.start_joint_tolerance)
+            or gates.check_at_rest(np.asarray(state.dq, dtype=np.float64), limits))
 
 
 def _pose_prefix(plan: Plan, limits: MotionLimits, k: int) -> tuple[int, Refusal | None, dict[str, Any]]:
@@ -150,8 +158,9 @@ def _pose_prefix(plan: Plan, limits: MotionLimits, k: int) -> tuple[int, Refusal
 
 
 def _joint_path(path: PosePath, q_start: np.ndarray, limits: MotionLimits, scene: Scene, robot: RobotModel,
-                values: dict[str, Any]) -> tuple[int, np.ndarray, Refusal | None]:
-    """Joint samples (N, n) along the path, how many poses of the plan they reach, and what cut the rest."""
+                values: dict[str, Any]) -> tuple[int, np.ndarray, np.ndarray, Refusal | None]:
+    """How many poses are reached, joint samples (N, n) and condition numbers (N,) up to there, and what cut the rest.
+    """
     tolerance = limits.path_tolerance
     n, cut_by = _first(len(path.T), [
         lambda m: gates.workspace_prefix(path.T[:m], limits, tolerance),
@@ -169,7 +178,7 @@ def _joint_path(path: PosePath, q_start: np.ndarray, limits: MotionLimits, scene
     ])
     values.update(samples=len(path.T), samples_passed=n, condition_number=float(condition[:max(n, 1)].max()),
                   joint_slack_rad=float(np.minimum(q[:n] - robot.lower, robot.upper - q[:n]).min()) if n else None)
-    return path.poses_within(n), q[:n], joint_cut or ik_cut or cut_by
+    return path.poses_within(n), q[:n], condition[:n], joint_cut or ik_cut or cut_by
 
 
 def _first(n: int, prefix_gates: list[Callable[[int], Prefix]]) -> Prefix:
@@ -215,16 +224,28 @@ def collision_checker(robot: RobotModel, scene: Scene, margin: float) -> Collisi
     return _checkers[key][1]
 
 
-def _time_legs(plan: Plan, legs: list[Leg], path: PosePath, q: np.ndarray, robot: RobotModel, limits: MotionLimits,
-               reached: tuple[int, Refusal | None], values: dict[str, Any]) -> TimedMotion | Refusal:
-    """Time every leg of the arm between two gripper actions."""
+def speed_near_singularity(condition: float, limits: MotionLimits) -> float:
+    """Share of the speed limits that the tool may use: 1 up to `condition_slow`, 0.2 at `condition_number`."""
+    beyond = condition - limits.condition_slow
+    if not beyond > 0:
+        return 1.0
+    return max(0.2, 1 - 0.8 * beyond / max(limits.condition_number - limits.condition_slow, 1e-9))
+
+
+def _time_legs(plan: Plan, legs: list[Leg], path: PosePath, checked: tuple[np.ndarray, np.ndarray], robot: RobotModel,
+               limits: MotionLimits, reached: tuple[int, Refusal | None], values: dict[str, Any]
+               ) -> TimedMotion | Refusal:
+    """Time every leg of the arm between two gripper actions; `checked`: its joint samples and condition numbers."""
+    q, condition = checked
     segments: list[Segment] = []
     worst = np.zeros(2)
     start = 0
     for leg in legs:
         end = path.sample_of_pose(leg.end_pose)
         if end > start:
-            segment = time_path(JointPath(q[start:end + 1], path.T[start:end + 1]), robot, limits)
+            share = speed_near_singularity(float(condition[start:end + 1].max()), limits)
+            slower = replace(limits, speed=share * limits.speed, angular_speed=share * limits.angular_speed)
+            segment = time_path(JointPath(q[start:end + 1], path.T[start:end + 1]), robot, slower)
             if isinstance(segment, Refusal):
                 return segment
             deviation = path_deviation(path.T[start:end + 1], robot.forward_batch(segment.q), limits)

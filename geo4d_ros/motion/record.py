@@ -23,10 +23,10 @@ from geo4d_ros.motion.limits import MotionLimits
 from geo4d_ros.motion.pipeline import MoveSegment, RobotState, TimedMotion, plan_trajectory
 from geo4d_ros.motion.reasons import Reason, Refusal
 from geo4d_ros.motion.robot import RobotModel
-from geo4d_ros.motion.state_machine import LoopConfig, LoopState, Phase, step
+from geo4d_ros.motion.state_machine import LoopConfig, LoopState, Phase, Recovery, step
 from geo4d_ros.types import Plan
 
-VERSION = 1
+VERSION = 2
 _TOLERANCE = 1e-6  # s, rad: what another CPU may round differently
 
 
@@ -178,6 +178,7 @@ def _loop_state(values: dict[str, Any]) -> LoopState:
     plain = dict(values)
     plain['phase'] = Phase(values['phase'])
     plain['reason'] = Reason[values['reason']] if values['reason'] else None
+    plain['recovery'] = Recovery(values['recovery']) if values['recovery'] else None
     plain['positions'] = tuple(tuple(p) for p in values['positions'])
     plain['segments'], plain['used_plans'] = tuple(values['segments']), tuple(values['used_plans'])
     return LoopState(**plain)

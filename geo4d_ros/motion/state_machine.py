@@ -8,96 +8,21 @@ Motion is commanded in exactly one place (`_execute`), and stopped through exact
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
-from enum import Enum
+from dataclasses import replace
 from math import dist
-from typing import Any
 
-from geo4d_ros.errors import ConfigurationError, require
 from geo4d_ros.motion.events import Action, ActionKind, Event, EventKind
+from geo4d_ros.motion.loop_state import RESTING, LoopConfig, LoopState, Phase, Recovery
 from geo4d_ros.motion.reasons import Kind, Reason
 
+__all__ = ['RESTING', 'LoopConfig', 'LoopState', 'Phase', 'Recovery', 'step']
 
-class Phase(str, Enum):
-    """Where the loop is."""
-
-    IDLE = 'IDLE'
-    OBSERVING = 'OBSERVING'
-    PREDICTING = 'PREDICTING'
-    PLANNING = 'PLANNING'
-    AWAITING_APPROVAL = 'AWAITING_APPROVAL'
-    EXECUTING = 'EXECUTING'
-    SETTLING = 'SETTLING'
-    STOPPING = 'STOPPING'
-    DONE = 'DONE'
-    FAULT = 'FAULT'
-
-
-RESTING = (Phase.IDLE, Phase.DONE, Phase.FAULT)
-
-
-@dataclass(frozen=True)
-class LoopConfig:
-    """How the loop runs; times in [s]. Safe by default: a dry run, and every plan needs approval."""
-
-    dry_run: bool = True
-    auto: bool = False
-    max_cycles: int = 30
-    max_seconds: float = 600.0
-    max_refusals: int = 3
-    approval_seconds: float = 10.0
-    observe_seconds: float = 5.0
-    predict_seconds: float = 30.0
-    plan_seconds: float = 10.0
-    execution_factor: float = 1.3
-    execution_slack: float = 1.0
-    gripper_seconds: float = 5.0
-    settle_seconds: float = 5.0
-    stop_seconds: float = 2.0
-    clock_tolerance: float = 0.1
-    done_excursion: float = 0.02  # m: no predicted pose is farther than this from the gripper now
-    done_turn: float = 0.2  # rad
-    done_cycles: int = 2
-    progress_cycles: int = 5
-    progress_distance: float = 0.01  # m
-    missed_opening: float = 0.003  # m, as in MotionLimits
-
-    def __post_init__(self) -> None:
-        for name, value in asdict(self).items():
-            if not isinstance(value, bool):
-                require(value > 0, f'{name} should be positive but got {value}', ConfigurationError)
-
-
-@dataclass(frozen=True)
-class LoopState:
-    """Everything the loop remembers. `reason` tells why it is where it is; `cycle` tags requests."""
-
-    phase: Phase = Phase.IDLE
-    reason: Reason | None = None
-    detail: str = ''
-    now: float = 0.0
-    deadline: float | None = None
-    started: float = 0.0
-    single: bool = False
-    cycle: int = 0  # counts up for ever, so that answers to an earlier run never match
-    cycles: int = 0  # of this run
-    refusals: int = 0
-    done_count: int = 0
-    positions: tuple[tuple[float, ...], ...] = ()  # of the tool, at the last observations without a gripper action
-    gripper_closed: bool | None = None  # what the gripper was last told
-    plan_id: str | None = None
-    segments: tuple[dict[str, Any], ...] = ()
-    segment: int = 0
-    used_plans: tuple[str, ...] = ()
-    recovering: bool = False  # this cycle's plan opens the gripper and retreats
-    latch: bool = False  # while STOPPING: end in FAULT
-    escalated: bool = False
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values for a record."""
-        plain = asdict(self)
-        plain.update(phase=self.phase.value, reason=self.reason and self.reason.code)
-        return plain
+# With the same scene the same plan is refused for the same reason: the loop first looks from somewhere else.
+_LOOK_FROM_ELSEWHERE = frozenset({
+    Reason.TRACK_LOST, Reason.PLAN_EMPTY, Reason.PLAN_TOO_SHORT, Reason.CONFIDENCE_LOW, Reason.STEP_TOO_LARGE,
+    Reason.OUTSIDE_WORKSPACE, Reason.INSIDE_KEEP_OUT, Reason.TABLE_CLEARANCE, Reason.TILT_TOO_LARGE, Reason.IK_FAILED,
+    Reason.JOINT_LIMIT, Reason.JOINT_JUMP, Reason.SINGULARITY, Reason.COLLISION, Reason.TIMING_FAILED,
+    Reason.TIMED_DEVIATION, Reason.LIMITS_EXCEEDED, Reason.PATH_INCOMPLETE})
 
 
 Actions = tuple[Action, ...]
@@ -177,14 +102,14 @@ def _observe(state: LoopState, config: LoopConfig) -> Result:
     if state.cycles >= config.max_cycles:
         return _finish(state, Reason.CYCLE_LIMIT, f'{state.cycles} cycles')
     state = replace(state, phase=Phase.OBSERVING, cycle=state.cycle + 1, cycles=state.cycles + 1, plan_id=None,
-                    recovering=False, segments=(), segment=0, deadline=state.now + config.observe_seconds)
+                    recovery=None, segments=(), segment=0, deadline=state.now + config.observe_seconds)
     return state, (Action(ActionKind.OBSERVE, {'cycle': state.cycle}),)
 
 
 def _on_observed(state: LoopState, event: Event, config: LoopConfig) -> Result:
     opening = event.data['opening']
     if state.gripper_closed and not opening > config.missed_opening:
-        return _recover(state, opening, config)
+        return _grasp_missed(state, f'opening {opening * 1e3:.1f} mm', config)
     positions = (*state.positions, tuple(event.data['position']))[-config.progress_cycles - 1:]
     state = replace(state, positions=positions)
     if _stuck(positions, config):
@@ -204,21 +129,33 @@ def _on_predicted(state: LoopState, event: Event, config: LoopConfig) -> Result:
     return state, (Action(ActionKind.PLAN, {'cycle': state.cycle}),)
 
 
-def _recover(state: LoopState, opening: float, config: LoopConfig) -> Result:
-    """The gripper holds nothing: plan to open it and to retreat, through the same gates."""
-    if state.recovering:
+def _grasp_missed(state: LoopState, detail: str, config: LoopConfig) -> Result:
+    """The gripper holds nothing, or not well: open it and leave, through the same gates."""
+    if state.recovery is Recovery.OPEN:
         return _stop(state, Reason.GRIPPER_FAILED, 'closed during a recovery, which only opens it', True, config)
-    state = replace(state, phase=Phase.PLANNING, cycle=state.cycle + 1, plan_id=None, segments=(), segment=0,
-                    positions=(), done_count=0, recovering=True, deadline=state.now + config.plan_seconds)
-    return state, (_report(Reason.GRASP_MISSED, f'opening {opening * 1e3:.1f} mm'),
-                   Action(ActionKind.PLAN_RECOVERY, {'cycle': state.cycle}))
+    state, actions = _recover(replace(state, positions=(), done_count=0), Recovery.OPEN, config)
+    return state, (_report(Reason.GRASP_MISSED, detail), *actions)
+
+
+def _recover(state: LoopState, recovery: Recovery, config: LoopConfig) -> Result:
+    """Wait for rest, since fingers that push or slip off move the arm; then `_plan_recovery`."""
+    state = replace(state, phase=Phase.SETTLING, cycle=state.cycle + 1, plan_id=None, segments=(), segment=0,
+                    recovery=recovery, deadline=state.now + config.settle_seconds)
+    return state, (Action(ActionKind.AWAIT_STANDSTILL),)
+
+
+def _plan_recovery(state: LoopState, config: LoopConfig) -> Result:
+    state = replace(state, phase=Phase.PLANNING, deadline=state.now + config.plan_seconds)
+    kind = state.recovery.value if state.recovery else ''
+    return state, (Action(ActionKind.PLAN_RECOVERY, {'cycle': state.cycle, 'recovery': kind}),)
 
 
 def _on_planned(state: LoopState, event: Event, config: LoopConfig) -> Result:
     data = event.data
     if data['plan_id'] in state.used_plans:
         return _refuse(state, Reason.PLAN_REPEATED, data['plan_id'], config)
-    quiet = (data['excursion'] < config.done_excursion and data['turn'] < config.done_turn and data['switches'] == 0)
+    quiet = (data['excursion'] < config.done_excursion and data['turn'] < config.done_turn and data['switches'] == 0
+             and state.recovery is None)
     state = replace(state, plan_id=data['plan_id'], segments=tuple(data['segments']), segment=0,
                     used_plans=(*state.used_plans, data['plan_id'])[-32:],
                     done_count=state.done_count + 1 if quiet else 0)
@@ -254,13 +191,18 @@ def _on_segment_done(state: LoopState, event: Event, config: LoopConfig) -> Resu
     if segment['kind'] == 'gripper':
         state = replace(state, gripper_closed=segment['closing'], positions=())
         if segment['closing'] and not event.data['opening'] > config.missed_opening:
-            return _recover(state, event.data['opening'], config)
+            return _grasp_missed(state, f'opening {event.data["opening"] * 1e3:.1f} mm', config)
+    elif state.recovery is None:
+        state = replace(state, blocked=0)
     return _execute(state, state.segment + 1, config)
 
 
 def _on_settled(state: LoopState, event: Event, config: LoopConfig) -> Result:
-    refusals = 0 if state.segments else state.refusals  # an interrupted or empty motion is no success
-    return _next_cycle(replace(state, refusals=refusals), Reason.STEP_DONE, config)
+    if state.recovery is not None and state.plan_id is None:
+        return _plan_recovery(state, config)
+    if state.segments and state.recovery is None:  # an interrupted or empty motion is no success, nor is a way out
+        state = replace(state, refusals=0)
+    return _next_cycle(state, Reason.STEP_DONE, config)
 
 
 def _next_cycle(state: LoopState, step_reason: Reason, config: LoopConfig) -> Result:
@@ -286,24 +228,53 @@ def _refuse(state: LoopState, reason: Reason, detail: str, config: LoopConfig) -
     """Drop this cycle's plan and look again; a few times in a row is a fault."""
     if reason.kind is Kind.FAULT:
         return _stop(state, reason, detail, True, config)
+    if state.recovery is Recovery.RETREAT:  # what led to it was counted
+        state, actions = _observe(state, config)
+        return state, (_report(reason, detail), *actions)
     state = replace(state, refusals=state.refusals + 1)
     if state.single:
         return _finish(state, reason, detail)
     if state.refusals >= config.max_refusals:
         return _stop(state, Reason.TOO_MANY_REFUSALS, f'{state.refusals}, the last {reason.code} {detail}'.strip(),
                      True, config)
-    state, actions = _observe(state, config)
+    stuck = reason in _LOOK_FROM_ELSEWHERE and state.phase is Phase.PLANNING and state.recovery is None
+    state, actions = _recover(state, Recovery.RETREAT, config) if stuck and not config.dry_run \
+        else _observe(state, config)
     return state, (_report(reason, detail), *actions)
 
 
 def _on_execution_refused(state: LoopState, event: Event, config: LoopConfig) -> Result:
-    """A segment was not sent after all (the arm had moved): wait for rest, then look again."""
+    """A segment was not sent after all (the arm had moved): wait for rest, then look again.
+
+    Two reasons say that it was sent and did not end well: the arm was held up, or the fingers were.
+    """
     reason, detail = Reason[event.data['reason']], event.data.get('detail', '')
+    if reason is Reason.TRACKING_ERROR:
+        return _on_blocked(state, detail, config)
+    if reason is Reason.GRASP_UNSETTLED:
+        return _on_grasp_unsettled(state, detail, config)
     if reason.kind is Kind.FAULT or state.single or state.refusals + 1 >= config.max_refusals:
         return _stop(state, reason, detail, True, config)
     state = replace(state, refusals=state.refusals + 1, segments=())
     state, actions = _execute(state, 0, config)
     return state, (_report(reason, detail), *actions)
+
+
+def _on_blocked(state: LoopState, detail: str, config: LoopConfig) -> Result:
+    """Something is in the arm's way: stop, go back a little, look again; a few times in a row is a fault."""
+    state = replace(state, blocked=state.blocked + 1)
+    if state.single or state.blocked >= config.max_blocked:
+        return _stop(state, Reason.MOTION_BLOCKED, f'{state.blocked}, the last {detail}', True, config)
+    state, actions = _stop(state, Reason.TRACKING_ERROR, detail, False, config)
+    return replace(state, recovery=Recovery.RETREAT), actions
+
+
+def _on_grasp_unsettled(state: LoopState, detail: str, config: LoopConfig) -> Result:
+    """The fingers creep on something: no grasp to carry, so it opens and leaves. Opening has no such excuse."""
+    segment = state.segments[state.segment]
+    if segment['kind'] != 'gripper' or not segment['closing']:
+        return _stop(state, Reason.GRIPPER_FAILED, detail, True, config)
+    return _grasp_missed(replace(state, gripper_closed=True), detail, config)
 
 
 def _on_fault(state: LoopState, event: Event, config: LoopConfig) -> Result:
@@ -318,15 +289,15 @@ def _stop(state: LoopState, reason: Reason, detail: str, latch: bool, config: Lo
     if state.phase is Phase.STOPPING:
         return _stop_again(state, reason, detail, latch, config)
     state = replace(state, phase=Phase.STOPPING, reason=reason, detail=detail, latch=latch, escalated=False,
-                    cycle=state.cycle + 1, plan_id=None, segments=(), segment=0,
+                    cycle=state.cycle + 1, plan_id=None, segments=(), segment=0, recovery=None,
                     deadline=state.now + config.stop_seconds)
     return state, (Action(ActionKind.STOP, {'escalate': False}), _report(reason, detail))
 
 
 def _stop_again(state: LoopState, reason: Reason, detail: str, latch: bool, config: LoopConfig) -> Result:
     """Another cause while stopping: the first fault keeps the name, and the wait never gets longer."""
-    if latch and not state.latch:
-        state = replace(state, latch=True, reason=reason, detail=detail)
+    if (latch and not state.latch) or state.recovery is not None:
+        state = replace(state, latch=latch, reason=reason, detail=detail, recovery=None)
     deadline = min(state.deadline or state.now, state.now + config.stop_seconds)  # the clock may have jumped back
     state = replace(state, deadline=deadline)
     return state, (Action(ActionKind.STOP, {'escalate': state.escalated}), _report(reason, detail))
@@ -335,6 +306,8 @@ def _stop_again(state: LoopState, reason: Reason, detail: str, latch: bool, conf
 def _on_stopped(state: LoopState, event: Event, config: LoopConfig) -> Result:
     if state.latch:
         return replace(state, phase=Phase.FAULT, deadline=None), ()
+    if state.recovery is not None:
+        return _plan_recovery(replace(state, reason=None, detail=''), config)
     phase = Phase.IDLE if state.reason is Reason.OPERATOR_STOP else Phase.DONE
     return replace(state, phase=phase, deadline=None), ()
 
@@ -356,6 +329,8 @@ def _deadline_passed(state: LoopState, config: LoopConfig) -> Result:
 def _escalate(state: LoopState, config: LoopConfig) -> Result:
     """The arm is not at rest in time: stop again, harder; the second time, latch and say so."""
     stop = Action(ActionKind.STOP, {'escalate': True})
+    if state.recovery is not None:  # an arm that stops badly does not go on by itself
+        state = replace(state, recovery=None, latch=True)
     if not state.escalated:
         return replace(state, escalated=True, deadline=state.now + config.stop_seconds), (stop,)
     detail = f'after {state.reason.code if state.reason else "a stop"}'

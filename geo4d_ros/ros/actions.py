@@ -240,4 +240,4 @@ def _gripper_outcome(status: int | None, result: Any, closing: bool) -> Refusal 
     if result.reached_goal or (result.stalled and closing):
         return None
     stalled = 'stalled while opening' if result.stalled else 'neither arrived nor stalled'
-    return Refusal(Reason.GRIPPER_FAILED, f'status {status}, {stalled}')
+    return Refusal(Reason.GRASP_UNSETTLED if closing else Reason.GRIPPER_FAILED, f'status {status}, {stalled}')

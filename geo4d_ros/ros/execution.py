@@ -19,12 +19,13 @@ from rclpy.node import Node
 from geo4d_ros.motion import gates
 from geo4d_ros.motion.collision import Scene
 from geo4d_ros.motion.events import Action, ActionKind, Event, EventKind
-from geo4d_ros.motion.gripper import GripperSegment, recovery_plan
+from geo4d_ros.motion.gripper import GripperSegment
 from geo4d_ros.motion.limits import MotionLimits
 from geo4d_ros.motion.pipeline import RobotState, TimedMotion, check_before_execution, describe, plan_trajectory
 from geo4d_ros.motion.reasons import Kind, Reason, Refusal
 from geo4d_ros.motion.record import Loop, Recorder
-from geo4d_ros.motion.state_machine import RESTING, LoopConfig, Phase
+from geo4d_ros.motion.recovery import Trail, plan_recovery, recovery_plans
+from geo4d_ros.motion.state_machine import RESTING, LoopConfig, Phase, Recovery
 from geo4d_ros.ros.actions import GripperClient
 from geo4d_ros.ros.guardian import Guardian
 from geo4d_ros.ros.predictor_client import PlanInbox, PredictClient, Reply
@@ -55,6 +56,7 @@ class Execution:
         self._camera_silence, self._joint_silence = silence
         self._clock, self._on_change = ClockMonitor(node), on_change
         self._limits, self._scene, self._poses = MotionLimits(), Scene(), 5
+        self._trail = Trail()
         self._events: deque[Event] = deque()
         self._busy = False
         self._beat = 0.0
@@ -257,17 +259,24 @@ class Execution:
             self._gate(cycle, plan)
 
     def _plan_recovery(self, data: dict[str, Any]) -> None:
+        """A way out instead of a predicted path; judged by the same gates."""
         state, model = self.robot.state(self.loop.state.gripper_closed), self.robot.require_model()
-        plan = recovery_plan(f'recovery-{data["cycle"]}-{state.stamp}', model.forward(state.q), state.opening,
-                             state.stamp, self._limits)
-        self._gate(data['cycle'], plan)
+        recovery, now = Recovery(data['recovery']), self.node.get_clock().now().nanoseconds
+        plans = recovery_plans(recovery, f'recovery-{data["cycle"]}-{state.stamp}', model.forward(state.q),
+                               state.opening, state.stamp, self._trail, self._limits)
+        plan, state, result = plan_recovery(plans, recovery, state, self._limits, self._scene, model, now)
+        self._judged(data['cycle'], plan, state, now, len(plan.T_base_gripper), result)
 
     def _gate(self, cycle: int, plan: Plan) -> None:
         """Through all gates of the motion core; nothing else makes a motion."""
         state, now = self.robot.state(self.loop.state.gripper_closed), self.node.get_clock().now().nanoseconds
         result = plan_trajectory(plan, state, self._limits, self._scene, self.robot.require_model(), now, self._poses)
+        self._judged(cycle, plan, state, now, self._poses, result)
+
+    def _judged(self, cycle: int, plan: Plan, state: RobotState, now: int, k: int,
+                result: TimedMotion | Refusal) -> None:
         if self.recorder is not None:
-            self.recorder.plan(plan, state, now, self._poses, result)
+            self.recorder.plan(plan, state, now, k, result)
         self._lap('gates')
         if isinstance(result, Refusal):
             self._refuse(cycle, result)
@@ -295,10 +304,11 @@ class Execution:
             return
         state = self.robot.state(self.loop.state.gripper_closed)
         now = self.node.get_clock().now().nanoseconds
-        moved = check_before_execution(motion, state, self._limits, now) if index == 0 else None
+        moved = check_before_execution(motion, index, state, self._limits, now)
         if moved is not None:
             self._refuse(self.loop.state.cycle, moved)
             return
+        self._trail.follow(motion.T_path)
         if index == 0:
             self._lap('approve')
         self.arm.move(segment, lambda refusal: self._moved(data, refusal))
@@ -313,7 +323,7 @@ class Execution:
 
     def _gripped(self, data: dict[str, Any], segment: GripperSegment, refusal: Refusal | None) -> None:
         if refusal is not None:
-            self.fault(refusal)
+            self._refuse(self.loop.state.cycle, refusal)
         else:
             self._dwell_until = time.monotonic() + segment.dwell, data
 

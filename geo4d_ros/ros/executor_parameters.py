@@ -108,6 +108,8 @@ class ExecutorParameters:
     prefix: int = parameter(LIMIT.prefix, 'Fewest poses worth executing.', minimum=1, maximum=50)
     condition_number: float = parameter(LIMIT.condition_number, 'Largest condition number of the Jacobian.',
                                         minimum=1.0, maximum=1000.0)
+    condition_slow: float = parameter(LIMIT.condition_slow, 'The same from which on the tool is slowed down.',
+                                      minimum=1.0, maximum=1000.0)
     collision_margin: float = parameter(LIMIT.collision_margin, 'Distance kept from obstacles and itself [m].',
                                         minimum=0.0, maximum=0.2)
     joint_state_age: float = parameter(LIMIT.joint_state_age, 'Oldest joint state planned from [s].', minimum=0.01,
@@ -122,6 +124,8 @@ class ExecutorParameters:
     stroke: float = parameter(LIMIT.stroke, 'Widest opening of the gripper [m].', minimum=0.01, maximum=0.5)
     opening_switch: float = parameter(LIMIT.opening_switch, 'Change of opening that is a command [m].', minimum=0.001,
                                       maximum=0.2)
+    back_off: float = parameter(LIMIT.back_off, 'Way back after a plan that cannot be executed [m].', minimum=0.01,
+                                maximum=0.5)
     missed_opening: float = parameter(LIMIT.missed_opening, 'Closed narrower than this holds nothing [m].',
                                       minimum=0.0, maximum=0.05)
     dwell: float = parameter(LIMIT.dwell, 'Wait after a gripper command [s].', minimum=0.0, maximum=10.0)

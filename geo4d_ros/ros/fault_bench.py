@@ -93,6 +93,7 @@ class FaultBench:
         goals = sum(entry['event'] == 'goal' and entry['time'] > detected + 0.005 for entry in self.log)
         if fault.name == 'cancel_ignored':
             goals -= 1  # the escalated stop is a goal: the order to stand
+        goals = max(0, goals - fault.ways_back)
         diagnosed = fault.where == 'service' or fault.value == 'deaf' or len(self.probe.errors) > heard
         note = '' if ended else f'did not come to rest: {self.probe.state.get("state")}'
         times = self._times(fault, injected, detected) if code else (None, None, None)

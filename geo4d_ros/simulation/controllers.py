@@ -20,6 +20,9 @@ PANDA_MAX_VELOCITY = np.array([2.175, 2.175, 2.175, 2.175, 2.61, 2.61, 2.61])
 PANDA_MAX_ACCELERATION = np.array([15, 7.5, 10, 12.5, 15, 20, 20.0])
 
 
+HELD_UP = 0.03  # [rad] behind its command: what servo lag and a light touch never reach
+
+
 class Outcome(Enum):
     """How a goal ended; the names follow control_msgs/action/FollowJointTrajectory and action_msgs."""
 
@@ -74,7 +77,7 @@ class Tolerances:
     path: np.ndarray
     goal: np.ndarray
     stopped_velocity: float = 0.02
-    goal_time: float = 2.0
+    goal_time: float = 0.8
 
 
 @dataclass
@@ -112,6 +115,7 @@ class TrajectoryController:
         """Forget everything and hold `q` (j,) [rad]: for a start or a reset, with the arm at rest there."""
         self.q = np.array(q, float)
         self.dq, self.ddq, self.error = (np.zeros_like(self.q) for _ in range(3))
+        self._measured_dq = np.zeros_like(self.q)
         self.goal: Goal | None = None
         self._stop: Trajectory | None = None
         self._t0 = 0.0
@@ -130,7 +134,7 @@ class TrajectoryController:
         """Empty when the path may start from here, else why it is refused (one sentence)."""
         if path.positions.shape[1] != len(self.q):
             return f'positions should have {len(self.q)} joints but got {path.positions.shape[1]}'
-        knots = _with_start(path, self.q, self.dq, self.ddq)
+        knots = _with_start(path, *self._begin())
         steps = np.abs(np.diff(knots.positions, axis=0)) / np.diff(knots.times)[:, None]
         worst = int(np.argmax((steps / self.max_velocity).max(axis=0)))
         speed = float(steps[:, worst].max())
@@ -144,7 +148,7 @@ class TrajectoryController:
     def start(self, path: JointPath, tolerances: Tolerances, now: float) -> Goal:
         """Begin a goal at controller time `now` [s]; one that still runs is preempted without a jump."""
         self._end(Outcome.PREEMPTED, 'a newer goal took over')
-        knots = _with_start(path, self.q, self.dq, self.ddq)
+        knots = _with_start(path, *self._begin())
         known = [v for v in (knots.positions, knots.velocities, knots.accelerations) if v is not None]
         self._path = BPoly.from_derivatives(knots.times, np.stack(known, axis=1))
         self._velocity = self._path.derivative()
@@ -157,8 +161,17 @@ class TrajectoryController:
         """End the goal and decelerate within the limits from the commanded state."""
         self._end(outcome, message)
         if self._stop is None:
-            self._stop = plan_stop(self.q, self.dq, self.ddq, self.stop_acceleration, self.stop_jerk)
+            self._stop = plan_stop(*self._begin(), self.stop_acceleration, self.stop_jerk)
             self._t0 = now
+
+    def _begin(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Where a stop or a new path begins: the commanded state, or the measured one of an arm that is held up.
+
+        So an arm that met something is not pressed on against it (ros2_control begins from the measured state).
+        """
+        if np.abs(self.error).max() <= HELD_UP:
+            return self.q, self.dq, self.ddq
+        return self.q - self.error, self._measured_dq, np.zeros_like(self.q)
 
     def stop_at_once(self, message: str) -> None:
         """End the goal without a deceleration: the arm itself is about to be replaced."""
@@ -171,7 +184,7 @@ class TrajectoryController:
             self._sample_stop(t)
         elif self.goal is not None:
             self._sample_path(t)
-        self.error = self.q - q
+        self.error, self._measured_dq = self.q - q, np.array(dq, float)
         if self.goal is not None:
             self._judge(self.goal, t, now, dq)
         return self.q
@@ -259,7 +272,7 @@ class GripperController:
         tolerance: float = 0.002,
         stall_speed: float = 0.002,
         stall_time: float = 0.4,
-        deadline: float = 4.0,
+        deadline: float = 7.0,
     ) -> None:
         self.tolerance, self.stall_speed, self.stall_time, self.deadline = (
             tolerance,

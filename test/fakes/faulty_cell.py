@@ -110,6 +110,10 @@ class FaultyArm(JointTrajectoryServer):
         if handle.is_cancel_requested:
             handle.canceled()
             return FollowJointTrajectory.Result()
+        if self.node.fault == 'execution_aborted':
+            handle.abort()
+            return FollowJointTrajectory.Result(
+                error_code=FollowJointTrajectory.Result.PATH_TOLERANCE_VIOLATED, error_string='injected')
         return super().execute(handle)
 
     def abort(self):

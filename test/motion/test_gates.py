@@ -384,20 +384,20 @@ def test_singularity(condition, expected):
 
 
 def test_singularity_in_numbers():
-    refusal = gates.singularity_prefix(np.array([5.0, 99.0]), LIMITS)[1]
-    assert refusal.values == {'condition_number': 99.0}
+    refusal = gates.singularity_prefix(np.array([5.0, 199.0]), LIMITS)[1]
+    assert refusal.values == {'condition_number': 199.0}
 
 
 @pytest.mark.parametrize(('n', 'expected'), [(0, 'PLAN_TOO_SHORT'), (1, 'PLAN_TOO_SHORT'), (2, None), (9, None)])
 def test_prefix_length(n, expected):
-    refusal = gates.check_prefix_length(n, None, LIMITS)
+    refusal = gates.check_prefix_length(n, None, MotionLimits(prefix=2))
     assert code(refusal) == expected
     assert refusal is None or refusal.values == {'poses': n}
 
 
 def test_the_gate_that_cut_the_prefix_names_the_reason():
     cut_by = Refusal(Reason.TABLE_CLEARANCE, 'too low', {'height_m': 0.0})
-    refusal = gates.check_prefix_length(1, cut_by, LIMITS)
+    refusal = gates.check_prefix_length(1, cut_by, MotionLimits(prefix=2))
     assert refusal.reason is Reason.TABLE_CLEARANCE
     assert refusal.values == {'height_m': 0.0, 'poses': 1} and 'too low' in refusal.detail
     assert gates.check_prefix_length(2, cut_by, LIMITS) is None
@@ -418,14 +418,14 @@ def test_deviation(distance, degrees, expected):
                                                  (-0.0101, 'START_MOVED'), (NAN, 'START_MOVED')])
 def test_unmoved(moved, expected):
     q = np.array([0.1, 0.2, 0.3])
-    refusal = gates.check_unmoved(q, q + np.array([0, moved, 0]), LIMITS)
+    refusal = gates.check_unmoved(q, q + np.array([0, moved, 0]), LIMITS.start_joint_tolerance)
     assert code(refusal) == expected
     if refusal and np.isfinite(moved):
         assert refusal.values['moved_rad'] == pytest.approx(abs(moved))
 
 
 def test_unmoved_needs_all_joints():
-    assert code(gates.check_unmoved(np.zeros(7), np.zeros(6), LIMITS)) == 'ROBOT_STATE_INVALID'
+    assert code(gates.check_unmoved(np.zeros(7), np.zeros(6), 0.01)) == 'ROBOT_STATE_INVALID'
 
 
 # --- properties ---

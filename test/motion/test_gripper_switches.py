@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geo4d_ros.motion.gripper import grasp_missed, is_closed, opening_switches, recovery_plan, split_at_switches
+from geo4d_ros.motion.gripper import grasp_missed, is_closed, opening_switches, split_at_switches
 from geo4d_ros.motion.limits import MotionLimits
 
 LIMITS = MotionLimits()
@@ -90,13 +90,3 @@ def test_a_gripper_well_below_its_stroke_was_told_to_close(opening, closed):
 @pytest.mark.parametrize(('opening', 'missed'), [(0.0, True), (0.003, True), (0.0031, False), (float('nan'), True)])
 def test_missed(opening, missed):
     assert grasp_missed(opening, LIMITS) == missed
-
-
-@pytest.mark.parametrize('changes', [{}, {'retreat': 0.3}, {'retreat': 0.01}, {'step_distance': 0.02}])
-def test_a_recovery_keeps_the_step_limit(changes):
-    limits = MotionLimits(**changes)
-    plan = recovery_plan('r', np.eye(4), 0.0, 5, limits)
-    z = np.concatenate([[0.0], plan.T_base_gripper[:, 2, 3]])
-    assert np.diff(z).max() <= limits.step_distance and z[-1] == pytest.approx(limits.retreat)
-    assert len(plan.opening) >= limits.prefix and (plan.opening == limits.stroke).all()
-    assert plan.observation_stamp == 5 and (plan.confidence == 1).all()

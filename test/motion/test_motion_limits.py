@@ -12,7 +12,7 @@ from geo4d_ros.motion.limits import SPEED_CAP, MotionLimits
 def test_defaults_are_the_documented_ones():
     limits = MotionLimits()
     assert (limits.speed, SPEED_CAP, limits.angular_speed) == (0.1, 0.25, 0.5)
-    assert (limits.start_distance, limits.prefix, limits.joint_jump, limits.ik_distance) == (0.01, 2, 0.2, 0.001)
+    assert (limits.start_distance, limits.prefix, limits.joint_jump, limits.ik_distance) == (0.01, 1, 0.2, 0.001)
     assert 0.1 <= limits.joint_velocity_scale <= 0.2 and limits.step_distance == 0.08 and limits.dwell >= 0.5
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from geo4d_ros.motion.collision import Obstacle, Scene
-from geo4d_ros.motion.gripper import GripperSegment, recovery_plan
+from geo4d_ros.motion.gripper import GripperSegment
 from geo4d_ros.motion.limits import MotionLimits
 from geo4d_ros.motion.pipeline import (
     RobotState,
@@ -15,9 +15,10 @@ from geo4d_ros.motion.pipeline import (
     collision_checker,
     describe,
     plan_trajectory,
+    speed_near_singularity,
 )
 from geo4d_ros.motion.reasons import Reason, Refusal
-from geo4d_ros.motion.timing import MoveSegment
+from geo4d_ros.motion.timing import MoveSegment, tool_velocities
 
 NOW = 1_000_000_000_000
 DOWN = [(0, 0, -0.03 * (i + 1)) for i in range(8)]
@@ -60,7 +61,8 @@ def test_the_plan_is_cut_before_what_is_not_safe(run, make_plan):
     motion = run(make_plan([*DOWN[:3], (0, 0.5, -0.1), (0, 0.5, -0.1)]))
     assert motion.poses == 3 and motion.truncated_by.reason is Reason.STEP_TOO_LARGE
     assert motion.gate_values['pose_prefix'] == 3 and motion.gate_values['plan_poses'] == 5
-    assert code(run(make_plan([DOWN[0], (0, 0.5, -0.1), (0, 0.5, -0.1)]))) == 'STEP_TOO_LARGE'
+    assert run(make_plan([DOWN[0], (0, 0.5, -0.1), (0, 0.5, -0.1)])).poses == 1
+    assert code(run(make_plan([(0, 0.5, -0.1), DOWN[1], DOWN[2]]))) == 'STEP_TOO_LARGE'
 
 
 def test_a_cut_beyond_k_is_no_cut(run, make_plan):
@@ -75,13 +77,13 @@ def test_an_obstacle_cuts_the_path(run, make_plan, robot):
     assert motion.poses == 3 and motion.truncated_by.reason is Reason.COLLISION
     assert 'block' in motion.truncated_by.detail
     tight = Scene.table().with_obstacles(Obstacle('block', 'box', (x, y, z - 0.09), (0.2, 0.2, 0.06)))
-    assert code(run(make_plan(DOWN), scene=tight)) == 'COLLISION'
+    assert code(run(make_plan(DOWN), scene=tight, limits=MotionLimits(prefix=2))) == 'COLLISION'
 
 
 def test_a_keep_out_box_between_two_poses_is_seen(run, make_plan, robot):
     x, y, z = robot.forward(robot.posture)[:3, 3]
     thin = (x - 0.1, y - 0.1, z - 0.05, x + 0.1, y + 0.1, z - 0.04)
-    result = run(make_plan(DOWN), limits=MotionLimits(keep_out=(thin,)))
+    result = run(make_plan(DOWN), limits=MotionLimits(keep_out=(thin,), prefix=2))
     assert code(result) == 'INSIDE_KEEP_OUT' and result.values['poses'] == 1
 
 
@@ -149,15 +151,6 @@ def test_the_gripper_may_act_without_the_arm(run, make_plan):
     assert motion.segments == (GripperSegment(0.0, True, 0.5),)
 
 
-def test_a_recovery_opens_first_and_goes_up(run, robot, state, limits):
-    T = robot.forward(state.q)
-    plan = recovery_plan('up', T, 0.0, NOW, limits)
-    motion = run(plan, k=len(plan.opening), state=replace(state, opening=0.0, gripper_closed=True))
-    grip, move = motion.segments
-    assert grip.target == limits.stroke and not grip.closing
-    assert robot.forward(move.q[-1])[2, 3] == pytest.approx(T[2, 3] + limits.retreat, abs=1e-3)
-
-
 def test_what_the_state_machine_gets_to_know(run, make_plan):
     plan = make_plan(DOWN, [0.08, 0.08, 0.03, 0.03, 0.03, 0.03, 0.03, 0.03])
     data = describe(plan, run(plan))
@@ -170,10 +163,38 @@ def test_what_the_state_machine_gets_to_know(run, make_plan):
 def test_right_before_execution_the_arm_is_looked_at_again(run, make_plan, state, limits):
     motion = run(make_plan(DOWN))
     check = check_before_execution
-    assert check(motion, state, limits, NOW) is None
-    assert check(motion, replace(state, q=state.q + 0.02), limits, NOW).reason is Reason.START_MOVED
-    assert check(motion, state, limits, NOW + 10**9).reason is Reason.JOINT_STATES_STALE
-    assert check(motion, replace(state, dq=state.dq + 1), limits, NOW).reason is Reason.ROBOT_MOVING
+    assert check(motion, 0, state, limits, NOW) is None
+    assert check(motion, 0, replace(state, q=state.q + 0.02), limits, NOW).reason is Reason.START_MOVED
+    assert check(motion, 0, state, limits, NOW + 10**9).reason is Reason.JOINT_STATES_STALE
+    assert check(motion, 0, replace(state, dq=state.dq + 1), limits, NOW).reason is Reason.ROBOT_MOVING
+
+
+def test_after_the_gripper_acted_the_arm_may_be_pushed_a_little(run, make_plan, state, limits):
+    motion = run(make_plan(DOWN, [0.08, 0.08, 0.03, 0.03, 0.03, 0.03, 0.03, 0.03]))
+    q = motion.segments[2].q[0]
+    for index, moved, reason in ((2, 0.029, None), (2, 0.031, 'START_MOVED'), (1, 0.5, None)):
+        refusal = check_before_execution(motion, index, replace(state, q=q + moved), limits, NOW)
+        assert (refusal and refusal.reason.code) == reason
+    stale = check_before_execution(motion, 1, state, limits, NOW + 10**9)
+    assert stale.reason is Reason.JOINT_STATES_STALE
+
+
+def test_near_a_singularity_the_tool_is_slower(limits):
+    assert [speed_near_singularity(c, limits) for c in (1.0, 60.0, 105.0, 150.0, 1e9)] == pytest.approx(
+        [1.0, 1.0, 0.6, 0.2, 0.2])
+    assert speed_near_singularity(float('nan'), limits) == 1.0  # refused by its gate before any timing
+    assert speed_near_singularity(61.0, replace(limits, condition_slow=60.0, condition_number=60.0)) == 0.2
+
+
+def test_a_motion_near_a_singularity_keeps_the_lower_speed(run, make_plan, robot, limits):
+    fast = run(make_plan(DOWN))
+    slow = run(make_plan(DOWN), limits=replace(limits, condition_slow=1.0, condition_number=12.0))
+    assert fast.gate_values['condition_number'] == slow.gate_values['condition_number'] < 12
+    share = speed_near_singularity(slow.gate_values['condition_number'], slow_limits := replace(
+        limits, condition_slow=1.0, condition_number=12.0))
+    (segment,) = slow.segments
+    speed = np.linalg.norm(tool_velocities(segment, robot)[0], axis=1).max()
+    assert speed <= 1.001 * share * slow_limits.speed < 0.5 * limits.speed
 
 
 def test_the_same_question_has_the_same_answer(run, make_plan):

@@ -8,7 +8,7 @@ from geo4d_ros.errors import ConfigurationError, InvalidInputError
 from geo4d_ros.evaluation.safety_sequences import run_sequence
 from geo4d_ros.motion.events import ActionKind, Event, EventKind
 from geo4d_ros.motion.reasons import Kind, Reason
-from geo4d_ros.motion.state_machine import RESTING, LoopConfig, LoopState, Phase, step
+from geo4d_ros.motion.state_machine import RESTING, LoopConfig, LoopState, Phase, Recovery, step
 
 AUTO = LoopConfig(dry_run=False, auto=True)
 MANUAL = LoopConfig(dry_run=False)
@@ -53,11 +53,14 @@ class Driver:
         return self.send('PLANNED', dt, cycle=self.state.cycle, plan_id=plan_id or f'plan-{self.plans}',
                          segments=list(segments or (MOVE,)), excursion=excursion, turn=turn, switches=switches)
 
-    def refused(self, reason='COLLISION', **extra):
+    def refused(self, reason='OBSERVATION_STALE', **extra):
         return self.send('REFUSED', cycle=self.state.cycle, reason=reason, **extra)
 
     def done(self, opening=0.08, dt=0.1):
         return self.send('SEGMENT_DONE', dt, plan_id=self.state.plan_id, index=self.state.segment, opening=opening)
+
+    def rested(self):
+        return self.send('STANDSTILL')
 
     def to(self, phase):
         """Bring a fresh loop to `phase`."""
@@ -93,14 +96,15 @@ def test_a_fresh_loop_is_idle_in_dry_run_and_asks_for_approval():
     assert LoopState().phase is Phase.IDLE and LoopState().gripper_closed is None
     assert LoopState() == LoopState(reason=None, detail='', now=0.0, deadline=None, cycle=0, cycles=0, refusals=0,
                                     started=0.0, single=False, done_count=0, segment=0, latch=False, escalated=False,
-                                    recovering=False)
+                                    recovery=None, blocked=0)
 
 
 def test_the_defaults_are_those_that_the_documentation_names():
     c = LoopConfig()
     assert (c.max_cycles, c.max_seconds, c.max_refusals, c.approval_seconds) == (30, 600.0, 3, 10.0)
+    assert c.max_blocked == 3
     assert (c.observe_seconds, c.predict_seconds, c.plan_seconds) == (5.0, 30.0, 10.0)
-    assert (c.execution_factor, c.execution_slack, c.gripper_seconds) == (1.3, 1.0, 5.0)
+    assert (c.execution_factor, c.execution_slack, c.gripper_seconds) == (1.3, 1.0, 10.0)
     assert (c.settle_seconds, c.stop_seconds, c.clock_tolerance) == (5.0, 2.0, 0.1)
     assert (c.done_excursion, c.done_turn, c.done_cycles) == (0.02, 0.2, 2)
     assert (c.progress_cycles, c.progress_distance, c.missed_opening) == (5, 0.01, 0.003)
@@ -123,7 +127,7 @@ def test_one_cycle_after_the_other(loop):
     assert loop.state.deadline == pytest.approx(loop.time + 1.3 * 2.0 + 1.0)
     loop.done()
     assert loop.data('EXECUTE') == {'plan_id': 'plan-1', 'index': 1, 'segment': CLOSE}
-    assert loop.state.deadline == pytest.approx(loop.time + 1.3 * 0.5 + 1.0 + 5.0)
+    assert loop.state.deadline == pytest.approx(loop.time + 1.3 * 0.5 + 1.0 + 10.0)
     assert loop.state.gripper_closed is None
     loop.done(opening=0.03)
     assert loop.data('EXECUTE')['index'] == 2 and loop.state.gripper_closed is True
@@ -221,10 +225,10 @@ def test_the_waiting_plan_may_still_be_refused():
 def test_a_refusal_looks_again(phase):
     loop = Driver().to(phase)
     assert loop.state.phase is phase
-    loop.refused('COLLISION', detail='hand and table')
+    loop.refused('OBSERVATION_STALE', detail='2 s')
     assert loop.state.phase is Phase.OBSERVING and loop.state.refusals == 1 and loop.state.plan_id is None
     assert loop.kinds == ['REPORT', 'OBSERVE']
-    assert loop.data('REPORT') == {'reason': 'COLLISION', 'detail': 'hand and table'}
+    assert loop.data('REPORT') == {'reason': 'OBSERVATION_STALE', 'detail': '2 s'}
     assert loop.data('OBSERVE') == {'cycle': 2} and loop.state.cycles == 2
 
 
@@ -466,7 +470,7 @@ def test_no_answer_in_time_is_a_refusal(phase, seconds, reason):
 
 
 @pytest.mark.parametrize(('segment', 'seconds', 'reason'), [
-    (MOVE, 3.6, 'EXECUTION_TIMEOUT'), (OPEN, 6.65, 'GRIPPER_FAILED')])
+    (MOVE, 3.6, 'EXECUTION_TIMEOUT'), (OPEN, 11.65, 'GRIPPER_FAILED')])
 def test_a_segment_that_takes_too_long_stops(loop, segment, seconds, reason):
     loop.to(Phase.PLANNING).planned(segment).send('TICK', seconds - 0.01)
     assert loop.actions == ()
@@ -619,15 +623,18 @@ def test_a_missed_grasp_is_recovered(loop, opening):
     loop.send('START').observed().predicted().planned(CLOSE, MOVE, switches=1)
     cycle = loop.state.cycle
     loop.done(opening=opening)
-    assert loop.kinds == ['REPORT', 'PLAN_RECOVERY'] and loop.reports == ['GRASP_MISSED']
-    assert loop.state.phase is Phase.PLANNING and loop.data('PLAN_RECOVERY') == {'cycle': cycle + 1}
+    assert loop.kinds == ['REPORT', 'AWAIT_STANDSTILL'] and loop.reports == ['GRASP_MISSED']
+    assert loop.state.phase is Phase.SETTLING and loop.state.deadline == pytest.approx(loop.time + 5.0)
+    loop.rested()
+    assert loop.state.phase is Phase.PLANNING
+    assert loop.kinds == ['PLAN_RECOVERY'] and loop.data('PLAN_RECOVERY') == {'cycle': cycle + 1, 'recovery': 'OPEN'}
     assert loop.state.deadline == pytest.approx(loop.time + 10.0) and loop.state.plan_id is None
-    assert loop.state.segments == () and loop.state.segment == 0 and loop.state.recovering
+    assert loop.state.segments == () and loop.state.segment == 0 and loop.state.recovery is Recovery.OPEN
     assert loop.state.done_count == 0 and loop.state.positions == () and loop.state.cycles == 1
     loop.planned(OPEN, MOVE, switches=1).done(opening=0.08)
     assert loop.state.gripper_closed is False
     loop.done().send('STANDSTILL')
-    assert loop.state.phase is Phase.OBSERVING and not loop.state.recovering
+    assert loop.state.phase is Phase.OBSERVING and loop.state.recovery is None
 
 
 def test_the_opening_of_a_missed_grasp_is_reported(loop):
@@ -649,7 +656,7 @@ def test_opening_is_never_a_missed_grasp(loop):
 def test_a_lost_object_is_recovered_at_the_next_look(loop, opening):
     loop.send('START').observed().predicted().planned(CLOSE).done(opening=0.04).send('STANDSTILL')
     loop.observed(opening=opening)
-    assert loop.reports == ['GRASP_MISSED'] and loop.state.phase is Phase.PLANNING
+    assert loop.reports == ['GRASP_MISSED'] and loop.rested().kinds == ['PLAN_RECOVERY']
 
 
 def test_a_gripper_that_was_not_told_to_close_may_be_closed(loop):
@@ -660,16 +667,17 @@ def test_a_gripper_that_was_not_told_to_close_may_be_closed(loop):
 
 
 def test_a_recovery_that_closes_the_gripper_is_a_fault(loop):
-    loop.send('START').observed().predicted().planned(CLOSE).done(opening=0.0).planned(CLOSE).done(opening=0.0)
+    loop.send('START').observed().predicted().planned(CLOSE).done(opening=0.0).rested()
+    loop.planned(CLOSE).done(opening=0.0)
     assert loop.state.phase is Phase.STOPPING and loop.state.reason is Reason.GRIPPER_FAILED and loop.state.latch
     assert 'recovery' in loop.state.detail
 
 
 def test_a_refused_recovery_counts_as_a_refusal(loop):
-    loop.send('START').observed().predicted().planned(CLOSE).done(opening=0.0).refused('COLLISION')
+    loop.send('START').observed().predicted().planned(CLOSE).done(opening=0.0).rested().refused('COLLISION')
     assert loop.state.phase is Phase.OBSERVING and loop.state.refusals == 1
     loop.observed(opening=0.0)
-    assert loop.kinds == ['REPORT', 'PLAN_RECOVERY']
+    assert loop.kinds == ['REPORT', 'AWAIT_STANDSTILL']
 
 
 def test_what_the_gripper_holds_outlives_stop_and_reset(loop):

@@ -212,7 +212,8 @@ def test_grippers(graph, kind, segment, result, good):
     if good:
         assert graph.outcomes == [None]
     else:
-        assert graph.outcomes[0].reason is Reason.GRIPPER_FAILED
+        unsure = segment is CLOSE
+        assert graph.outcomes[0].reason is (Reason.GRASP_UNSETTLED if unsure else Reason.GRIPPER_FAILED)
     command = graph.executed[0].request.command
     position = command.position if kind is GripperCommand else command.position[0]
     assert position == pytest.approx(segment.target / 2)

@@ -62,14 +62,15 @@ class World:
     def __init__(self, monkeypatch, config):
         self.steady, self.resting, self.refusals = 1000.0, True, None
         monkeypatch.setattr(module.time, 'monotonic', lambda: self.steady)
-        self.stamp, self.asked, self.reports = NOW, [], []
+        self.stamp, self.asked, self.reports, self.q = NOW, [], [], HOME.copy()
         logger = SimpleNamespace(info=lambda text: None, error=lambda text: None, warning=lambda text: None)
         node = SimpleNamespace(
             get_clock=lambda: SimpleNamespace(now=lambda: SimpleNamespace(nanoseconds=self.stamp)),
             get_logger=lambda: logger, create_subscription=lambda *options: None)
         state = RobotState(HOME.copy(), np.zeros(7), 0.08, 0)
         robot = SimpleNamespace(
-            model=MODEL, silence=0.0, state=lambda closed: replace(state, stamp=self.stamp, gripper_closed=closed),
+            model=MODEL, silence=0.0, 
+            state=lambda closed: replace(state, q=self.q, stamp=self.stamp, gripper_closed=closed),
             at_rest=lambda since: self.resting, require_model=lambda: MODEL)
         cameras = SimpleNamespace(check_silence=lambda seconds: self.refusals,
                                   check_pair=lambda after, limits: (None, True))
@@ -179,7 +180,7 @@ def test_an_arm_that_nobody_measures_is_not_sent_back_to_where_it_was(world):
     assert world.arm.calls[-1] == 'stop'
 
 
-@pytest.mark.parametrize('reason', [Reason.GOAL_REJECTED, Reason.EXECUTION_ABORTED, Reason.TRACKING_ERROR,
+@pytest.mark.parametrize('reason', [Reason.GOAL_REJECTED, Reason.EXECUTION_ABORTED,
                                     Reason.BACKEND_UNAVAILABLE])
 def test_a_failing_backend_latches_a_fault(world, reason):
     world.handle(EventKind.START)
@@ -189,6 +190,20 @@ def test_a_failing_backend_latches_a_fault(world, reason):
     assert world.phase is Phase.FAULT
     assert world.execution.loop.state.reason is reason
     assert 'stop' in world.arm.calls
+
+
+def test_an_arm_that_is_held_up_stops_goes_back_the_way_it_came_and_looks_again(world):
+    world.handle(EventKind.START)
+    world.plan()
+    world.q = world.execution._motion.segments[0].q[-1]
+    world.arm.finish(Refusal(Reason.TRACKING_ERROR, 'joint 6'))
+    assert world.arm.calls == ['move', 'stop'] and world.phase is Phase.STOPPING
+    world.execution.tick()
+    assert world.arm.calls == ['move', 'stop', 'move'] and world.phase is Phase.EXECUTING
+    assert world.execution._plan.id.endswith('-back')
+    world.arm.finish(None)
+    world.execution.tick()
+    assert world.phase in (Phase.OBSERVING, Phase.PREDICTING)
 
 
 def test_a_watchdog_stops_the_arm(world):
