@@ -121,8 +121,11 @@ def _print_table(report: dict[str, Any], folder: Path) -> None:
               + ''.join(f'{_number(row["motion_masked"][h]):>18}' for h in head))
     for name, readout in report['readouts'].items():
         print(f'gripper, first 5 frames, {name}: median {readout["position_cm_first5_median"]:.2f} cm')
-    model = report['rows']['model']
-    print(f'consistency mIoU {_number(model["consistency_miou"])}; {folder / "report.html"}')
+    for name in ('model', 'codec'):
+        row = report['rows'][name]
+        print(f'consistency mIoU, {name}: {_number(row["consistency_covisible_miou"])} of what both views can see, '
+              f'{_number(row["consistency_miou"])} in the paper\'s sense')
+    print(folder / 'report.html')
 
 
 def _number(value: float | None) -> str:

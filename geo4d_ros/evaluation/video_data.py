@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from geo4d_ros.errors import DatasetError, require
 from geo4d_ros.evaluation.truth import Recording, TruthClip, clip_of
-from geo4d_ros.training.episodes import Episode, decode_depth
+from geo4d_ros.training.episodes import MAX_DEPTH_M, Episode, decode_depth
 
 SPLITS = ('held-out-cameras', 'held-out-scenes', 'train')
 FIRST_SEED = {'held-out-cameras': 500_000, 'held-out-scenes': 500_000, 'train': 0}
@@ -58,7 +58,9 @@ def simulate(task: str, seed: int, cameras: str, dt: float, size: tuple[int, int
     snapshots: list = []
     with CellRig(cell.model, views, model_size=size) as rig:
         rollout(cell, EPISODE_SECONDS, observe=lambda now: snapshots.append(rig.snapshot(now)), observe_period=dt)
-        return rig.recording_of(snapshots, dt)
+        recording = rig.recording_of(snapshots, dt)
+    # As in recorded episodes: no sensor of this class measures the far floor, and nothing is judged there.
+    return replace(recording, depth=np.where(recording.depth <= MAX_DEPTH_M, recording.depth, np.float32(0)))
 
 
 def _recorded(path: Path, dt: float, size: tuple[int, int]) -> tuple[Recording, int]:

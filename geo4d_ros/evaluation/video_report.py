@@ -71,7 +71,8 @@ def write_page(report: dict[str, Any], results: list[ClipResult], path: Path) ->
         page.table(['row', *FRAME_METRICS], [[name, *(_with_interval(row, region, m) for m in FRAME_METRICS)]
                                              for name, row in report['rows'].items()])
     page.heading('Consistency between the views')
-    keys = ('consistency_miou', 'consistency_box_miou', 'chamfer_cm', 'frechet_distance', 'seed_diversity', 'lpips')
+    keys = ('consistency_covisible_miou', 'consistency_miou', 'chamfer_cm', 'frechet_distance', 'seed_diversity',
+            'lpips')
     page.table(['row', *keys], [[name, *(row.get(k) for k in keys)] for name, row in report['rows'].items()])
     page.text(f'Frechet distance on {report["frechet_encoder"]}. {report["lpips_note"]}')
     _per_view_tables(page, report)

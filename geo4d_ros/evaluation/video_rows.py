@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from geo4d_ros.errors import ConfigurationError
-from geo4d_ros.evaluation.consistency_metrics import box_iou, carry_mask, chamfer_cm, iou
+from geo4d_ros.evaluation.consistency_metrics import carry_mask, chamfer_cm, covisible_iou, iou
 from geo4d_ros.evaluation.depth_metrics import abs_rel, delta1, error_3d_cm, moved_mask
 from geo4d_ros.evaluation.image_metrics import psnr, ssim_map
 from geo4d_ros.evaluation.pose_metrics import centroid_error_cm
@@ -29,7 +29,7 @@ def view_name(view: int) -> str:
 def clip_metrics(predicted: Video4D, clip: TruthClip) -> dict[str, Any]:
     """Every metric of one clip, frame 0 left out.
 
-    `views` -> view -> region -> metric; `consistency_miou`, `consistency_box_miou`, `chamfer_cm` (NaN for
+    `views` -> view -> region -> metric; `consistency_miou`, `consistency_covisible_miou`, `chamfer_cm` (NaN for
     one view); `centroid_cm` (T,) of the gripper pixels in the reference view. Depth and points of both views
     are in the reference frame (the paper's AbsRel of "m in n").
     """
@@ -40,7 +40,7 @@ def clip_metrics(predicted: Video4D, clip: TruthClip) -> dict[str, Any]:
             f'but the truth {true.rgb.shape[:4]}; set --size to what the model gives')
     views = {view_name(v): _view_metrics(predicted, clip, v) for v in range(true.views)}
     out: dict[str, Any] = {'views': views, 'centroid_cm': np.full(true.frames - 1, np.nan)}
-    out |= {'consistency_miou': np.nan, 'consistency_box_miou': np.nan, 'chamfer_cm': np.nan}
+    out |= {'consistency_miou': np.nan, 'consistency_covisible_miou': np.nan, 'chamfer_cm': np.nan}
     if true.views > 1:
         out['chamfer_cm'] = _chamfer(predicted)
     if predicted.gripper_mask is not None:
@@ -83,14 +83,15 @@ def _chamfer(video: Video4D) -> float:
 
 def _mask_consistency(predicted: Video4D, mask: np.ndarray, true: Video4D) -> dict[str, float]:
     """The paper's mIoU: predicted mask of the reference view carried into view 1 by predicted points and true
-    calibration, against view 1's own predicted mask; once by pixels, once by bounding boxes."""
-    pixel, box = [], []
+    calibration, against view 1's own predicted mask; and the same for what both views can see."""
+    paper, covisible = [], []
     for t in range(1, predicted.frames):
         lifted = mask[0, t] & predicted.valid[0, t]
         drawn = carry_mask(lifted, predicted.points[0, t], true.K[1], true.T_ref_view[1], mask.shape[2:])
-        pixel.append(iou(drawn, mask[1, t]))
-        box.append(box_iou(drawn, mask[1, t]))
-    return {'consistency_miou': _mean(pixel), 'consistency_box_miou': _mean(box)}
+        paper.append(iou(drawn, mask[1, t]))
+        covisible.append(covisible_iou(mask[:2, t], predicted.points[:2, t], predicted.valid[:2, t], true.K,
+                                       true.T_ref_view))
+    return {'consistency_miou': _mean(paper), 'consistency_covisible_miou': _mean(covisible)}
 
 
 def _mean(values: list[float]) -> float:
@@ -115,7 +116,7 @@ def aggregate(clips: list[dict[str, Any]], groups: list[Any]) -> dict[str, Any]:
         row['views'][view] = {region: {
             metric: grouped_mean([c['views'][view][region][metric] for c in clips], groups)[0]
             for metric in FRAME_METRICS} for region in REGIONS}
-    for key in ('consistency_miou', 'consistency_box_miou', 'chamfer_cm'):
+    for key in ('consistency_miou', 'consistency_covisible_miou', 'chamfer_cm'):
         row[key], row['ci95'][key] = grouped_mean([c[key] for c in clips], groups)
     row['gripper_centroid_cm'] = step_medians(np.stack([c['centroid_cm'] for c in clips]))
     return row

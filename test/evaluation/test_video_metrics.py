@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from geo4d_ros.errors import InvalidInputError
 from geo4d_ros.evaluation import frechet
-from geo4d_ros.evaluation.consistency_metrics import box_iou, carry_mask, chamfer_cm, iou
+from geo4d_ros.evaluation.consistency_metrics import carry_mask, chamfer_cm, covisible_iou, iou
 from geo4d_ros.evaluation.depth_metrics import abs_rel, delta1, error_3d_cm, moved_mask
 from geo4d_ros.evaluation.image_metrics import PSNR_CEILING_DB, psnr, ssim
 from geo4d_ros.evaluation.pose_metrics import centroid_error_cm, path_distance, pose_errors
@@ -128,15 +128,44 @@ def test_a_mask_behind_the_other_camera_is_not_drawn():
     assert not drawn.any()
 
 
+def two_views_of_a_ball(shift_of_the_second=0.0):
+    """Masks, points, K and poses of a ball of 15 cm seen by two cameras 90 degrees apart, 1 m away."""
+    K = intrinsics(100.0, 64, 48)
+    T_base = [look_at(np.array([1.0, 0, 0.4]), np.zeros(3)), look_at(np.array([0, 1.0, 0.4]), np.zeros(3))]
+    rays = unproject(np.ones((48, 64), np.float32), K)
+    rays = rays / np.linalg.norm(rays, axis=-1, keepdims=True)
+    masks, points = [], []
+    for i, T in enumerate(T_base):
+        centre = transform_points(invert(T), np.array([0, 0, i * shift_of_the_second]))
+        along = rays @ centre
+        inside = along**2 - centre @ centre + 0.15**2
+        distance = along - np.sqrt(np.maximum(inside, 0))
+        masks.append(inside > 0)
+        points.append(transform_points(invert(T_base[0]) @ T, rays * distance[..., None]))
+    T_ref_view = np.stack([np.eye(4), invert(T_base[0]) @ T_base[1]])
+    return np.stack(masks), np.stack(points), np.stack(masks), np.stack([K, K]), T_ref_view
+
+
+def test_what_only_one_camera_sees_is_no_inconsistency():
+    masks, points, valid, K, T = two_views_of_a_ball()
+    assert iou(carry_mask(masks[0], points[0], K[1], T[1], (48, 64)), masks[1]) < 0.65
+    assert covisible_iou(masks, points, valid, K, T) > 0.85
+
+
+def test_views_that_disagree_are_seen():
+    assert covisible_iou(*two_views_of_a_ball(shift_of_the_second=0.08)) < 0.6
+    masks, *rest = two_views_of_a_ball()
+    assert covisible_iou(np.stack([masks[0], masks[1] & False]), *rest) == 0.0
+    assert np.isnan(covisible_iou(masks & False, *rest))
+
+
 def test_iou_closed_form():
     a = np.zeros((6, 6), bool)
     b = np.zeros((6, 6), bool)
     a[0:2, 0:4] = True
     b[0:2, 2:6] = True
     assert iou(a, b) == pytest.approx(4 / 12)
-    assert box_iou(a, b) == pytest.approx(4 / 12)
     assert np.isnan(iou(a & b & False, b & False))
-    assert box_iou(a, b & False) == 0.0
 
 
 @settings(max_examples=30, deadline=None)
