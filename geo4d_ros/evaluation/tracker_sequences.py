@@ -121,7 +121,8 @@ class DegradedMasks:
                     out[view, t] = np.clip(edge + 0.15 * self._strength * noise / noise.std(), 0, 1)
             return out.astype(np.float32)
 
-        return Masks(disturb(masks.gripper), masks.source, disturb(masks.fingers), masks.occluder)
+        return Masks(disturb(masks.gripper), masks.source, disturb(masks.fingers), masks.occluder,
+                     masks.fixture)
 
 
 def shift_second_view(video: Video4D, rng: np.random.Generator, angle_rad: float, distance_m: float) -> Video4D:

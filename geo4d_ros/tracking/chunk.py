@@ -22,13 +22,15 @@ class Masks:
     """What a mask source says about every pixel, all (V, T+1, H, W) float32 in [0, 1].
 
     gripper: hand and fingers. fingers: the fingers alone, None where the source cannot tell. occluder: arm
-    or object, what may hide the gripper, None likewise. source: name for the record.
+    or object, what touches the gripper and may hide it, fixture: what stands about and may, None likewise.
+    source: name for the record.
     """
 
     gripper: np.ndarray
     source: str
     fingers: np.ndarray | None = None
     occluder: np.ndarray | None = None
+    fixture: np.ndarray | None = None
 
 
 @dataclass

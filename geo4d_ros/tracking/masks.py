@@ -148,7 +148,7 @@ class _Auto:
 
 def check_masks(masks: Masks, chunk: Chunk) -> None:
     """Raise InvalidInputError unless masks fit the chunk and are finite."""
-    for name in ('gripper', 'fingers', 'occluder'):
+    for name in ('gripper', 'fingers', 'occluder', 'fixture'):
         array = getattr(masks, name)
         if array is None:
             continue

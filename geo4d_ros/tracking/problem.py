@@ -54,15 +54,16 @@ class Outlines:
 @dataclass
 class Normal:
     """Normal equations about F poses: H (F, 6, 6), g (F, 6); order is rotation (3, in the tool frame), translation
-    (3, reference frame)."""
+    (3, reference frame). cost (F,): of the robust terms, as a negative log-likelihood."""
 
     H: np.ndarray
     g: np.ndarray
+    cost: np.ndarray
 
     @classmethod
     def zero(cls, frames: int = 1) -> Normal:
         """No information."""
-        return cls(np.zeros((frames, 6, 6)), np.zeros((frames, 6)))
+        return cls(np.zeros((frames, 6, 6)), np.zeros((frames, 6)), np.zeros(frames))
 
     def add(self, J: np.ndarray, r: np.ndarray, w: np.ndarray) -> None:
         """Add weighted residuals r (F, n) with Jacobian J (F, n, 6)."""
@@ -134,6 +135,8 @@ class Problem:
         if self.masks.occluder is not None:
             # The arm and what is held touch the gripper: too near to be told apart by depth.
             in_front |= (self.masks.occluder[view, t] > MASK_LEVEL) & (depth < farthest + w.occlusion_margin_m)
+        if self.masks.fixture is not None:
+            in_front |= (self.masks.fixture[view, t] > MASK_LEVEL) & (depth < (nearest + farthest) / 2)
         return in_front & (depth > 0) & ~self.mask(view, t)
 
     def _set_field(self, view: int, t: int, drawn: np.ndarray) -> None:
@@ -234,6 +237,10 @@ class Problem:
         J, r, weight = self.outline_terms(t, T, outlines, kernel_px)
         n = len(T)
         normal.add(J.reshape(n, -1, 6), r.reshape(n, -1), weight.reshape(n, -1))
+        # Huber's weight is rho'(r) / r: the cost beyond the kernel is k |r| - k^2 / 2.
+        beyond = np.maximum(np.abs(r), kernel_px)
+        normal.cost += (weight * (0.5 * np.minimum(np.abs(r), kernel_px) ** 2 * beyond / kernel_px
+                                  + beyond * (beyond - kernel_px))).sum((1, 2))
         self._add_points(normal, t, T, openings)
         return normal
 
@@ -259,8 +266,9 @@ class Problem:
         r, n = r.reshape(q.shape[:2]), n.reshape(q.shape)
         J = np.concatenate([-cross(q, n), -(n @ np.swapaxes(T[:, :3, :3], 1, 2))], axis=-1)
         cut = self.weights.tukey_sigmas * sigma
-        robust = np.where(np.abs(r) < cut, (1 - (r / cut) ** 2) ** 2, 0.0)
-        normal.add(J, r, weight * robust / sigma**2)
+        near = np.maximum(1 - (r / cut) ** 2, 0.0)
+        normal.add(J, r, weight * near**2 / sigma**2)
+        normal.cost += (weight * cut**2 / 6 * (1 - near**3) / sigma**2).sum(1)
 
 
 def cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:

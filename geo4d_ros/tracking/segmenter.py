@@ -117,7 +117,7 @@ class Segmenter:
         p = p.reshape(views, frames, len(CLASSES), *chunk.size)
         fingers = p[:, :, 3] + p[:, :, 4]
         return Masks(np.clip(p[:, :, 2] + fingers, 0, 1), 'segmenter', np.clip(fingers, 0, 1),
-                     np.clip(p[:, :, 1] + p[:, :, 5], 0, 1))
+                     np.clip(p[:, :, 1] + p[:, :, 5], 0, 1), p[:, :, 6])
 
 
 def save(network: Any, folder: Path, config: dict[str, Any], width: int = 24) -> None:

@@ -18,8 +18,11 @@ MIN_GAIN = 0.01  # of overlap, for another opening to be believed
 class Motion:
     """How the gripper is expected to move from frame to frame, and how far a state stream is trusted.
 
+    step_m, step_rad: steps between frames. Planned motions turn at a constant rate or not at all, and change that
+    seldom: still_rad is the sigma of a turn that goes on as it was (or stays none), turn_change_rad the scale of its
+    change, priced ever less beyond that (Cauchy).
     state_sigma_m, state_sigma_rad: errors of the state stream per axis at frame 1, growing with the square root of the
-    frame (a random walk; measured on validation windows). video_share: weight of the video's evidence beside a
+    frame (a random walk; measured on 54 validation windows). video_share: weight of the video's evidence beside a
     stream. A video painted along the stream repeats its errors, and conservative fusion of two estimates of unknown
     correlation (covariance intersection, Julier and Uhlmann 1997) gives the weight to the surer one.
     believed_overlap: a frame whose drawn and seen gripper overlap less than this share of frame 0's overlap at the
@@ -28,8 +31,8 @@ class Motion:
 
     step_m: float = 0.06
     step_rad: float = 0.26
-    # Grippers turn seldom and then far: turns beyond this share of step_rad are priced ever less (Cauchy).
-    turn_ratio: float = 1.0
+    still_rad: float = 0.012
+    turn_change_rad: float = 0.03
     acceleration_ratio: float = 0.5
     state_sigma_m: float = 0.005
     state_sigma_rad: float = 0.012
@@ -41,16 +44,12 @@ class Motion:
     @property
     def acceleration_sigma(self) -> np.ndarray:
         """Sigmas (6,) of the change of the step between frames: rotation [rad], translation [m]."""
-        return self.acceleration_ratio * np.repeat([self.turn_ratio * self.step_rad, self.step_m], 3)
+        return np.repeat([self.turn_change_rad, self.acceleration_ratio * self.step_m], 3)
 
     @property
     def step_sigma(self) -> np.ndarray:
         """Sigmas (6,) of the step between frames."""
-        return np.repeat([self.turn_ratio * self.step_rad, self.step_m], 3)
-
-    def turn_weight(self, turn: np.ndarray) -> np.ndarray:
-        """Weights (...) in (0, 1] of the prior on rotation vectors (..., 3): wide turns are let go."""
-        return 1 / (1 + ((turn / (self.turn_ratio * self.step_rad)) ** 2).sum(-1) / 3)
+        return np.repeat([self.step_rad, self.step_m], 3)
 
     def state_sigma(self, t: np.ndarray) -> np.ndarray:
         """Sigmas (F, 6) of a state stream's poses at frames t (F,)."""
@@ -116,16 +115,16 @@ def forward(problem: Problem, T_0: np.ndarray, openings: np.ndarray, motion: Mot
         if state is not None and believed[t]:
             poses[t] = state[t]
             continue
-        T_mean, frame = _predict(poses, t), np.array([t])
+        T_mean, frame = _expected(poses, t)[0], np.array([t])
         drawn = problem.focus(frame, T_mean[None], openings[frame])
-        T_start = _align_centroids(problem, t, T_mean, drawn[0], motion)
-        poses[t] = _track_frame(problem, frame, T_start, T_mean, openings[t], motion)
+        shift = _align_centroids(problem, t, T_mean, drawn[0], motion)
+        poses[t] = _track_frame(problem, t, poses, shift, openings[t], motion)
         if opening_filter is None:
             continue
         opening = opening_filter.update(t, poses[t])
         if abs(opening - openings[t]) <= 0.005:
             continue
-        T = _track_frame(problem, frame, poses[t], T_mean, opening, motion)
+        T = _track_frame(problem, t, poses, shift, opening, motion)
         if _fit(problem, frame, T, opening) > _fit(problem, frame, poses[t], openings[t]) + MIN_GAIN:
             poses[t], openings[t:] = T, opening
     return poses
@@ -138,31 +137,36 @@ def _fit(problem: Problem, t: np.ndarray, T: np.ndarray, opening: float) -> floa
     return float(seen.mean()) if len(seen) else 0.0
 
 
-def _predict(poses: np.ndarray, t: int) -> np.ndarray:
-    """Where frame t starts: half the last step ahead (steps stop as often as they go on)."""
-    if t == 1:
-        return poses[0]
-    return apply(poses[t - 1], 0.5 * difference(poses[t - 2], poses[t - 1]))
+def _expected(poses: np.ndarray, t: int) -> np.ndarray:
+    """Where frame t can be expected (2, 4, 4): half the last shift ahead (shifts stop as often as they go on), without
+    a turn and with the last one."""
+    step = difference(poses[t - 2], poses[t - 1]) if t > 1 else np.zeros(6)
+    step[3:] *= 0.5
+    return apply(np.stack([poses[t - 1]] * 2), np.stack([step * [0, 0, 0, 1, 1, 1], step]))
 
 
-def _track_frame(problem: Problem, t: np.ndarray, T: np.ndarray, T_mean: np.ndarray, opening: float, motion: Motion
+def _track_frame(problem: Problem, frame: int, poses: np.ndarray, shift: np.ndarray, opening: float, motion: Motion
                  ) -> np.ndarray:
-    openings, outlines = np.array([opening]), None
-    T, T_mean = T[None], T_mean[None]
+    """The likeliest of three hypotheses, each fitted: no turn, the last turn again, any turn. shift (3,) [m]: start."""
+    expected = _expected(poses, frame)
+    T_mean = expected[[0, 1, 0]]
+    sigma = np.tile(motion.step_sigma, (3, 1))
+    sigma[:2, :3] = motion.still_rad
+    openings, t, outlines = np.full(3, opening), np.full(3, frame), None
+    T = T_mean.copy()
+    T[:, :3, 3] += shift
     for iteration in range(motion.forward_iterations):
         if iteration != 1:
             outlines = problem.outlines(t, T, openings)
-        kernel = max(2.0, 8.0 / 2**iteration)
-        normal = problem.linearise(t, T, openings, outlines, kernel)
-        delta_mean = difference(T, T_mean)
-        sigma = np.tile(motion.step_sigma, (1, 1))
-        sigma[:, :3] /= np.sqrt(motion.turn_weight(delta_mean[:, :3]))[:, None]
-        _add_prior(normal, delta_mean, sigma)
+        normal = problem.linearise(t, T, openings, outlines, max(2.0, 8.0 / 2**iteration))
+        _add_prior(normal, difference(T, T_mean), sigma)
         delta = np.linalg.solve(normal.H, -normal.g[..., None])[..., 0]
         T = apply(T, _limit(delta))
         if np.abs(delta[:, :3]).max() < 0.003 and np.abs(delta[:, 3:]).max() < 0.0005:
             break
-    return T[0]
+    cost = problem.linearise(t, T, openings, outlines, 2.0).cost
+    cost += 0.5 * ((difference(T, T_mean) / sigma) ** 2).sum(1) + np.log(sigma).sum(1)
+    return T[int(cost.argmin())]
 
 
 def _limit(delta: np.ndarray, angle: float = 0.3, distance: float = 0.08) -> np.ndarray:
@@ -172,7 +176,8 @@ def _limit(delta: np.ndarray, angle: float = 0.3, distance: float = 0.08) -> np.
 
 
 def _align_centroids(problem: Problem, t: int, T: np.ndarray, drawn: np.ndarray, motion: Motion) -> np.ndarray:
-    """Shift the pose so that drawn (V, H, W) and seen masks share their centroids; only where they hardly overlap."""
+    """The shift (3,) [m] after which drawn (V, H, W) and seen masks share their centroids; none unless they hardly
+    overlap."""
     H, g, misplaced = np.diag(1 / motion.step_sigma[3:] ** 2), np.zeros(3), False
     for view in problem.views:
         mask, own = problem.mask(view, t), drawn[view]
@@ -186,9 +191,7 @@ def _align_centroids(problem: Problem, t: int, T: np.ndarray, drawn: np.ndarray,
         shift = np.argwhere(mask).mean(0)[::-1] - np.argwhere(own).mean(0)[::-1]
         H += J.T @ J / 2.0**2
         g -= J.T @ shift / 2.0**2
-    if not misplaced:
-        return T
-    return apply(T, np.concatenate([np.zeros(3), np.linalg.solve(H, -g)]))
+    return np.linalg.solve(H, -g) if misplaced else np.zeros(3)
 
 
 def refine(problem: Problem, poses: np.ndarray, openings: np.ndarray, motion: Motion, state: np.ndarray | None,
@@ -203,7 +206,7 @@ def refine(problem: Problem, poses: np.ndarray, openings: np.ndarray, motion: Mo
         if iteration != 1:
             outlines = problem.outlines(t, T[1:], openings[1:])
         seen = problem.linearise(t, T[1:], openings[1:], outlines, 2.0)
-        normal = Normal(seen.H * share[:, None, None], seen.g * share[:, None])
+        normal = Normal(seen.H * share[:, None, None], seen.g * share[:, None], seen.cost)
         if state is not None:
             sigma = np.where(held[:, None], motion.state_sigma(t), np.inf)
             _add_prior(normal, difference(T[1:], state[1:]), sigma)
@@ -232,10 +235,11 @@ def _add_motion(H: np.ndarray, g: np.ndarray, T: np.ndarray, motion: Motion, hel
     # The change of the step from rest before frame 0 is unknown: n - 1 rows.
     second = (np.eye(n) - 2 * np.eye(n, k=-1) + np.eye(n, k=-2))[1:]
     change = np.diff(steps, axis=0)
-    turning, free = motion.turn_weight(steps[:, :3]), (~held).astype(float)
+    free = (~held).astype(float)
+    # Cauchy: a change of turn beyond its scale is let go.
+    sudden = 1 / (1 + ((change[:, :3] / motion.turn_change_rad) ** 2).sum(1) / 3)
     for k in range(6):
-        share = turning if k < 3 else np.ones(n)
-        w1 = 0.25 * share * free / motion.step_sigma[k] ** 2
-        w2 = np.minimum(share[1:], share[:-1]) * free[1:] / motion.acceleration_sigma[k] ** 2
+        w1 = 0.25 * free / motion.step_sigma[k] ** 2
+        w2 = (sudden if k < 3 else 1.0) * free[1:] / motion.acceleration_sigma[k] ** 2
         H[:, k, :, k] += first.T * w1 @ first + second.T * w2 @ second
         g[:, k] += first.T * w1 @ steps[:, k] + second.T * w2 @ change[:, k]
