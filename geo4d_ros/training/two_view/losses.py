@@ -55,7 +55,7 @@ def video_loss(out: dict[str, torch.Tensor], batch: dict[str, torch.Tensor]) -> 
     depth = F.smooth_l1_loss(out['depth'], batch['depth'], beta=0.02, reduction='none')[:, :, :, 0]
     depth_weight = weight * valid
     return {'motion': (classes * seen).sum() / seen.sum().clamp(min=1),
-            'rgb': (rgb * weight).sum() / weight.sum().clamp(min=1),
+            'rgb': 2 * (rgb * weight).sum() / weight.sum().clamp(min=1),
             'depth': 5 * (depth * depth_weight).sum() / depth_weight.sum().clamp(min=1)}
 
 
