@@ -73,8 +73,18 @@ def video(reports: dict[str, Report]) -> str:
             cells = row.get(region, {})
             rows.append([name, region.replace('_', ' '),
                          *(_plain(cells[key]) if isinstance(cells.get(key), float) else '-'
-                           for key in ('psnr', 'ssim', 'abs_rel', 'delta1', 'error_3d_cm'))])
-    return table(['row', 'pixels', 'PSNR', 'SSIM', 'AbsRel', 'delta1', '3D error [cm]'], rows)
+                           for key in ('psnr', 'ssim', 'abs_rel', 'delta1', 'error_3d_cm')),
+                         _plain(row['consistency_covisible_miou']) if region == 'full_frame' else '-'])
+    return table(['row', 'pixels', 'PSNR', 'SSIM', 'AbsRel', 'delta1', '3D error [cm]', 'consistency mIoU'], rows)
+
+
+def readouts(reports: dict[str, Report]) -> str:
+    """Median gripper position error of the first 5 predicted frames, one row per `video<_split>.json`."""
+    chosen = {report['split']: report for name, report in reports.items() if name.split('_')[0] == 'video'}
+    names = ('copy', 'state', 'fused', 'video')
+    rows = [[split.replace('-', ' '), *(_plain(report['readouts'][n]['position_cm_first5_median']) for n in names),
+             f'{report["n"]} of {report["n_episodes"]}'] for split, report in chosen.items()]
+    return table(['scenes and cameras', *names, 'clips of episodes'], rows)
 
 
 def tracker(reports: dict[str, Report]) -> str:
@@ -104,6 +114,7 @@ BLOCKS: dict[str, Callable[[dict[str, Report]], str]] = {
     'expert': expert,
     'closed-loop': closed_loop,
     'video': video,
+    'read-outs': readouts,
     'tracker': tracker,
     'faults': faults,
     'safety': figures('safety', ['cases', 'violations', 'refusals_without_code']),
