@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     'predict': ('predict', 'predict a 4D video from one observation file'),
     'import svd': ('import_svd', 'start a geo4d-svd checkpoint from Stable Video Diffusion'),
     'import 4dgen': ('import_4dgen', "convert the authors' released checkpoint"),
+    'export lerobot': ('export_lerobot', 'write episodes as a LeRobot dataset'),
     'replay': ('replay', 'replay a recorded run and compare its decisions'),
     'evaluate expert': ('evaluate_expert', 'success rate of the scripted expert'),
     'evaluate closed-loop': ('evaluate_closed_loop', 'success rate of the whole loop in simulation'),
