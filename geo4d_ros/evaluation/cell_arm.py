@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from geo4d_ros.motion.gripper import GripperSegment
+from geo4d_ros.motion.gripper import GripperSegment, let_go
+from geo4d_ros.motion.limits import MotionLimits
 from geo4d_ros.motion.pipeline import RobotState
 from geo4d_ros.motion.reasons import Reason, Refusal
 from geo4d_ros.motion.timing import MoveSegment
@@ -64,14 +65,15 @@ class CellArm:
 
     def grip(self, segment: GripperSegment) -> Refusal | None:
         """Open or close with the arm standing, then dwell; the reason when the fingers never came to rest."""
-        self.gripper_closed = segment.closing
+        self.gripper_closed, before = segment.closing, self._cell.opening
         self._cell.set_opening_target(segment.target)
         self._gripper.start(segment.target, self._cell.time)
         while self._gripper.active:
             self._tick()
             self._gripper.update(self._cell.time, self._cell.opening)
         self.wait(segment.dwell)
-        done = self._gripper.reached or self._gripper.stalled
+        done = self._gripper.reached or (self._gripper.stalled and segment.closing) \
+            or (not segment.closing and let_go(before, self._cell.opening, MotionLimits()))
         if done:
             return None
         reason = Reason.GRASP_UNSETTLED if segment.closing else Reason.GRIPPER_FAILED

@@ -167,7 +167,7 @@ class CellLoop:
         self._cycles[-1].missed |= recovery is Recovery.OPEN
         self._cycles[-1].retreated |= recovery is Recovery.RETREAT
         plans = recovery_plans(recovery, f'{self._cell.seed}-{data["cycle"]}-recovery', self._cell.T_base_gripper,
-                               self._cell.opening, arm.stamp, self._trail, setup.limits)
+                               self._cell.opening, arm.stamp, self._trail, setup.limits, data['again'])
         with self._timed('plan'):
             plan, _, motion = plan_recovery(plans, recovery, arm.state(), setup.limits, self._scene, setup.robot,
                                             arm.stamp)

@@ -34,18 +34,27 @@ class MotionJudge:
         self._tool = self._model.getFrameId(tool)
         self._index = [self._model.joints[self._model.getJointId(j)].idx_q for j in joints]
         self._q = pin.neutral(self._model)
-        fingers = [i for i in range(self._model.nq) if i not in self._index]
-        self._q[fingers] = self._model.upperPositionLimit[fingers]
+        self._fingers = [i for i in range(self._model.nq) if i not in self._index]
+        self._q[self._fingers] = self._model.upperPositionLimit[self._fingers]
         self._acceleration = acceleration_limit
         self._choose_pairs(home)
 
     def judge(self, case: Case, motion: TimedMotion) -> list[str]:
         """Names of everything that breaks a rule; empty for a safe motion."""
         wrong = self._inputs(case, motion) + self._structure(case, motion)
+        held = case.state.gripper_closed is True
+        self._spread(case.state.opening / case.limits.stroke if held else 1.0)
         for segment in motion.segments:
             if hasattr(segment, 'q'):
                 wrong += self._segment(case, segment)
+            elif not segment.closing:
+                self._spread(1.0)
         return wrong
+
+    def _spread(self, share: float) -> None:
+        """Put the fingers at a share of their stroke."""
+        wide = self._model.upperPositionLimit[self._fingers]
+        self._q[self._fingers] = np.clip(share, 0.0, 1.0) * wide
 
     def _inputs(self, case: Case, motion: TimedMotion) -> list[str]:
         """Nothing may move on stale, unsure, broken or misplaced input."""

@@ -65,6 +65,7 @@ class CollisionChecker:
     def __init__(self, robot: RobotModel, scene: Scene, margin: float) -> None:
         self._model = robot.model
         self._data = robot.model.createData()
+        self._fingers = robot.fingers
         self._geometry = robot.geometry.copy()
         self._geometry.removeAllCollisionPairs()
         links = list(range(self._geometry.ngeoms))
@@ -78,8 +79,15 @@ class CollisionChecker:
                     self._geometry.addCollisionPair(pin.CollisionPair(link, index))
         self._geometry_data = self._prepare(margin)
 
-    def first_collision(self, q: np.ndarray) -> tuple[int, str] | None:
-        """Index of the first of the joint positions (N, n) that collides, and what touches; or None."""
+    def first_collision(self, q: np.ndarray, opened: float = 1.0) -> tuple[int, str] | None:
+        """Index of the first of the joint positions (N, n) that collides, and what touches; or None.
+
+        opened: how far the fingers stand apart, as a share of their stroke (1: wide open).
+        """
+        share = min(max(opened, 0.0), 1.0) if opened == opened else 1.0
+        for i, (shut, wide) in self._fingers.items():
+            where = shut.translation + share * (wide.translation - shut.translation)
+            self._geometry.geometryObjects[i].placement = pin.SE3(wide.rotation, where)
         for i, row in enumerate(q):
             if pin.computeCollisions(self._model, self._data, self._geometry, self._geometry_data, row, True):
                 return i, self._touching_names()

@@ -72,7 +72,7 @@ class ActionKind(str, Enum):
     OBSERVE = 'OBSERVE'  # cycle: wait for a pair exposed after now; answer OBSERVED or REFUSED
     PREDICT = 'PREDICT'  # cycle: answer PREDICTED or REFUSED
     PLAN = 'PLAN'  # cycle: track, then plan_trajectory; answer PLANNED or REFUSED
-    PLAN_RECOVERY = 'PLAN_RECOVERY'  # cycle, recovery: plan_recovery; answer PLANNED or REFUSED
+    PLAN_RECOVERY = 'PLAN_RECOVERY'  # cycle, recovery, again (1, 2, ...): plan_recovery; answer PLANNED or REFUSED
     ASK_APPROVAL = 'ASK_APPROVAL'  # plan_id, expires [s]: show the plan and wait for the operator
     EXECUTE = 'EXECUTE'  # plan_id, index, segment: send it; answer SEGMENT_DONE, REFUSED or FAULT
     AWAIT_STANDSTILL = 'AWAIT_STANDSTILL'  # answer STANDSTILL once the joints are measured at rest

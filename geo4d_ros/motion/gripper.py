@@ -84,6 +84,11 @@ def split_at_switches(plan: Plan, opening_now: float, gripper_closed: bool | Non
     return legs
 
 
+def let_go(opening_before: float, opening: float, limits: MotionLimits) -> bool:
+    """Whether fingers that could not open all the way (a bin's wall) opened enough to let go of what they held."""
+    return opening >= opening_before + limits.opening_switch
+
+
 def grasp_missed(opening: float, limits: MotionLimits) -> bool:
     """Whether a gripper that was told to close holds nothing; an unknown opening counts as missed."""
     return not opening > limits.missed_opening

@@ -90,6 +90,7 @@ class LoopState:
     segment: int = 0
     used_plans: tuple[str, ...] = ()
     blocked: int = 0  # motions in a row that the arm could not follow
+    misses: int = 0  # grasps in a row that hold nothing
     recovery: Recovery | None = None  # instead of a prediction; planned once the arm rests, plan_id tells
     latch: bool = False  # while STOPPING: end in FAULT
     escalated: bool = False

@@ -12,7 +12,7 @@ from geo4d_ros.geometry.transforms import rotation_angle, translation_distance
 from geo4d_ros.motion import gates
 from geo4d_ros.motion.collision import CollisionChecker, Scene
 from geo4d_ros.motion.gates import Prefix
-from geo4d_ros.motion.gripper import GripperSegment, Leg, split_at_switches
+from geo4d_ros.motion.gripper import GripperSegment, Leg, opening_switches, split_at_switches
 from geo4d_ros.motion.limits import MotionLimits
 from geo4d_ros.motion.path import PosePath, densify
 from geo4d_ros.motion.reasons import Reason, Refusal
@@ -81,7 +81,7 @@ def plan_trajectory(plan: Plan, state: RobotState, limits: MotionLimits, scene: 
     if refusal:
         return refusal
     path = densify(robot.forward(state.q), plan.T_base_gripper[:n], limits)
-    checked = _joint_path(path, state.q, limits, scene, robot, values)
+    checked = _joint_path(path, state.q, _opened(plan, state, n, limits), limits, scene, robot, values)
     n_reached, q, condition, path_cut = checked
     refusal = gates.check_prefix_length(n_reached, path_cut, limits)
     if refusal:
@@ -157,10 +157,20 @@ def _pose_prefix(plan: Plan, limits: MotionLimits, k: int) -> tuple[int, Refusal
     return (n, cut_by, values) if n < min(k, len(T)) else (min(k, len(T)), None, values)
 
 
-def _joint_path(path: PosePath, q_start: np.ndarray, limits: MotionLimits, scene: Scene, robot: RobotModel,
-                values: dict[str, Any]) -> tuple[int, np.ndarray, np.ndarray, Refusal | None]:
-    """How many poses are reached, joint samples (N, n) and condition numbers (N,) up to there, and what cut the rest.
+def _opened(plan: Plan, state: RobotState, n: int, limits: MotionLimits) -> float:
+    """How far the fingers stand apart at most during the first n poses, as a share of the stroke.
+
+    A held spatula over the table would always hit it with fingers that are thought wide open.
     """
+    if not state.gripper_closed:  # or not known
+        return 1.0
+    switches = opening_switches(plan.opening[:n], state.opening, True, limits)
+    return 1.0 if switches else state.opening / limits.stroke
+
+
+def _joint_path(path: PosePath, q_start: np.ndarray, opened: float, limits: MotionLimits, scene: Scene,
+                robot: RobotModel, values: dict[str, Any]) -> tuple[int, np.ndarray, np.ndarray, Refusal | None]:
+    """How many poses are reached, joint samples (N, n) and condition numbers (N,) up to there, what cut the rest."""
     tolerance = limits.path_tolerance
     n, cut_by = _first(len(path.T), [
         lambda m: gates.workspace_prefix(path.T[:m], limits, tolerance),
@@ -174,7 +184,7 @@ def _joint_path(path: PosePath, q_start: np.ndarray, limits: MotionLimits, scene
         lambda m: gates.joint_limit_prefix(q[:m], robot.lower, robot.upper, limits),
         lambda m: gates.joint_jump_prefix(q[:m], limits),
         lambda m: gates.singularity_prefix(condition[:m], limits),
-        lambda m: _collision_prefix(checker, q[:m]),
+        lambda m: _collision_prefix(checker, q[:m], opened),
     ])
     values.update(samples=len(path.T), samples_passed=n, condition_number=float(condition[:max(n, 1)].max()),
                   joint_slack_rad=float(np.minimum(q[:n] - robot.lower, robot.upper - q[:n]).min()) if n else None)
@@ -204,8 +214,8 @@ def _inverse_along(T: np.ndarray, q_start: np.ndarray, limits: MotionLimits,
     return np.array(q), None
 
 
-def _collision_prefix(checker: CollisionChecker, q: np.ndarray) -> Prefix:
-    hit = checker.first_collision(q)
+def _collision_prefix(checker: CollisionChecker, q: np.ndarray, opened: float) -> Prefix:
+    hit = checker.first_collision(q, opened)
     if hit is None:
         return len(q), None
     return hit[0], Refusal(Reason.COLLISION, hit[1], {'pair': hit[1]})

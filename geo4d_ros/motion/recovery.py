@@ -63,14 +63,15 @@ class Trail:
 
 
 def recovery_plans(recovery: Recovery, plan_id: str, T_base_gripper: np.ndarray, opening: float, stamp: int,
-                   trail: Trail, limits: MotionLimits) -> list[Plan]:
+                   trail: Trail, limits: MotionLimits, again: int = 1) -> list[Plan]:
     """The ways out from T_base_gripper (4, 4) in the order to be tried; ids are plan_id with a suffix.
 
     OPEN opens, then goes up, or else back, or else stays. RETREAT keeps the opening and goes back, or else up.
+    They go `retreat` or `back_off` far, up to twice or three times that where it does not help: `again` counts.
     stamp [ns]: of the joint state the pose was measured from.
     """
     opens = recovery is Recovery.OPEN
-    distance = limits.retreat if opens else limits.back_off
+    distance = limits.retreat * min(max(again, 1), 2) if opens else limits.back_off * min(max(again, 1), 3)
     up, back = straight_up(T_base_gripper, distance, limits), trail.back(T_base_gripper, distance)
     ways = {'up': up, 'back': back} if opens else {'back': back, 'up': up}
     ways = {name: T for name, T in ways.items() if len(T)}

@@ -48,6 +48,8 @@ class RobotModel:
         self.upper = model.upperPositionLimit.copy()
         self.velocity_limits, self.acceleration_limits = velocity_limits, acceleration_limits
         self.posture = posture
+        # Shapes of the fingers: index in `geometry`, placement when shut and when wide open.
+        self.fingers: dict[int, tuple[pin.SE3, pin.SE3]] = {}
         self.spec: dict[str, Any] = {}  # the arguments of `from_urdf`, for a record
         self._tool = model.getFrameId(tool_frame)
         pin.framesForwardKinematics(model, self.data, pin.neutral(model))
@@ -81,7 +83,8 @@ class RobotModel:
                     ConfigurationError)
         for frame in (tool_frame, base_frame):
             require(full.existFrame(frame), f'frame {frame} is not in the robot description', ConfigurationError)
-        locked, q_locked = _locked_joints(full, arm_joints)
+        locked, q_locked, q_shut = _locked_joints(full, arm_joints)
+        shut = pin.buildReducedModel(full, geometry, locked, q_shut)[1]
         model, geometry = pin.buildReducedModel(full, geometry, locked, q_locked)
         require(tuple(model.names[1:]) == tuple(arm_joints),
                 f'arm joints should be given from base to tool: {list(model.names)[1:]}', ConfigurationError)
@@ -97,6 +100,8 @@ class RobotModel:
         require(q_posture.shape == (n,), f'posture should have {n} values but got {q_posture.shape}',
                 ConfigurationError)
         robot = cls(model, geometry, tool_frame, base_frame, q_posture, velocity, acceleration)
+        pairs = enumerate(zip(shut.geometryObjects, geometry.geometryObjects, strict=True))
+        robot.fingers = {i: (a.placement, b.placement) for i, (a, b) in pairs if a.placement != b.placement}
         robot.spec = {'text': text, 'tool_frame': tool_frame, 'arm_joints': list(arm_joints), 'base_frame': base_frame,
                       'posture': q_posture.tolist(), 'velocity_limits': velocity.tolist(),
                       'acceleration_limits': acceleration.tolist(), 'package_dirs': list(package_dirs)}
@@ -173,13 +178,14 @@ class RobotModel:
         return step * min(1.0, _NULL_SPACE_STEP / max(float(np.abs(step).max()), 1e-9))
 
 
-def _locked_joints(model: pin.Model, arm_joints: Sequence[str]) -> tuple[list[int], np.ndarray]:
-    """Ids of the joints outside the arm, and the configuration they are locked at."""
-    q = pin.neutral(model)
+def _locked_joints(model: pin.Model, arm_joints: Sequence[str]) -> tuple[list[int], np.ndarray, np.ndarray]:
+    """Ids of the joints outside the arm, and the configurations with the prismatic ones wide open and shut."""
+    q, shut = pin.neutral(model), pin.neutral(model)
     locked = [i for i, name in enumerate(model.names) if i and name not in arm_joints]
     for i in locked:
         joint = model.joints[i]
         if joint.nq == 1 and 'P' in joint.shortname():
             # Fully open is the widest hand: the safe side for collision checks.
             q[joint.idx_q] = model.upperPositionLimit[joint.idx_q]
-    return locked, q
+            shut[joint.idx_q] = model.lowerPositionLimit[joint.idx_q]
+    return locked, q, shut

@@ -133,7 +133,8 @@ def _grasp_missed(state: LoopState, detail: str, config: LoopConfig) -> Result:
     """The gripper holds nothing, or not well: open it and leave, through the same gates."""
     if state.recovery is Recovery.OPEN:
         return _stop(state, Reason.GRIPPER_FAILED, 'closed during a recovery, which only opens it', True, config)
-    state, actions = _recover(replace(state, positions=(), done_count=0), Recovery.OPEN, config)
+    state = replace(state, positions=(), done_count=0, misses=state.misses + 1)
+    state, actions = _recover(state, Recovery.OPEN, config)
     return state, (_report(Reason.GRASP_MISSED, detail), *actions)
 
 
@@ -147,7 +148,8 @@ def _recover(state: LoopState, recovery: Recovery, config: LoopConfig) -> Result
 def _plan_recovery(state: LoopState, config: LoopConfig) -> Result:
     state = replace(state, phase=Phase.PLANNING, deadline=state.now + config.plan_seconds)
     kind = state.recovery.value if state.recovery else ''
-    return state, (Action(ActionKind.PLAN_RECOVERY, {'cycle': state.cycle, 'recovery': kind}),)
+    again = max(1, state.refusals, state.blocked, state.misses)  # each time from farther away
+    return state, (Action(ActionKind.PLAN_RECOVERY, {'cycle': state.cycle, 'recovery': kind, 'again': again}),)
 
 
 def _on_planned(state: LoopState, event: Event, config: LoopConfig) -> Result:
@@ -192,6 +194,7 @@ def _on_segment_done(state: LoopState, event: Event, config: LoopConfig) -> Resu
         state = replace(state, gripper_closed=segment['closing'], positions=())
         if segment['closing'] and not event.data['opening'] > config.missed_opening:
             return _grasp_missed(state, f'opening {event.data["opening"] * 1e3:.1f} mm', config)
+        state = replace(state, misses=0 if segment['closing'] else state.misses)
     elif state.recovery is None:
         state = replace(state, blocked=0)
     return _execute(state, state.segment + 1, config)

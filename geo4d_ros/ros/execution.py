@@ -19,7 +19,7 @@ from rclpy.node import Node
 from geo4d_ros.motion import gates
 from geo4d_ros.motion.collision import Scene
 from geo4d_ros.motion.events import Action, ActionKind, Event, EventKind
-from geo4d_ros.motion.gripper import GripperSegment
+from geo4d_ros.motion.gripper import GripperSegment, let_go
 from geo4d_ros.motion.limits import MotionLimits
 from geo4d_ros.motion.pipeline import RobotState, TimedMotion, check_before_execution, describe, plan_trajectory
 from geo4d_ros.motion.reasons import Kind, Reason, Refusal
@@ -263,7 +263,7 @@ class Execution:
         state, model = self.robot.state(self.loop.state.gripper_closed), self.robot.require_model()
         recovery, now = Recovery(data['recovery']), self.node.get_clock().now().nanoseconds
         plans = recovery_plans(recovery, f'recovery-{data["cycle"]}-{state.stamp}', model.forward(state.q),
-                               state.opening, state.stamp, self._trail, self._limits)
+                               state.opening, state.stamp, self._trail, self._limits, data['again'])
         plan, state, result = plan_recovery(plans, recovery, state, self._limits, self._scene, model, now)
         self._judged(data['cycle'], plan, state, now, len(plan.T_base_gripper), result)
 
@@ -300,7 +300,8 @@ class Execution:
         motion, index = self._motion, data['index']
         segment = motion.segments[index]
         if isinstance(segment, GripperSegment):
-            self.gripper.grip(segment, lambda refusal: self._gripped(data, segment, refusal))
+            before = self.robot.state(None).opening
+            self.gripper.grip(segment, lambda refusal: self._gripped(data, segment, before, refusal))
             return
         state = self.robot.state(self.loop.state.gripper_closed)
         now = self.node.get_clock().now().nanoseconds
@@ -321,7 +322,10 @@ class Execution:
         else:
             self._refuse(self.loop.state.cycle, refusal)  # MoveIt found no good path: nothing was sent
 
-    def _gripped(self, data: dict[str, Any], segment: GripperSegment, refusal: Refusal | None) -> None:
+    def _gripped(self, data: dict[str, Any], segment: GripperSegment, before: float, refusal: Refusal | None) -> None:
+        stuck = refusal is not None and refusal.reason is Reason.GRIPPER_FAILED and not segment.closing
+        if stuck and let_go(before, self.robot.state(None).opening, self._limits):
+            refusal = None
         if refusal is not None:
             self._refuse(self.loop.state.cycle, refusal)
         else:

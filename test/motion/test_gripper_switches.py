@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geo4d_ros.motion.gripper import grasp_missed, is_closed, opening_switches, split_at_switches
+from geo4d_ros.motion.gripper import grasp_missed, is_closed, let_go, opening_switches, split_at_switches
 from geo4d_ros.motion.limits import MotionLimits
 
 LIMITS = MotionLimits()
@@ -90,3 +90,16 @@ def test_a_gripper_well_below_its_stroke_was_told_to_close(opening, closed):
 @pytest.mark.parametrize(('opening', 'missed'), [(0.0, True), (0.003, True), (0.0031, False), (float('nan'), True)])
 def test_missed(opening, missed):
     assert grasp_missed(opening, LIMITS) == missed
+
+
+@pytest.mark.parametrize(('before', 'after', 'expected'), [
+    (0.05, 0.08, True), (0.05, 0.0621, True), (0.05, 0.0619, False), (0.05, 0.05, False), (0.0, float('nan'), False)])
+def test_fingers_that_opened_far_enough_let_go(before, after, expected):
+    assert let_go(before, after, LIMITS) == expected
+
+
+def test_a_reading_narrower_than_what_is_held_is_no_reference():
+    """What is held keeps the fingers apart: readings that fall and come back do not open the gripper."""
+    readings = np.array([0.013, 0.011, 0.015, 0.02, 0.024])
+    assert opening_switches(readings, 0.022, True, LIMITS) == []
+    assert opening_switches(np.append(readings, 0.035), 0.022, True, LIMITS) == [(5, False)]

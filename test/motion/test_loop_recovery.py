@@ -41,7 +41,7 @@ def test_the_same_plan_would_be_refused_again_so_the_arm_goes_back_a_little(loop
     assert loop.state.phase is Phase.SETTLING and loop.state.refusals == 1
     loop.rested()
     assert loop.kinds == ['PLAN_RECOVERY'] and loop.state.phase is Phase.PLANNING
-    assert loop.data('PLAN_RECOVERY') == {'cycle': cycle + 1, 'recovery': 'RETREAT'}
+    assert loop.data('PLAN_RECOVERY') == {'cycle': cycle + 1, 'recovery': 'RETREAT', 'again': 1}
     assert loop.state.deadline == pytest.approx(loop.time + 10.0)
     loop.planned(MOVE)
     assert loop.kinds == ['EXECUTE'] and loop.state.recovery is Recovery.RETREAT
@@ -75,6 +75,14 @@ def test_going_back_does_not_count_but_every_refused_prediction_does(loop):
     assert loop.kinds == ['REPORT', 'OBSERVE'] and loop.data('REPORT')['detail'] == 'no way back'
     refuse(loop)
     assert loop.state.phase is Phase.STOPPING and loop.state.reason is Reason.TOO_MANY_REFUSALS and loop.state.latch
+
+
+def test_each_time_it_goes_back_farther(loop):
+    retreat(refuse(loop.send('START')))
+    assert refuse(loop).rested().data('PLAN_RECOVERY')['again'] == 2
+    loop.planned(MOVE).done().rested().observed().predicted().planned().done().rested()
+    blocked(loop).rested().planned(MOVE).refused('TRACKING_ERROR')
+    assert loop.rested().data('PLAN_RECOVERY')['again'] == 2
 
 
 def test_an_executed_prediction_forgets_the_refusals(loop):
@@ -227,3 +235,13 @@ def test_an_arm_that_does_not_come_to_rest_after_a_missed_grasp_is_stopped(loop)
 def test_a_recovery_survives_a_record(loop):
     refuse(loop.send('START'))
     assert _loop_state(loop.state.to_json()) == loop.state
+
+
+def test_after_each_missed_grasp_it_looks_from_farther_until_one_holds(loop):
+    loop.send('START')
+    for again in (1, 2, 3):
+        loop.observed().predicted().planned(CLOSE).done(opening=0.0).rested()
+        assert loop.data('PLAN_RECOVERY')['again'] == again == loop.state.misses
+        loop.planned(OPEN, MOVE).done().done().rested()
+    loop.observed().predicted().planned(CLOSE).done(opening=0.03).rested()
+    assert loop.state.misses == 0

@@ -179,6 +179,18 @@ def test_after_the_gripper_acted_the_arm_may_be_pushed_a_little(run, make_plan, 
     assert stale.reason is Reason.JOINT_STATES_STALE
 
 
+@pytest.mark.parametrize(('opening', 'closed', 'opens', 'poses'), [
+    (0.01, True, False, 4), (0.01, None, False, 0), (0.01, False, False, 0), (0.08, True, False, 0),
+    (0.01, True, True, 0)])
+def test_fingers_that_hold_something_thin_need_little_room(run, make_plan, robot, state, opening, closed, opens, poses):
+    x, y, z = robot.forward(state.q)[:3, 3]
+    wall = Scene.table().with_obstacles(Obstacle('wall', 'box', (x, y + 0.04, z - 0.07), (0.2, 0.01, 0.1)))
+    readings = opening + 0.07 * np.array([0, 0, 0, float(opens)])
+    plan = make_plan([(0, 0, -0.01 * (i + 1)) for i in range(4)], np.minimum(readings, 0.08))
+    result = run(plan, scene=wall, state=replace(state, opening=opening, gripper_closed=closed))
+    assert (result.poses if isinstance(result, TimedMotion) else 0) == poses
+
+
 def test_near_a_singularity_the_tool_is_slower(limits):
     assert [speed_near_singularity(c, limits) for c in (1.0, 60.0, 105.0, 150.0, 1e9)] == pytest.approx(
         [1.0, 1.0, 0.6, 0.2, 0.2])

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geo4d_ros.geometry.transforms import rotation_angle, translation_distance
@@ -33,6 +33,7 @@ def at(*position):
     return T
 
 
+@settings(deadline=None)
 @given(distance=st.floats(0.01, 0.3), where=st.floats(0, 0.4), aside=st.floats(0, 0.03))
 def test_the_way_back_follows_the_trail_in_small_steps(distance, where, aside):
     trail = Trail()
@@ -101,6 +102,18 @@ def test_the_order_of_the_ways_out():
     assert up.observation_stamp == 5 and up.opening_start == 0.02 and (up.confidence == 1).all()
     (only,) = recovery_plans(Recovery.RETREAT, 'r', at(0.4, 0, 0.3), -0.001, 5, Trail(), LIMITS)
     assert only.id == 'r-up' and (only.opening == 0).all()
+
+
+@pytest.mark.parametrize(('again', 'distance'), [(0, 0.05), (1, 0.05), (2, 0.1), (3, 0.15), (9, 0.15)])
+def test_the_way_back_gets_longer_but_not_without_end(again, distance):
+    (up,) = recovery_plans(Recovery.RETREAT, 'r', at(0.4, 0, 0.3), 0.02, 5, Trail(), LIMITS, again)
+    assert up.T_base_gripper[-1, 2, 3] == pytest.approx(0.3 + distance)
+
+
+@pytest.mark.parametrize(('again', 'distance'), [(1, 0.1), (2, 0.2), (7, 0.2)])
+def test_so_does_the_way_up_after_a_missed_grasp(again, distance):
+    up = recovery_plans(Recovery.OPEN, 'r', at(0.4, 0, 0.3), 0.0, 5, Trail(), LIMITS, again)[0]
+    assert up.T_base_gripper[-1, 2, 3] == pytest.approx(0.3 + distance)
 
 
 @pytest.mark.parametrize('changes', [{}, {'retreat': 0.3}, {'retreat': 0.01}, {'step_distance': 0.02}])

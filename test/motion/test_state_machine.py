@@ -96,7 +96,7 @@ def test_a_fresh_loop_is_idle_in_dry_run_and_asks_for_approval():
     assert LoopState().phase is Phase.IDLE and LoopState().gripper_closed is None
     assert LoopState() == LoopState(reason=None, detail='', now=0.0, deadline=None, cycle=0, cycles=0, refusals=0,
                                     started=0.0, single=False, done_count=0, segment=0, latch=False, escalated=False,
-                                    recovery=None, blocked=0)
+                                    recovery=None, blocked=0, misses=0)
 
 
 def test_the_defaults_are_those_that_the_documentation_names():
@@ -627,7 +627,8 @@ def test_a_missed_grasp_is_recovered(loop, opening):
     assert loop.state.phase is Phase.SETTLING and loop.state.deadline == pytest.approx(loop.time + 5.0)
     loop.rested()
     assert loop.state.phase is Phase.PLANNING
-    assert loop.kinds == ['PLAN_RECOVERY'] and loop.data('PLAN_RECOVERY') == {'cycle': cycle + 1, 'recovery': 'OPEN'}
+    assert loop.kinds == ['PLAN_RECOVERY']
+    assert loop.data('PLAN_RECOVERY') == {'cycle': cycle + 1, 'recovery': 'OPEN', 'again': 1}
     assert loop.state.deadline == pytest.approx(loop.time + 10.0) and loop.state.plan_id is None
     assert loop.state.segments == () and loop.state.segment == 0 and loop.state.recovery is Recovery.OPEN
     assert loop.state.done_count == 0 and loop.state.positions == () and loop.state.cycles == 1
