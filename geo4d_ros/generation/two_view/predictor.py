@@ -83,7 +83,7 @@ class TwoViewPredictor:
         timings['encode'] = time.perf_counter() - start
         # 4. Paint every future frame of every view.
         start = time.perf_counter()
-        segments = self.network.segment_logits(scene).argmax(2) * inputs['valid']
+        segments = self.network.segment_logits(scene).max(2).indices * inputs['valid']
         out = self.network.paint(scene, inputs, segments, scene.queries, poses, openings)
         if not config.cross_view:
             out, segments = {k: v.transpose(0, 2) for k, v in out.items()}, segments.transpose(0, 1)
@@ -137,7 +137,7 @@ def compose(out: dict[str, torch.Tensor], batch: dict[str, torch.Tensor], segmen
             ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """rgb (V, T+1, H, W, 3) u8, depth (V, T+1, H, W) [m], hand probability (V, T+1, H, W), frame 0 first."""
     probability = out['motion'][0].softmax(2)
-    moves = (probability.argmax(2, keepdim=True) > 0)
+    moves = (probability[:, :, 1:] > probability[:, :, :1]).any(2, keepdim=True)
     rgb = torch.where(moves, out['rgb'][0], batch['rgb0'])
     depth = torch.where(moves, out['depth'][0], batch['depth0'])
     hand = probability[:, :, 1:2]
