@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from geo4d_ros.geometry.transforms import translation_distance
 from geo4d_ros.motion.limits import MotionLimits
 from geo4d_ros.types import Plan
 
@@ -42,14 +43,16 @@ def is_closed(opening: float, limits: MotionLimits) -> bool:
     return not opening >= limits.stroke - limits.opening_switch
 
 
-def opening_switches(opening: np.ndarray, opening_now: float, closed: bool,
-                     limits: MotionLimits) -> list[tuple[int, bool]]:
+def opening_switches(opening: np.ndarray, opening_now: float, closed: bool, limits: MotionLimits,
+                     slow: np.ndarray | None = None) -> list[tuple[int, bool]]:
     """(pose index, closing) of every switch of the predicted opening (n,) [m], with hysteresis.
 
     An open gripper closes once the prediction falls `opening_switch` below the widest opening seen
     since it opened; a closed one (which may hold something wide) opens once it rises as far above
     the narrowest. Relative to what is held, since a held object keeps the fingers far apart; a
-    prediction narrower than that cannot come true and is an error of the reading.
+    prediction narrower than that cannot come true and is an error of the reading. So is an opening that
+    changes in full motion: grippers close and let go where the arm stands, and `slow` (n,) tells where
+    that is (None: everywhere). A gripper that holds nothing may open on the way.
     """
     switches = []
     reference = opening_now
@@ -58,11 +61,21 @@ def opening_switches(opening: np.ndarray, opening_now: float, closed: bool,
         value = max(predicted, held)
         reference = min(reference, value) if closed else max(reference, value)
         switched = value > reference + limits.opening_switch if closed else value < reference - limits.opening_switch
-        if switched:
+        if switched and (slow is None or slow[i] or (closed and grasp_missed(opening_now, limits))):
             closed = not closed
             reference, held = value, 0.0
             switches.append((i, closed))
     return switches
+
+
+def stands(T_start: np.ndarray, T: np.ndarray, limits: MotionLimits) -> np.ndarray:
+    """At which poses T (n, 4, 4) after T_start (4, 4) the arm stands, at least almost: (n,) bool.
+
+    One of the steps to and from the pose is short. A still hand moves by what the reading errs, one in full motion
+    by 4 to 5 cm between two frames.
+    """
+    steps = translation_distance(np.concatenate([T_start[None], T[:-1]]), T)
+    return np.asarray(np.minimum(steps, np.append(steps[1:], np.inf)) <= limits.standing_step + 1e-9)
 
 
 def split_at_switches(plan: Plan, opening_now: float, gripper_closed: bool | None, n: int, T_start: np.ndarray,
@@ -75,7 +88,8 @@ def split_at_switches(plan: Plan, opening_now: float, gripper_closed: bool | Non
     closed = is_closed(opening_now, limits) if gripper_closed is None else gripper_closed
     z = np.concatenate([T_start[None, 2, 3], plan.T_base_gripper[:n, 2, 3]])
     legs = []
-    for i, closing in opening_switches(plan.opening[:n], opening_now, closed, limits):
+    slow = stands(T_start, plan.T_base_gripper, limits)
+    for i, closing in opening_switches(plan.opening[:n], opening_now, closed, limits, slow):
         stop = i if z[i + 1] < z[i] else i - 1
         target = 0.0 if closing else limits.stroke
         legs.append(Leg(stop, GripperSegment(target, closing, limits.dwell)))

@@ -68,6 +68,7 @@ class MotionLimits:
     # Gripper
     stroke: float = 0.08
     opening_switch: float = 0.012
+    standing_step: float = 0.03  # between two poses: less counts as standing, where alone the gripper acts
     opening_tolerance: float = 0.01
     missed_opening: float = 0.003
     dwell: float = 0.5

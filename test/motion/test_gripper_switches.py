@@ -103,3 +103,29 @@ def test_a_reading_narrower_than_what_is_held_is_no_reference():
     readings = np.array([0.013, 0.011, 0.015, 0.02, 0.024])
     assert opening_switches(readings, 0.022, True, LIMITS) == []
     assert opening_switches(np.append(readings, 0.035), 0.022, True, LIMITS) == [(5, False)]
+
+
+CLOSING, FULL, SLOW = np.array([0.08, 0.01, 0.01, 0.01, 0.01]), 0.045, 0.005
+
+
+def plan_with_steps(make_plan, *steps, opening=CLOSING):
+    return make_plan([(0, 0, -z) for z in np.cumsum(steps)], opening)
+
+
+@pytest.mark.parametrize(('steps', 'pose'), [
+    ((FULL, FULL, FULL, SLOW, FULL), 2), ((FULL, SLOW, FULL, FULL, FULL), 1), ((SLOW,) * 5, 1),
+    ((FULL,) * 5, None), ((SLOW, FULL, FULL, FULL, FULL), None),
+    ((FULL, FULL, FULL, FULL, 0.0299), 3), ((FULL, FULL, FULL, FULL, 0.0301), None)])
+def test_a_gripper_does_not_close_in_full_motion(make_plan, robot, steps, pose):
+    plan = plan_with_steps(make_plan, *steps)
+    legs = split_at_switches(plan, 0.08, False, 5, robot.forward(robot.posture), LIMITS)
+    closing = [leg.end_pose for leg in legs if leg.gripper is not None]
+    assert closing == ([] if pose is None else [pose])  # the path goes down: the lower neighbour is the pose itself
+
+
+def test_a_hand_that_carries_does_not_let_go_in_full_motion_but_an_empty_one_may_open(make_plan, robot):
+    opening = np.array([0.02, 0.06, 0.08, 0.08, 0.08])
+    plan = plan_with_steps(make_plan, FULL, FULL, FULL, FULL, FULL, opening=opening)
+    start = robot.forward(robot.posture)
+    assert [leg.gripper for leg in split_at_switches(plan, 0.02, True, 5, start, LIMITS)] == [None]
+    assert split_at_switches(plan, 0.002, True, 5, start, LIMITS)[0].gripper is not None
