@@ -12,6 +12,7 @@ from diffusers import AutoencoderKLTemporalDecoder, ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from diffusers.models.autoencoders.vae import DecoderOutput, DiagonalGaussianDistribution
 from diffusers.models.modeling_outputs import AutoencoderKLOutput
+from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import nn
 
 from geo4d_ros.errors import ConfigurationError, require
@@ -55,6 +56,7 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):
         self.mean.copy_(mean)
         self.basis.copy_(vectors.flip(1).T[: self.config.latent_channels])
 
+    @apply_forward_hook  # so that offloaded weights are fetched
     def encode(self, x: torch.Tensor) -> AutoencoderKLOutput:
         """Latents as a distribution without spread, so that mode and sample agree."""
         z = F.pixel_unshuffle(x, self.config.patch)
@@ -63,6 +65,7 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):
         moments = torch.cat([z, torch.full_like(z, -30.0)], dim=1)
         return AutoencoderKLOutput(latent_dist=DiagonalGaussianDistribution(moments, deterministic=True))
 
+    @apply_forward_hook
     def decode(self, z: torch.Tensor, num_frames: int = 1) -> DecoderOutput:
         """Images of latents; `num_frames` is accepted for the common interface and changes nothing."""
         if self.config.latent_channels is not None:

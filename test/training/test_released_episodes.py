@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+import zarr
 
 from geo4d_ros.errors import DatasetError
 from geo4d_ros.training.unet.data import EpisodeWindows, list_data
+from geo4d_ros.training.unet.released_buffer import BufferEpisode
 from geo4d_ros.training.unet.released_episodes import ReleasedEpisode
 
 FRAMES, HEIGHT, WIDTH = 31, 24, 32
@@ -66,3 +68,56 @@ def test_short_episode_and_truncated_file_are_named(tmp_path):
 def test_too_few_cameras_are_named(tmp_path):
     with pytest.raises(DatasetError, match='has 1 complete training cameras'):
         ReleasedEpisode.open(write_released(tmp_path, cameras=('scene_3', 'scene_14')))
+
+
+def write_buffer(path, ends=(6, 14), cameras=('scene_1', 'scene_2', 'scene_13')):
+    """A replay buffer at 2 Hz; pixels of frame i are i, so that windows can be told apart."""
+    root = zarr.create_group(store=path, zarr_format=2)
+    count = ends[-1]
+    frames = np.arange(count, dtype=np.uint8)[:, None, None]
+    arrays = {}
+    for i, camera in enumerate(cameras):
+        pose = np.tile(np.eye(4), (count, 1, 1))
+        pose[:, 1, 3] = 0.2 * i
+        arrays |= {
+            f'obs.{camera}': np.broadcast_to(frames[..., None], (count, HEIGHT, WIDTH, 3)),
+            f'obs.{camera}_depth': np.full((count, HEIGHT, WIDTH), 1500, np.float32),
+            f'obs.{camera}_label': np.full((count, HEIGHT, WIDTH), 30),
+            f'{camera}.intr': np.tile(np.array([[30.0, 0, 15.5], [0, 30, 11.5], [0, 0, 1]]), (count, 1, 1)),
+            f'{camera}.extr': pose,
+        }
+    for name, value in arrays.items():
+        root.create_array(f'data/{name}', data=np.ascontiguousarray(value))
+    root.create_array('meta/episode_ends', data=np.array(ends))
+    return path
+
+
+def test_replay_buffer_gives_the_same_layout(tmp_path):
+    write_buffer(tmp_path / 'buffer.zarr')
+    paths = list_data(tmp_path, 'released')
+    assert [p.name for p in paths] == ['0', '1']
+    starts = set()
+    for index in range(12):
+        window = EpisodeWindows(paths, 'released', 2, 3, (HEIGHT, WIDTH), 0)[index]
+        seen = window['rgb'][0, :, 0, 0, 0].numpy()
+        np.testing.assert_array_equal(np.diff(seen), 1)
+        assert seen[-1] < 6 or seen[0] >= 6  # never across two episodes
+        starts.add(int(seen[0]))
+        np.testing.assert_allclose(window['depth'], 1.5)
+        assert window['gripper'].all()
+        assert abs(float(window['T_ref_view'][1, 1, 3])) == pytest.approx(0.2)
+    assert len(starts) > 3
+
+
+def test_what_is_wrong_with_a_replay_buffer_is_named(tmp_path):
+    buffer = write_buffer(tmp_path / 'short.zarr', ends=(3, 6))
+    with pytest.raises(DatasetError, match='3 frames, expected at least 4'):
+        BufferEpisode.open(buffer / '0').window(np.random.default_rng(0), 2, 3)
+    with pytest.raises(DatasetError, match='no number 7'):
+        BufferEpisode.open(buffer / '7')
+    lonely = write_buffer(tmp_path / 'lonely.zarr', cameras=('scene_1', 'scene_13'))
+    with pytest.raises(DatasetError, match='1 complete training cameras'):
+        BufferEpisode.open(lonely / '0')
+    wrong = write_buffer(tmp_path / 'wrong.zarr', ends=(5, 3))
+    with pytest.raises(DatasetError, match='should rise'):
+        list_data(wrong, 'released')

@@ -15,6 +15,7 @@ from geo4d_ros.errors import DatasetError, require
 from geo4d_ros.geometry.cameras import scale_intrinsics
 from geo4d_ros.geometry.resampling import nearest_indices
 from geo4d_ros.training.episodes import SCHEMA, Episode
+from geo4d_ros.training.unet.released_buffer import BufferEpisode
 from geo4d_ros.training.unet.released_episodes import ReleasedEpisode, list_released_episodes
 from geo4d_ros.training.windows import HORIZON, cut_window, undisturbed
 
@@ -65,7 +66,8 @@ class EpisodeWindows(Dataset):
 
     def _cut(self, path: Path, rng: np.random.Generator) -> dict[str, torch.Tensor]:
         if self.data_format == 'released':
-            window = ReleasedEpisode.open(path).window(rng, self.views, self.frames)
+            kind = BufferEpisode if path.parent.suffix == '.zarr' else ReleasedEpisode
+            window = kind.open(path).window(rng, self.views, self.frames)
         else:
             window = self._cut_zarr(Episode.open(path), rng)
         window = _resized(window, *self.size)

@@ -24,9 +24,15 @@ _FILES = ('observations', 'intrinsics', 'extrinsics')
 
 
 def list_released_episodes(directory: Path) -> list[Path]:
-    """Episode directories anywhere below `directory`, sorted."""
+    """Episode directories anywhere below `directory`, sorted; of replay buffers `<buffer>.zarr/<episode number>`."""
+    from geo4d_ros.training.unet.released_buffer import list_buffer_episodes
+
     paths = sorted(p.parent.parent for p in directory.glob('**/processed/observations.npz'))
-    require(bool(paths), f'{directory} holds no episode_*/processed/observations.npz', DatasetError)
+    paths += list_buffer_episodes(directory)
+    require(
+        bool(paths), f'{directory} holds no episode_*/processed/observations.npz and no replay buffer *.zarr',
+        DatasetError,
+    )
     return paths
 
 
@@ -59,22 +65,47 @@ class ReleasedEpisode:
         span = STRIDE * frames + 1
         require(length >= span, f'{self.path} has {length} frames, expected at least {span}', DatasetError)
         pick = int(rng.integers(length - span + 1)) + STRIDE * np.arange(frames + 1)
-        depth = np.stack([_read(observations, self.path, f'{c}_depth')[pick] for c in cameras]) * np.float32(1e-3)
-        T_world_camera = np.stack([_read(extrinsics, self.path, c)[pick[0]] for c in cameras]).astype(np.float64)
-        gripper = np.zeros(depth.shape, bool)
-        for i, camera in enumerate(cameras):
-            if f'{camera}_label' in observations.files:
-                gripper[i] = np.isin(_read(observations, self.path, f'{camera}_label')[pick], GRIPPER_IDS)
-        return {
-            'rgb': np.stack([_read(observations, self.path, c)[pick] for c in cameras]),
-            'depth': np.where((depth > 0) & (depth <= MAX_DEPTH_M), depth, 0).astype(np.float32),
-            'gripper': gripper,
-            'K': np.stack([_read(intrinsics, self.path, c) for c in cameras]).astype(np.float64),
-            'T_ref_view': invert(T_world_camera[0]) @ T_world_camera,
-            'T_ref_gripper': np.tile(np.eye(4), (frames + 1, 1, 1)),
-            'opening': np.zeros(frames + 1),
-            'expected': np.ones(frames + 1, bool),
-        }
+        labels = [
+            _read(observations, self.path, f'{c}_label')[pick] if f'{c}_label' in observations.files else None
+            for c in cameras
+        ]
+        return released_window(
+            [_read(observations, self.path, c)[pick] for c in cameras],
+            [_read(observations, self.path, f'{c}_depth')[pick] for c in cameras],
+            labels,
+            [_read(intrinsics, self.path, c) for c in cameras],
+            [_read(extrinsics, self.path, c)[pick[0]] for c in cameras],
+        )
+
+
+def released_window(
+    rgb: list[np.ndarray],
+    depth_mm: list[np.ndarray],
+    labels: list[np.ndarray | None],
+    K: list[np.ndarray],
+    T_world_camera: list[np.ndarray],
+) -> dict[str, np.ndarray]:
+    """The layout of `EpisodeWindows`, without robot state (zeros, identity), of one list entry per view.
+
+    rgb (T+1, H, W, 3), depth in millimetres (T+1, H, W), label ids; K (3, 3), T (4, 4) at the first frame.
+    """
+    depth = np.stack(depth_mm) * np.float32(1e-3)
+    gripper = np.zeros(depth.shape, bool)
+    for i, ids in enumerate(labels):
+        if ids is not None:
+            gripper[i] = np.isin(ids, GRIPPER_IDS)
+    poses = np.stack(T_world_camera).astype(np.float64)
+    count = depth.shape[1]
+    return {
+        'rgb': np.stack(rgb),
+        'depth': np.where((depth > 0) & (depth <= MAX_DEPTH_M), depth, 0).astype(np.float32),
+        'gripper': gripper,
+        'K': np.stack(K).astype(np.float64),
+        'T_ref_view': invert(poses[0]) @ poses,
+        'T_ref_gripper': np.tile(np.eye(4), (count, 1, 1)),
+        'opening': np.zeros(count),
+        'expected': np.ones(count, bool),
+    }
 
 
 def _open(path: Path, file: str) -> np.lib.npyio.NpzFile:
