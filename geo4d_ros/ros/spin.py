@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 
 import rclpy
@@ -30,7 +31,7 @@ def run_nodes(factories: Sequence[Callable[[], Node]], args: list[str] | None = 
     """
     rclpy.init(args=args)
     nodes: list[Node] = []
-    executor = MultiThreadedExecutor(threads) if threads > 1 else SingleThreadedExecutor()
+    executor = _pool(threads) if threads > 1 else SingleThreadedExecutor()
     code = 0
     try:
         for factory in factories:
@@ -50,6 +51,19 @@ def run_nodes(factories: Sequence[Callable[[], Node]], args: list[str] | None = 
     finally:
         end(executor, nodes)
     return code
+
+
+def _pool(threads: int) -> MultiThreadedExecutor:
+    """An executor whose threads all run from the start.
+
+    Its ThreadPoolExecutor would start each when so many requests first overlap, perhaps hours later, which looks
+    like a leak to whoever counts threads.
+    """
+    executor = MultiThreadedExecutor(threads)
+    everybody_is_here = threading.Barrier(threads)
+    for _ in range(threads):
+        executor._executor.submit(everybody_is_here.wait, 10.0)
+    return executor
 
 
 def run_node(factory: Callable[[], Node], args: list[str] | None = None, threads: int = 1) -> int:

@@ -92,3 +92,13 @@ def test_a_node_that_cannot_start_says_why_in_one_line():
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 2
     assert errors.strip().splitlines()[-1].endswith('the weights are missing; fetch them') and 'Traceback' not in errors
+
+
+def test_all_threads_of_a_pool_run_from_the_start():
+    """Threads that a pool starts when requests first overlap would look like a leak."""
+    code = ('import threading, rclpy; from geo4d_ros.ros.spin import _pool; rclpy.init(); pool = _pool(5)\n'
+            "names = [t.name for t in threading.enumerate() if 'ThreadPoolExecutor' in t.name]\n"
+            'pool.shutdown(); rclpy.shutdown(); print(len(names))')
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=60, check=True,
+                          env=os.environ | loopback_environment(free_domain_id()))
+    assert done.stdout.split()[-1] == '5'
