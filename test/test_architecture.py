@@ -15,9 +15,10 @@ BASE = {'types', 'errors', 'geometry', 'resources', 'observation_file'}
 LIBRARY = BASE | {'generation', 'tracking', 'motion', 'simulation'}
 ALLOWED = {
     'types': {'errors', 'geometry'}, 'errors': set(), 'geometry': {'types', 'errors'}, 'resources': {'errors'},
+    'workers': set(),
     'observation_file': {'types', 'errors'},
     'generation': LIBRARY, 'tracking': LIBRARY, 'motion': BASE, 'simulation': LIBRARY,
-    'training': LIBRARY | {'evaluation'}, 'evaluation': LIBRARY | {'training'},
+    'training': LIBRARY | {'evaluation', 'workers'}, 'evaluation': LIBRARY | {'training', 'workers'},
     'ros': LIBRARY | {'training', 'evaluation'}, 'nodes': LIBRARY | {'training', 'evaluation', 'ros'},
     'cli': LIBRARY | {'training', 'evaluation', 'ros', 'nodes'},
 }

@@ -11,6 +11,7 @@ from itertools import islice
 from typing import Any
 
 from geo4d_ros.errors import SimulationError
+from geo4d_ros.workers import end_with_parent
 
 # One thread per worker: with a worker per core, more only get in each other's way.
 WORKER_ENVIRONMENT = {'MUJOCO_GL': 'egl', 'OMP_NUM_THREADS': '1', 'OPENBLAS_NUM_THREADS': '1', 'LP_NUM_THREADS': '1'}
@@ -25,7 +26,8 @@ def run_jobs(function: Callable[..., Any], jobs: Sequence[tuple[Any, ...]], proc
     if processes <= 1:
         yield from (function(*job) for job in jobs)
         return
-    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context('spawn')) as pool:
+    context = multiprocessing.get_context('spawn')
+    with ProcessPoolExecutor(processes, mp_context=context, initializer=end_with_parent) as pool:
         waiting = iter(jobs)
         running = {pool.submit(function, *job) for job in islice(waiting, 2 * processes)}
         try:

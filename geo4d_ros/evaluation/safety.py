@@ -18,6 +18,7 @@ from geo4d_ros.motion.pipeline import TimedMotion, plan_trajectory
 from geo4d_ros.motion.reasons import Reason, Refusal
 from geo4d_ros.motion.robot import RobotModel
 from geo4d_ros.motion.timing import MoveSegment, stop_trajectory
+from geo4d_ros.workers import end_with_parent
 
 ACCELERATION_LIMIT = 10.0  # rad/s^2, every joint, before the limits' scale
 _CHUNK = 50
@@ -48,6 +49,7 @@ def evaluate(cases: int, seed: int, jobs: int) -> dict[str, Any]:
 
 def _single_threaded() -> None:
     os.environ['OMP_NUM_THREADS'] = '1'
+    end_with_parent()
 
 
 def _run_chunk(chunk: tuple[int, int, int]) -> tuple[dict[str, Counter[str]], list[str]]:

@@ -17,6 +17,7 @@ import numpy as np
 
 from geo4d_ros.errors import BackendUnavailableError, ConfigurationError, SimulationError, require
 from geo4d_ros.training.episodes import RATE_HZ, encode_depth, episode_name, open_or_warn, write_episode
+from geo4d_ros.workers import end_with_parent
 
 log = logging.getLogger(__name__)
 
@@ -176,7 +177,7 @@ def collect(recording: Recording, jobs: Sequence[tuple[str, int]], processes: in
         return
     os.environ.update({k: v for k, v in WORKER_ENVIRONMENT.items() if k not in os.environ})
     context = multiprocessing.get_context('spawn')
-    with ProcessPoolExecutor(processes, mp_context=context) as pool:
+    with ProcessPoolExecutor(processes, mp_context=context, initializer=end_with_parent) as pool:
         waiting = iter(jobs)
         running = {pool.submit(record, recording, *job) for job in islice(waiting, 2 * processes)}
         try:
