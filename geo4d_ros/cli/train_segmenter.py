@@ -24,6 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--episodes', type=int, metavar='N', help='use at most N episodes, spread evenly (default all)')
     parser.add_argument('--generator', metavar='DIR', help='learn from its frames too, painted along the true paths '
                         '(default: the shipped one with --labels episode; none: true frames only)')
+    parser.add_argument('--init', type=Path, metavar='DIR', help='start from these weights (default: from nothing)')
+    parser.add_argument('--learning-rate', type=float, default=3e-3, help='highest (default 3e-3; less with --init)')
     parser.add_argument('--threads', type=int, default=1, help='threads of torch (default 1)')
     parser.add_argument('--seed', type=int, default=0)
     add_json_argument(parser)
@@ -43,12 +45,13 @@ def run(args: argparse.Namespace) -> int:
     generator = _generator(args)
     if generator is not None:
         samples = joined(samples, generated_samples(args.data, generator, len(np.unique(samples.clip)) // 3 + 1))
-    config = SegmenterTraining(minutes=args.minutes, frames=args.frames, threads=args.threads, seed=args.seed)
+    config = SegmenterTraining(minutes=args.minutes, frames=args.frames, threads=args.threads, seed=args.seed,
+                               learning_rate=args.learning_rate)
     try:
         args.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigurationError(f'cannot write {args.out}: {error.strerror}; choose a writable place') from error
-    record = train_segmenter(samples, args.out, config, {'labels': args.labels})
+    record = train_segmenter(samples, args.out, config, {'labels': args.labels}, args.init)
     report = {**record, 'wall_s': time.monotonic() - started}
     if args.test_data is not None:
         report |= _measure(args, generator)

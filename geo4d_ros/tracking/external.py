@@ -82,6 +82,8 @@ class ExternalTracker(ModelTracker):
         except PoseBackendFault as error:
             details['fault'] = str(error)
             details['fault_frame'] = next((t for t in range(1, n) if np.array_equal(T[t], T_0)), n - 1)
+        # For the comparison with the images: what lies far from the poses found is not the gripper's.
+        problem.focus(np.arange(1, n), T[1:], np.full(n - 1, opening))
         return Solution(T, covariance)
 
     def _start(self, problem: Problem, video: Video4D, view: int, T: np.ndarray, opening: float) -> None:

@@ -25,7 +25,7 @@ def create_tracker(backend: str = 'model', *, readout: str = 'fused', gripper: G
     or None for the Franka Hand. masks: auto (the generator's mask where the video has one, else the segmenter) |
     generator | segmenter | colour | files. segmenter: weights folder, None for the shipped one. views: use the
     first so many. expected_step_m, expected_step_rad: usual motion between frames. options: the backend's own
-    (`FoundationPoseOptions`; `exchange` for isaac).
+    (`FoundationPoseOptions`; `client` for isaac).
     Raises ConfigurationError, BackendUnavailableError, CheckpointError.
     """
     require(readout in READOUTS, f'readout should be one of {READOUTS} but got {readout!r}', ConfigurationError)

@@ -97,8 +97,9 @@ class ModelTracker:
             T_state = state.T_ref_gripper
             openings[1:] = np.clip(state.opening[1:], 0, self.gripper.max_opening)
             believed, fingers = believed_frames(problem, T_0, T_state, openings, motion), None
-        poses = forward(problem, T_0, openings, motion, T_state, believed, fingers)
-        return refine(problem, poses, openings, motion, T_state, believed)
+        histories, costs = forward(problem, T_0, openings, motion, T_state, believed, fingers)
+        details['histories'], details['history_costs'] = histories, costs
+        return refine(problem, histories[0], openings, motion, T_state, believed)
 
     def _openings(self, problem: Problem, poses: np.ndarray, start: float, state: GripperTrack | None
                   ) -> tuple[np.ndarray, np.ndarray]:

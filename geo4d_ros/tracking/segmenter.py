@@ -71,25 +71,8 @@ class Segmenter:
     @classmethod
     def load(cls, folder: Path | str | None = None) -> Segmenter:
         """Read `config.json` and the weights of a folder (default: the shipped ones). Raises CheckpointError."""
-        folder = Path(folder) if folder is not None else default_folder()
-        config = _read_config(folder)
-        weights = folder / WEIGHTS
-        if not weights.is_file():
-            raise CheckpointError(f'{weights} is missing; fetch it again or train one: geo4d train segmenter')
-        data = weights.read_bytes()
-        digest = hashlib.sha256(data).hexdigest()
-        require(digest == config.get('sha256'),
-                f'{weights} has sha256 {digest[:12]} but {CONFIG} says {str(config.get("sha256"))[:12]}: truncated or '
-                'changed; fetch it again', CheckpointError)
-        from safetensors.torch import load
-
-        network = build_network(int(config.get('width', 24)))
-        try:
-            network.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in load(data).items()})
-        except RuntimeError as error:
-            first = str(error).splitlines()[0]
-            raise CheckpointError(f'{weights} does not fit the network ({first}); fetch it again') from error
-        return cls(network.eval(), digest)
+        network, config = load_network(Path(folder) if folder is not None else default_folder())
+        return cls(network, config['sha256'])
 
     def probabilities(self, rgb: np.ndarray, depth: np.ndarray) -> np.ndarray:
         """(N, 7, H, W) float32 over CLASSES for rgb (N, H, W, 3) uint8 and depth (N, H, W) float32 [m]."""
@@ -118,6 +101,28 @@ class Segmenter:
         fingers = p[:, :, 3] + p[:, :, 4]
         return Masks(np.clip(p[:, :, 2] + fingers, 0, 1), 'segmenter', np.clip(fingers, 0, 1),
                      np.clip(p[:, :, 1] + p[:, :, 5], 0, 1), p[:, :, 6])
+
+
+def load_network(folder: Path) -> tuple[Any, dict[str, Any]]:
+    """The network of a folder, ready to be used, and its config. Raises CheckpointError."""
+    config = _read_config(folder)
+    weights = folder / WEIGHTS
+    if not weights.is_file():
+        raise CheckpointError(f'{weights} is missing; fetch it again or train one: geo4d train segmenter')
+    data = weights.read_bytes()
+    digest = hashlib.sha256(data).hexdigest()
+    require(digest == config.get('sha256'),
+            f'{weights} has sha256 {digest[:12]} but {CONFIG} says {str(config.get("sha256"))[:12]}: truncated or '
+            'changed; fetch it again', CheckpointError)
+    from safetensors.torch import load
+
+    network = build_network(int(config.get('width', 24)))
+    try:
+        network.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in load(data).items()})
+    except RuntimeError as error:
+        first = str(error).splitlines()[0]
+        raise CheckpointError(f'{weights} does not fit the network ({first}); fetch it again') from error
+    return network.eval(), config
 
 
 def save(network: Any, folder: Path, config: dict[str, Any], width: int = 24) -> None:

@@ -20,7 +20,8 @@ class Motion:
 
     step_m, step_rad: steps between frames. Planned motions turn at a constant rate or not at all, and change that
     seldom: still_rad is the sigma of a turn that goes on as it was (or stays none), turn_change_rad the scale of its
-    change, priced ever less beyond that (Cauchy).
+    change, priced ever less beyond that (Cauchy). beam: histories kept; overlap_cost: what a fit that overlaps nothing
+    of the mask costs, as a negative log-likelihood.
     state_sigma_m, state_sigma_rad: errors of the state stream per axis at frame 1, growing with the square root of the
     frame (a random walk; measured on 54 validation windows). video_share: weight of the video's evidence beside a
     stream. A video painted along the stream repeats its errors, and conservative fusion of two estimates of unknown
@@ -34,6 +35,8 @@ class Motion:
     still_rad: float = 0.012
     turn_change_rad: float = 0.03
     acceleration_ratio: float = 0.5
+    beam: int = 2
+    overlap_cost: float = 20.0
     state_sigma_m: float = 0.005
     state_sigma_rad: float = 0.012
     video_share: float = 0.01
@@ -97,62 +100,79 @@ def believed_frames(problem: Problem, T_0: np.ndarray, state: np.ndarray, openin
     t = np.arange(1, len(state))
     problem.focus(t, state[1:], openings[1:])
     poses = np.concatenate([T_0[None], state[1:]])
-    overlap, _ = compare(problem, np.arange(len(state)), poses, openings)
-    mean = np.array([row[np.isfinite(row)].mean() if np.isfinite(row).any() else 0.0 for row in overlap])
+    mean = _overlaps(problem, np.arange(len(state)), poses, openings)
     return mean >= motion.believed_overlap * max(mean[0], motion.believed_overlap)
 
 
 def forward(problem: Problem, T_0: np.ndarray, openings: np.ndarray, motion: Motion, state: np.ndarray | None,
-            believed: np.ndarray, opening_filter: OpeningFilter | None = None) -> np.ndarray:
-    """Poses (T+1, 4, 4) frame by frame from T_0; state (T+1, 4, 4), taken over where `believed` (T+1,), or None.
+            believed: np.ndarray, opening_filter: OpeningFilter | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Histories (B, T+1, 4, 4) frame by frame from T_0 and their costs (B,), best first.
 
+    state (T+1, 4, 4), taken over where `believed` (T+1,) bool, or None.
+
+    A turn that begins hardly shows in one frame: `motion.beam` histories are kept, with their costs so far (Reid 1979).
     openings (T+1,) [m] are revised in place by `opening_filter` once a frame's pose is known; where that changes
     the drawn fingers the frame is tracked again, and the opening is kept only if the drawn gripper fits better.
     """
     n = problem.chunk.frames
-    poses = np.tile(T_0, (n, 1, 1))
+    histories, costs = np.tile(T_0, (1, n, 1, 1)), np.zeros(1)
     for t in range(1, n):
         if state is not None and believed[t]:
-            poses[t] = state[t]
+            histories, costs = histories[:1], np.zeros(1)
+            histories[0, t] = state[t]
             continue
-        T_mean, frame = _expected(poses, t)[0], np.array([t])
+        T_mean, frame = _expected(histories[:1], t)[0], np.array([t])
         drawn = problem.focus(frame, T_mean[None], openings[frame])
         shift = _align_centroids(problem, t, T_mean, drawn[0], motion)
-        poses[t] = _track_frame(problem, t, poses, shift, openings[t], motion)
+        parents, parent_costs = histories, costs
+        histories, costs = _extend(problem, t, parents, parent_costs, shift, openings[t], motion)
         if opening_filter is None:
             continue
-        opening = opening_filter.update(t, poses[t])
+        opening = opening_filter.update(t, histories[0, t])
         if abs(opening - openings[t]) <= 0.005:
             continue
-        T = _track_frame(problem, t, poses, shift, opening, motion)
-        if _fit(problem, frame, T, opening) > _fit(problem, frame, poses[t], openings[t]) + MIN_GAIN:
-            poses[t], openings[t:] = T, opening
-    return poses
+        others, other_costs = _extend(problem, t, parents, parent_costs, shift, opening, motion)
+        if _fit(problem, frame, others[0, t], opening) > _fit(problem, frame, histories[0, t], openings[t]) + MIN_GAIN:
+            histories, costs, openings[t:] = others, other_costs, opening
+    return histories, costs
 
 
 def _fit(problem: Problem, t: np.ndarray, T: np.ndarray, opening: float) -> float:
     """Mean overlap of drawn and seen gripper over the views that see it."""
-    overlap = compare(problem, t, T[None], np.array([opening]))[0][0]
-    seen = overlap[np.isfinite(overlap)]
-    return float(seen.mean()) if len(seen) else 0.0
+    return float(_overlaps(problem, t, T[None], np.array([opening]))[0])
 
 
-def _expected(poses: np.ndarray, t: int) -> np.ndarray:
-    """Where frame t can be expected (2, 4, 4): half the last shift ahead (shifts stop as often as they go on), without
-    a turn and with the last one."""
-    step = difference(poses[t - 2], poses[t - 1]) if t > 1 else np.zeros(6)
-    step[3:] *= 0.5
-    return apply(np.stack([poses[t - 1]] * 2), np.stack([step * [0, 0, 0, 1, 1, 1], step]))
+def _overlaps(problem: Problem, t: np.ndarray, T: np.ndarray, openings: np.ndarray) -> np.ndarray:
+    """Mean overlap (F,) over the views that see the gripper at T (F, 4, 4) in frames t (F,); 0 where none does."""
+    overlap, _ = compare(problem, t, T, openings)
+    seen = np.isfinite(overlap)
+    return np.where(seen, overlap, 0).sum(1) / np.maximum(seen.sum(1), 1)
 
 
-def _track_frame(problem: Problem, frame: int, poses: np.ndarray, shift: np.ndarray, opening: float, motion: Motion
-                 ) -> np.ndarray:
-    """The likeliest of three hypotheses, each fitted: no turn, the last turn again, any turn. shift (3,) [m]: start."""
-    expected = _expected(poses, frame)
-    T_mean = expected[[0, 1, 0]]
-    sigma = np.tile(motion.step_sigma, (3, 1))
-    sigma[:2, :3] = motion.still_rad
-    openings, t, outlines = np.full(3, opening), np.full(3, frame), None
+def _expected(histories: np.ndarray, t: int) -> np.ndarray:
+    """Where frame t can be expected after histories (B, T+1, 4, 4): (2 B, 4, 4), half the last shift ahead (shifts
+    stop as often as they go on), first all without a turn, then all with their last one."""
+    last = histories[:, t - 1]
+    step = difference(histories[:, t - 2], last) if t > 1 else np.zeros((len(last), 6))
+    step[:, 3:] *= 0.5
+    return apply(np.concatenate([last, last]), np.concatenate([step * [0, 0, 0, 1, 1, 1], step]))
+
+
+def _extend(problem: Problem, frame: int, histories: np.ndarray, costs: np.ndarray, shift: np.ndarray, opening: float,
+            motion: Motion) -> tuple[np.ndarray, np.ndarray]:
+    """The likeliest histories (B', T+1, 4, 4) with frame t added, and their costs (B',), best first.
+
+    Each history goes on in three ways, each fitted to the frame: no turn, the last turn again, any turn. shift (3,)
+    [m]: where the search starts from what is expected.
+    """
+    expected, n = _expected(histories, frame), len(histories)
+    T_mean = np.concatenate([expected, expected[:n]])
+    sigma = np.tile(motion.step_sigma, (3 * n, 1))
+    sigma[:2 * n, :3] = motion.still_rad
+    if frame == 1:  # no turn yet that could go on
+        T_mean, sigma = T_mean[n:], sigma[n:]
+    count = len(T_mean)
+    openings, t, outlines = np.full(count, opening), np.full(count, frame), None
     T = T_mean.copy()
     T[:, :3, 3] += shift
     for iteration in range(motion.forward_iterations):
@@ -165,8 +185,23 @@ def _track_frame(problem: Problem, frame: int, poses: np.ndarray, shift: np.ndar
         if np.abs(delta[:, :3]).max() < 0.003 and np.abs(delta[:, 3:]).max() < 0.0005:
             break
     cost = problem.linearise(t, T, openings, outlines, 2.0).cost
+    cost += motion.overlap_cost * (1 - _overlaps(problem, t, T, openings))
     cost += 0.5 * ((difference(T, T_mean) / sigma) ** 2).sum(1) + np.log(sigma).sum(1)
-    return T[int(cost.argmin())]
+    cost += np.tile(costs, count // n)
+    kept: list[int] = []
+    for i in np.argsort(cost).tolist():
+        if all(_differ(T[i], T[k]) for k in kept):
+            kept.append(i)
+        if len(kept) == motion.beam:
+            break
+    longer = histories[np.array(kept) % n].copy()
+    longer[:, frame] = T[kept]
+    return longer, cost[kept]
+
+
+def _differ(T_a: np.ndarray, T_b: np.ndarray, angle: float = 0.08, distance: float = 0.01) -> bool:
+    apart = difference(T_a, T_b)
+    return bool(np.linalg.norm(apart[:3]) > angle or np.linalg.norm(apart[3:]) > distance)
 
 
 def _limit(delta: np.ndarray, angle: float = 0.3, distance: float = 0.08) -> np.ndarray:

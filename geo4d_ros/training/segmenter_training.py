@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from geo4d_ros.errors import DatasetError, require
+from geo4d_ros.errors import CheckpointError, DatasetError, require
 from geo4d_ros.geometry.transforms import invert
 from geo4d_ros.tracking.gripper import HAND, GripperModel
-from geo4d_ros.tracking.segmenter import CLASSES, build_network, network_input, save
+from geo4d_ros.tracking.segmenter import CLASSES, build_network, load_network, network_input, save
 from geo4d_ros.tracking.silhouette import rasterise
 from geo4d_ros.training.episodes import Episode, decode_depth, list_episodes, open_or_warn
 
@@ -192,13 +192,23 @@ class Damage:
         return 1 / np.clip(1 + error, 0.7, 1.3)
 
 
-def train_segmenter(samples: Samples, out: Path, config: SegmenterTraining, record: dict[str, Any]) -> dict[str, Any]:
-    """Train for `config.minutes` of processor time and write the weights to `out`; returns the record written."""
+def train_segmenter(samples: Samples, out: Path, config: SegmenterTraining, record: dict[str, Any],
+                    init: Path | None = None) -> dict[str, Any]:
+    """Train for `config.minutes` of processor time and write the weights to `out`; returns the record written.
+
+    init: folder of weights of the same width to start from (fine-tuning); raises CheckpointError.
+    """
     import torch
 
     torch.manual_seed(config.seed)
     torch.set_num_threads(config.threads)
     network = build_network(config.width).to(memory_format=torch.channels_last).train()
+    if init is not None:
+        network, earlier = load_network(init)
+        require(earlier.get('width') == config.width, f'{init} is {earlier.get("width")} channels wide, expected '
+                f'{config.width}', CheckpointError)
+        network = network.to(memory_format=torch.channels_last).train()
+        record = {**record, 'init_sha256': earlier['sha256'], 'init_steps': earlier.get('steps')}
     optimiser = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=1e-3)
     damage = Damage(samples, config.seed, config.crop)
     average = {k: v.detach().clone() for k, v in network.state_dict().items()}
