@@ -3,6 +3,7 @@
 import numpy as np
 import panda_urdf
 import pytest
+from loop_driver import Driver
 
 from geo4d_ros.motion.limits import MotionLimits
 from geo4d_ros.motion.pipeline import RobotState
@@ -41,3 +42,9 @@ def make_plan(robot):
 @pytest.fixture
 def state(robot):
     return RobotState(robot.posture.copy(), np.zeros(robot.dof), 0.08, NOW - 10**7)
+
+
+@pytest.fixture
+def loop():
+    """A fresh loop that executes without asking."""
+    return Driver()

@@ -1,4 +1,4 @@
-"""Mutation score of the gates and the state machine: `python test/motion/mutation.py [--json F]`.
+"""Mutation score of the gates and the state machine: `make mutation` or `python test/motion/mutation.py [--json F]`.
 
 Changes one place of a module at a time (a comparison, constant, operator, condition, branch, enum
 member, keyword, return value) and runs the module's own tests: a change that no test notices is a
@@ -27,11 +27,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / 'test')]
+sys.path[:0] = [str(ROOT), str(ROOT / 'test'), str(ROOT / 'test/motion')]
 # module -> the tests that have to notice a change of it
 TARGETS = {
-    'geo4d_ros.motion.gates': 'test/motion/test_gates.py',
-    'geo4d_ros.motion.state_machine': 'test/motion/test_state_machine.py',
+    'geo4d_ros.motion.gates': ('test_gates',),
+    'geo4d_ros.motion.state_machine': ('test_state_machine', 'test_loop_gripper', 'test_loop_recovery',
+                                       'test_loop_stop', 'test_loop_limits'),
 }
 TIMEOUT = 120  # s of processor time for one mutant: an endless loop is noticed too
 _STDERR = os.dup(2)
@@ -41,7 +42,7 @@ _REVERSE = {ast.Lt: ast.Gt, ast.LtE: ast.GtE, ast.Gt: ast.Lt, ast.GtE: ast.LtE}
 _ARITHMETIC = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult, ast.BitAnd: ast.BitOr,
                ast.BitOr: ast.BitAnd}
 _ENUMS = {'Reason': ('INTERNAL_ERROR', 'PLAN_EMPTY'), 'Phase': ('SETTLING', 'IDLE'),
-          'ActionKind': ('REPORT', 'STOP'), 'EventKind': ('TICK', 'STOP')}
+          'ActionKind': ('REPORT', 'STOP'), 'EventKind': ('TICK', 'STOP'), 'Recovery': ('OPEN', 'RETREAT')}
 
 
 def mutations(tree: ast.Module) -> Iterator[tuple[ast.AST, str, Callable[[ast.AST], None]]]:
@@ -215,12 +216,12 @@ def _say(text: str) -> None:
     os.write(_STDERR, (text + '\n').encode())
 
 
-def score(name: str, tests: str, sample: int | None) -> dict:
+def score(name: str, tests: tuple[str, ...], sample: int | None) -> dict:
     """Run the mutants of one module (or a random sample of them)."""
     importlib.import_module(name)
     plugin = Mutants(name, sample)
     options = ['-q', '-s', '-p', 'no:cacheprovider', '-p', 'no:warnings', '--tb=no']
-    status = pytest.main([*options, str(ROOT / tests)], [plugin])
+    status = pytest.main([*options, *(str(ROOT / 'test/motion' / f'{test}.py') for test in tests)], [plugin])
     if status not in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED):
         raise SystemExit(f'{tests} could not be run: {status}')
     return plugin.report()

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from test_state_machine import AUTO, CLOSE, MANUAL, MOVE, OPEN, Driver
+from loop_driver import AUTO, CLOSE, MANUAL, MOVE, OPEN, Driver
 
 from geo4d_ros.motion.reasons import Reason
 from geo4d_ros.motion.record import _loop_state
@@ -13,11 +13,6 @@ STUCK = ('SINGULARITY', 'JOINT_LIMIT', 'JOINT_JUMP', 'COLLISION', 'IK_FAILED', '
          'OUTSIDE_WORKSPACE', 'INSIDE_KEEP_OUT', 'TILT_TOO_LARGE', 'TRACK_LOST', 'PLAN_TOO_SHORT', 'PLAN_EMPTY',
          'CONFIDENCE_LOW', 'TIMING_FAILED', 'TIMED_DEVIATION', 'LIMITS_EXCEEDED', 'PATH_INCOMPLETE')
 ELSEWHERE = ('ROBOT_MOVING', 'START_MISMATCH', 'PLAN_STALE', 'ROBOT_STATE_INVALID', 'TRACKING_FAILED', 'PLAN_INVALID')
-
-
-@pytest.fixture
-def loop():
-    return Driver()
 
 
 def refuse(loop, reason='SINGULARITY'):
