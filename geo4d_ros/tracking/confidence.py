@@ -81,18 +81,24 @@ def status_of(confidence: np.ndarray, ok: float, lost: float) -> tuple[TrackStat
 class ConfidenceModel:
     """Logistic model of P(pose within 3 cm and 15 deg), and the status thresholds on it.
 
-    The weights were set by hand on simulated chunks of training seeds and cameras, not fitted: read the number as
-    an order, not as a frequency. ok, lost: status thresholds.
+    Fitted with a small ridge to 600 frames of 60 validation sequences (clean, 2 % depth error, badly damaged) tracked
+    in the video alone; `state` terms are set by hand. sigma_m, sigma_rad: per e-fold of the solution's sigmas beyond
+    usual_sigma; left out beside a state stream, whose own sigmas they then mostly are. ok: below it a frame is
+    DEGRADED; lost: below it LOST, more likely wrong than right; bridge: a gap's two ends are at least so sure.
     """
 
-    bias: float = -9.5
-    iou: float = 14.0
+    bias: float = -0.673
+    iou: float = 4.224
     min_reference_iou: float = 0.6
-    hidden: float = -4.0
-    depth_cm: float = -0.3
-    one_view: float = -1.0
-    ok: float = 0.8
-    lost: float = 0.3
+    hidden: float = -7.81
+    depth_cm: float = -0.497
+    one_view: float = -1.117
+    sigma_m: float = -0.585
+    sigma_rad: float = -2.194
+    usual_sigma: tuple[float, float] = (0.007, 0.057)
+    ok: float = 0.95
+    lost: float = 0.5
+    bridge: float = 0.8
     state: float = 2.0
     state_sigma_m: float = 0.03
     state_sigma_rad: float = 0.26
@@ -110,7 +116,10 @@ class ConfidenceModel:
         score = (self.bias + self.iou * overlap + self.hidden * max(0.5 - a.visible, 0)
                  + self.depth_cm * min(max(100 * (a.depth_m - reference.depth_m), 0), 10)
                  + self.one_view * (a.views == 1))
-        if state_m is not None:
+        if state_m is None:
+            score += (self.sigma_m * np.log(max(a.sigma_m, 1e-6) / self.usual_sigma[0])
+                      + self.sigma_rad * np.log(max(a.sigma_rad, 1e-6) / self.usual_sigma[1]))
+        else:
             apart = max(state_m / self.state_sigma_m, state_rad / self.state_sigma_rad)
             score += self.state * max(1 - apart, -4.0)
         return float(1 / (1 + np.exp(-score)))

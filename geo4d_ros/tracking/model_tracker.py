@@ -144,17 +144,17 @@ def lost_track(T_0: np.ndarray, opening: float, frames: int, reason: str, detail
 def bridge_gaps(poses: np.ndarray, openings: np.ndarray, confidence: np.ndarray, model: ConfidenceModel) -> np.ndarray:
     """Fill up to MAX_GAP distrusted frames between two trusted ones, in place; the confidence (T+1,) that results.
 
-    Interpolated, never extrapolated: both ends are OK by themselves. What is filled in is DEGRADED, half as sure as
-    the weaker end.
+    Interpolated, never extrapolated: both ends are at least `model.bridge` sure by themselves. What is filled in is
+    DEGRADED, half as sure as the weaker end or just not lost.
     """
     confidence = confidence.copy()
-    trusted = np.flatnonzero(confidence >= model.ok)
+    trusted = np.flatnonzero(confidence >= model.bridge)
     for a, b in pairwise(trusted.tolist()):
         if 1 < b - a <= MAX_GAP + 1 and (confidence[a + 1:b] < model.lost).any():
             s = np.arange(1, b - a) / (b - a)
             poses[a + 1:b] = interpolate(poses[a], poses[b], s)
             openings[a + 1:b] = openings[a] + s * (openings[b] - openings[a])
-            confidence[a + 1:b] = 0.5 * min(confidence[a], confidence[b])
+            confidence[a + 1:b] = max(model.lost, 0.5 * min(confidence[a], confidence[b]))
     return confidence
 
 
