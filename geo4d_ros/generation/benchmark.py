@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import resource
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,12 +67,17 @@ def percentiles(runs: list[Run]) -> dict[str, dict[str, float]]:
     }
 
 
-def count_flops(pipeline: Geo4dPipeline, observation: Observation, steps: int, consumer: str) -> int:
-    """Floating-point operations of one prediction, counted on one step and scaled for the others."""
+def _addmm_flops(_: Any, left: tuple[int, int], right: tuple[int, int], **__: Any) -> int:
+    """Of x.addmm_(left, right), which torch's counter does not know; arguments are shapes."""
+    return 2 * left[0] * left[1] * right[1]
+
+
+def count_flops(predict: Callable[[int], Any], steps: int) -> int:
+    """Floating-point operations of a prediction of so many steps: counted at one and two, the rest are alike."""
     counts = []
     for n in (1, 2):
-        with FlopCounterMode(display=False) as counter:
-            optimised_run(pipeline, observation, n, consumer)
+        with FlopCounterMode(display=False, custom_mapping={torch.ops.aten.addmm_: _addmm_flops}) as counter:
+            predict(n)
         counts.append(counter.get_total_flops())
     return counts[0] + (steps - 1) * (counts[1] - counts[0])
 
@@ -83,13 +89,18 @@ def benchmark(
     dtype: str = 'float32',
     compiled: bool = False,
     flops: bool = True,
+    threads: int = 1,
 ) -> dict[str, Any]:
-    """The report of `geo4d benchmark generator`.
+    """The report of `geo4d benchmark generator`; every time in it is of a complete prediction.
 
-    On the CPU, times are processor time, which other processes cannot stretch.
-    speedup_*: released algorithm's total over the pipeline's p50, for the `points` consumer;
-    `consumers` has the same for the others. relative_output_difference: at 25 steps in float32.
+    On the CPU, times are processor time of `threads` threads, which other processes cannot stretch.
+    The pipeline runs `repeats` times per setting, the released algorithm twice, before and after
+    most of them, so that a drift of the machine falls on both. speedup_*: the released algorithm's
+    p50 at 25 steps over the pipeline's, for the `points` consumer; `consumers` has the same for the
+    others. relative_output_difference: at 25 steps, to the released algorithm in float32.
     """
+    if device == 'cpu':
+        torch.set_num_threads(threads)
     torch.manual_seed(0)
     observation = Observation.example()
     pipeline = benchmark_pipeline(preset).to(device)
@@ -100,14 +111,17 @@ def benchmark(
         pipeline.to(dtype=getattr(torch, dtype))
     if compiled:
         pipeline.compile()
-    optimised_run(pipeline, observation, 1, 'everything')  # warm-up
     started = time.perf_counter()
-    runs = {
-        (c, n): [optimised_run(pipeline, observation, n, c) for _ in range(repeats)] for c in CONSUMERS for n in (25, 8)
-    }
+    settings = [(c, n) for c in CONSUMERS for n in (25, 8)]
+    for consumer in CONSUMERS:  # warm-up, also of what is compiled per number of streams
+        optimised_run(pipeline, observation, 1, consumer)
+    runs = {s: [optimised_run(pipeline, observation, s[1], s[0])] for s in settings}
     peak = peak_memory_mib(device)
-    reference_images, reference_stages = released(observation, 0)
-    reference = Run(reference_stages, reference_images)
+    references = [released_run(released, observation)]
+    for _ in range(repeats - 1):
+        for consumer, steps in settings:
+            runs[consumer, steps].append(optimised_run(pipeline, observation, steps, consumer))
+    references.append(released_run(released, observation))
     report: dict[str, Any] = {
         'preset': preset,
         'device': device_name(device),
@@ -119,26 +133,35 @@ def benchmark(
         'memory_need_mib': pipeline.memory_need(4, pipeline.frames).total / 2**20,
         'unet_parameters': sum(p.numel() for p in pipeline.unet.parameters()),
         'peak_memory_mib': peak,
-        'released_ms': {k: 1e3 * v for k, v in {**reference.stages, 'total': reference.total}.items()},
-        'consumers': {c: consumer_report(runs, c, reference) for c in CONSUMERS},
+        'released_ms': percentiles(references),
+        'consumers': {c: consumer_report(runs, c, references) for c in CONSUMERS},
     }
     first = report['consumers']['points']
     names = ('stages_ms', 'speedup_25_steps', 'speedup_8_steps', 'relative_output_difference')
-    report.update({name: first[name] for name in names})
+    report.update({'consumer': 'points', **{name: first[name] for name in names}})
     if flops:
-        report['flops'] = {str(n): count_flops(pipeline, observation, n, 'points') for n in (25, 8)}
+        report['flops'] = {str(n): count_flops(lambda k: optimised_run(pipeline, observation, k, 'points'), n)
+                           for n in (25, 8)}
+        report['released_flops'] = count_flops(lambda k: released(observation, 0, k), 25)
     return {**report, 'wall_s': time.perf_counter() - started}
 
 
-def consumer_report(runs: dict[tuple[str, int], list[Run]], consumer: str, reference: Run) -> dict[str, Any]:
+def released_run(released: ReleasedAlgorithm, observation: Observation) -> Run:
+    """One complete prediction of the released algorithm, 25 steps."""
+    images, stages = released(observation, 0)
+    return Run(stages, images)
+
+
+def consumer_report(runs: dict[tuple[str, int], list[Run]], consumer: str, references: list[Run]) -> dict[str, Any]:
     """Timings, speed-ups and output difference for one consumer."""
     totals = {n: float(np.median([r.total for r in runs[consumer, n]])) for n in (25, 8)}
+    reference = float(np.median([r.total for r in references]))
     return {
         'stages_ms': percentiles(runs[consumer, 25]),
         'stages_8_steps_ms': percentiles(runs[consumer, 8]),
-        'speedup_25_steps': reference.total / totals[25],
-        'speedup_8_steps': reference.total / totals[8],
-        'relative_output_difference': relative_difference(runs[consumer, 25][0].images, reference.images),
+        'speedup_25_steps': reference / totals[25],
+        'speedup_8_steps': reference / totals[8],
+        'relative_output_difference': relative_difference(runs[consumer, 25][0].images, references[0].images),
     }
 
 

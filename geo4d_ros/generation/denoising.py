@@ -11,6 +11,7 @@ import torch
 
 from geo4d_ros.errors import ConfigurationError, require
 from geo4d_ros.generation import edm
+from geo4d_ros.generation.fast_kernels import fixed_weights
 from geo4d_ros.generation.state_stream import STATE_STD
 from geo4d_ros.generation.streams import Stream
 from geo4d_ros.generation.unet import Geo4dUNet
@@ -44,6 +45,7 @@ def noise_levels(settings: Any, steps: int | None, sigmas: Sequence[float] | Non
     return edm.karras_sigmas(steps)
 
 
+@fixed_weights()
 def denoise(
     unet: Geo4dUNet,
     condition: Condition,

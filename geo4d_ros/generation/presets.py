@@ -58,13 +58,13 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     'geo4d-svd-reduced': {
         'unet': {
-            'block_out_channels': (64, 128, 256, 256),
-            'num_attention_heads': (1, 2, 4, 4),
+            'block_out_channels': (32, 64, 128, 128),
+            'num_attention_heads': (1, 1, 2, 2),
             'cross_attention_dim': 64,
             'addition_time_embed_dim': 16,
             'projection_class_embeddings_input_dim': 48,
-            'link_heads': 4,
-            'link_head_dim': 16,
+            'link_heads': 1,
+            'link_head_dim': 64,
         },
         'vae': {**_SVD_VAE, 'block_out_channels': (32, 32, 64, 64), 'layers_per_block': 1},
         'clip': {
@@ -75,7 +75,7 @@ PRESETS: dict[str, dict[str, Any]] = {
             'num_attention_heads': 4,
             'projection_dim': 64,
         },
-        'pipeline': {'height': 128, 'width': 160, 'steps': 8},
+        'pipeline': {'height': 96, 'width': 128, 'steps': 8},
     },
     'geo4d-sim-unet': {
         'unet': {

@@ -9,7 +9,7 @@ from diffusers import AutoencoderKLTemporalDecoder
 
 from geo4d_ros.cli.main import main
 from geo4d_ros.generation import presets
-from geo4d_ros.generation.fast_kernels import use_fast_kernels
+from geo4d_ros.generation.fast_kernels import fixed_weights, use_fast_kernels
 from geo4d_ros.generation.streams import all_streams
 from geo4d_ros.generation.unet import Geo4dUNet
 
@@ -36,6 +36,38 @@ def test_fast_kernels_change_no_number():
     decoded = vae.decode(z, num_frames=3).sample
     use_fast_kernels(vae)
     torch.testing.assert_close(vae.decode(z, num_frames=3).sample, decoded, atol=1e-4, rtol=0)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('size, streams', [((3, 5), 2), ((8, 12), 4), ((32, 40), 1)])
+def test_fast_kernels_at_every_layout(size, streams):
+    """Small maps keep their channels outermost, larger ones innermost; none changes a number."""
+    torch.manual_seed(1)
+    unet = Geo4dUNet(**TINY_UNET, links=()).eval().double()  # norms over two pixels amplify float32's rounding
+    data = (torch.randn(2, streams, 3, 4, *size), torch.full((2, streams), 1.0), torch.randn(2, streams, 4, *size),
+            torch.randn(2, streams, 1, 24))
+    data = (*(x.double() for x in data), all_streams(2)[:streams])
+    before = unet(*data).sample
+    use_fast_kernels(unet)
+    with fixed_weights():
+        for _ in range(2):  # the second call reads what the first has prepared
+            torch.testing.assert_close(unet(*data).sample, before, atol=1e-8, rtol=0)
+    for parameter in unet.parameters():
+        parameter.data.mul_(0.9)  # as an average of weights is put in place
+    assert (unet(*data).sample - before).abs().max() > 1e-3
+
+
+@torch.no_grad()
+def test_several_tokens_and_pictures_take_the_library_way():
+    from diffusers.models.resnet import SpatioTemporalResBlock
+
+    torch.manual_seed(2)
+    block = SpatioTemporalResBlock(32, 32, temb_channels=8).eval()
+    x, emb, pictures = torch.randn(4, 32, 8, 8), torch.randn(4, 8), torch.ones(2, 2)
+    before = block(x, emb, pictures)
+    model = torch.nn.ModuleList([block])
+    use_fast_kernels(model)
+    torch.testing.assert_close(model[0](x, emb, pictures), before)
 
 
 def test_fast_kernels_keep_the_gradients():
@@ -73,6 +105,9 @@ def test_command_reports_the_same_output_in_less_time(tiny_svd, tmp_path, capsys
     for entry in report['consumers'].values():
         assert entry['relative_output_difference'] <= 1e-3
     assert report['flops']['25'] > 2.5 * report['flops']['8']
+    assert report['released_flops'] > 3.5 * report['flops']['25']
+    assert report['consumer'] == 'points'
+    assert report['released_ms']['total']['p95'] >= report['released_ms']['total']['p50'] > 0
     assert 'released algorithm' in capsys.readouterr().out
     assert np.isfinite(report['speedup_25_steps'])
 
@@ -89,5 +124,6 @@ def test_released_algorithm_covers_all_streams(tiny_svd):
 
 def test_bad_arguments(capsys):
     assert main(['benchmark', 'generator', '--repeats', '0']) == 2
+    assert main(['benchmark', 'generator', '--threads', '0']) == 2
     assert main(['benchmark', 'generator', '--device', 'abacus']) == 2
     assert 'abacus' in capsys.readouterr().err
