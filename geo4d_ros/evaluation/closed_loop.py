@@ -31,8 +31,6 @@ from geo4d_ros.tracking.protocol import Tracker
 from geo4d_ros.types import GripperTrack, Observation, Plan, Video4D
 
 FILM_PERIOD = 0.25  # [s] of simulated time between two pictures of a film
-# Collision is checked with the fingers fully open: a hand that holds a flat thing over the table would always hit.
-TABLE_SLACK = 0.015  # [m] the checked table top lies lower; the tool's own clearance gate is unchanged
 
 
 @dataclass(frozen=True)
@@ -88,7 +86,7 @@ class CellLoop:
     def __init__(self, cell: Any, rig: CellRig, setup: LoopSetup, scene: Scene | None = None,
                  film: bool = False, on_cycle: Callable[[LoopState], None] | None = None) -> None:
         self._cell, self._rig, self._setup = cell, rig, setup
-        self._scene = scene or Scene.table(-TABLE_SLACK)
+        self._scene = scene or Scene.table()
         self._T_base_ref = rig.cameras[0].T_base_camera
         self._arm = CellArm(cell, self._take_picture if film else None, FILM_PERIOD)
         self._on_cycle = on_cycle
