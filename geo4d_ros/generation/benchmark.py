@@ -112,16 +112,7 @@ def benchmark(
     if compiled:
         pipeline.compile()
     started = time.perf_counter()
-    settings = [(c, n) for c in CONSUMERS for n in (25, 8)]
-    for consumer in CONSUMERS:  # warm-up, also of what is compiled per number of streams
-        optimised_run(pipeline, observation, 1, consumer)
-    runs = {s: [optimised_run(pipeline, observation, s[1], s[0])] for s in settings}
-    peak = peak_memory_mib(device)
-    references = [released_run(released, observation)]
-    for _ in range(repeats - 1):
-        for consumer, steps in settings:
-            runs[consumer, steps].append(optimised_run(pipeline, observation, steps, consumer))
-    references.append(released_run(released, observation))
+    runs, references, peak = time_both(pipeline, released, observation, repeats, device)
     report: dict[str, Any] = {
         'preset': preset,
         'device': device_name(device),
@@ -144,6 +135,22 @@ def benchmark(
                            for n in (25, 8)}
         report['released_flops'] = count_flops(lambda k: released(observation, 0, k), 25)
     return {**report, 'wall_s': time.perf_counter() - started}
+
+
+def time_both(
+    pipeline: Geo4dPipeline, released: ReleasedAlgorithm, observation: Observation, repeats: int, device: str
+) -> tuple[dict[tuple[str, int], list[Run]], list[Run], float]:
+    """The pipeline's runs by (consumer, steps), the released algorithm's, and the pipeline's peak memory [MiB]."""
+    settings = [(c, n) for c in CONSUMERS for n in (25, 8)]
+    for consumer in CONSUMERS:  # warm-up, also of what is compiled per number of streams
+        optimised_run(pipeline, observation, 1, consumer)
+    runs = {s: [optimised_run(pipeline, observation, s[1], s[0])] for s in settings}
+    peak = peak_memory_mib(device)
+    references = [released_run(released, observation)]
+    for _ in range(repeats - 1):
+        for consumer, steps in settings:
+            runs[consumer, steps].append(optimised_run(pipeline, observation, steps, consumer))
+    return runs, [*references, released_run(released, observation)], peak
 
 
 def released_run(released: ReleasedAlgorithm, observation: Observation) -> Run:

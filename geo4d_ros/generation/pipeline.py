@@ -192,11 +192,7 @@ class Geo4dPipeline(DiffusionPipeline):
             images, maps, valid = self.prepare_images(frames, T_ref_view)
 
         # 2. Find the streams to denoise: the wanted ones and those they attend to.
-        rgb = list(range(views)) if rgb_views is None else sorted(set(rgb_views))
-        require(
-            all(0 <= v < views for v in rgb), f'rgb_views should be in 0..{views - 1} but got {rgb}', ConfigurationError
-        )
-        wanted = [Stream(v, POINTS) for v in range(views)] + [Stream(v, RGB) for v in rgb]
+        wanted = self.wanted_streams(views, rgb_views)
         streams = needed_streams(wanted, tuple(self.unet.config.links))
         self.check_memory(len(streams), chunk)
 
@@ -228,6 +224,15 @@ class Geo4dPipeline(DiffusionPipeline):
             self._auxiliary_maps(auxiliary, condition.streams, views),
             None if state is None else decode_states(state[0].float().cpu().numpy()),
         )
+
+    @staticmethod
+    def wanted_streams(views: int, rgb_views: Sequence[int] | None) -> list[Stream]:
+        """The pointmaps of all views, and the RGB of `rgb_views` (None: of all)."""
+        rgb = list(range(views)) if rgb_views is None else sorted(set(rgb_views))
+        require(
+            all(0 <= v < views for v in rgb), f'rgb_views should be in 0..{views - 1} but got {rgb}', ConfigurationError
+        )
+        return [Stream(v, POINTS) for v in range(views)] + [Stream(v, RGB) for v in rgb]
 
     def check_observation(self, observation: Observation) -> None:
         """Raise InvalidInputError unless the model can take it."""

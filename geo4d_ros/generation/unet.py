@@ -74,6 +74,26 @@ class UNetOutput:
     state: torch.Tensor | None = None
 
 
+def _check_switches(
+    links: tuple[str, ...], decoders: str, token_routing: str, block_out_channels: tuple[int, ...]
+) -> None:
+    """ConfigurationError for values that no such model has."""
+    unknown = [link for link in links if link not in LINKS]
+    require(not unknown, f'unknown links {unknown}; known: {", ".join(LINKS)}', ConfigurationError)
+    require(
+        decoders in DECODERS,
+        f'unknown decoders {decoders!r}; known: {", ".join(DECODERS)}',
+        ConfigurationError,
+    )
+    require(
+        token_routing in ROUTINGS,
+        f'unknown token_routing {token_routing!r}; known: {", ".join(ROUTINGS)}',
+        ConfigurationError,
+    )
+    bad = [c for c in block_out_channels if c % 32]
+    require(not bad, f'block_out_channels should be multiples of 32 but got {bad}', ConfigurationError)
+
+
 class Geo4dUNet(UNetSpatioTemporalConditionModel):
     """The multi-stream U-Net; every switch of the paper and of this package is a config field.
 
@@ -121,20 +141,7 @@ class Geo4dUNet(UNetSpatioTemporalConditionModel):
         auxiliary_upscale: int = 0,
         resnet_eps: float | None = None,
     ) -> None:
-        unknown = [link for link in links if link not in LINKS]
-        require(not unknown, f'unknown links {unknown}; known: {", ".join(LINKS)}', ConfigurationError)
-        require(
-            decoders in DECODERS,
-            f'unknown decoders {decoders!r}; known: {", ".join(DECODERS)}',
-            ConfigurationError,
-        )
-        require(
-            token_routing in ROUTINGS,
-            f'unknown token_routing {token_routing!r}; known: {", ".join(ROUTINGS)}',
-            ConfigurationError,
-        )
-        bad = [c for c in block_out_channels if c % 32]
-        require(not bad, f'block_out_channels should be multiples of 32 but got {bad}', ConfigurationError)
+        _check_switches(links, decoders, token_routing, block_out_channels)
         super().__init__(
             sample_size,
             in_channels,

@@ -8,6 +8,7 @@ import torch
 
 from geo4d_ros.errors import ConfigurationError, InvalidInputError
 from geo4d_ros.generation import memory, presets
+from geo4d_ros.generation.denoising import noise_levels
 from geo4d_ros.generation.presets import build
 from geo4d_ros.generation.protocol import VideoGenerator
 from geo4d_ros.types import Observation, RgbdFrame
@@ -171,3 +172,16 @@ def test_three_views_attend_to_the_reference():
 def test_unknown_preset_is_named():
     with pytest.raises(ConfigurationError, match='geo4d-sim-unet'):
         build('gpt')
+
+
+def test_one_step_student_starts_at_the_highest_noise():
+    student = build('geo4d-sim-unet', {**TINY_UNET, 'predict_residual': False},
+                    {**SIZE, 'sampler': 'renoise', 'steps': 1, 'condition_frame': 'own'})
+    assert noise_levels(student.config, None, None) == [700.0, 0.0]
+    assert noise_levels(student.config, 2, None) == [700.0, 70.5, 0.0]
+    assert student.predict(scene()).views == 2
+
+
+def test_rgb_of_views_that_are_not_there_is_refused(small):
+    with pytest.raises(ConfigurationError, match=r'rgb_views should be in 0\.\.1 but got \[2\]'):
+        small(scene(), rgb_views=(2,))

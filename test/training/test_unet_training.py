@@ -241,3 +241,11 @@ def test_every_shipped_config_is_readable():
 def test_wrong_checkpoint_kind_is_named(data, tmp_path):
     with pytest.raises(CheckpointError, match='does not exist'):
         train(settings(data, tmp_path / 'run', init_from=str(tmp_path / 'nothing'), unet={}))
+
+
+def test_accelerate_reads_the_sharding_config():
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    config = load_config_from_file(str(ROOT / 'config/train/accelerate_fsdp.yaml'))
+    assert config.distributed_type == 'FSDP'
+    assert config.fsdp_config['fsdp_state_dict_type'] == 'FULL_STATE_DICT'  # what the trainer gathers and saves
