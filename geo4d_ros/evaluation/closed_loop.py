@@ -92,7 +92,7 @@ class CellLoop:
         self._on_cycle = on_cycle
         self._observation: Observation | None = None
         self._trail = Trail()
-        self._cycle = 0
+        self._state = LoopState()
         self._motion: pipeline.TimedMotion | None = None
         self._motion_start = 0.0
         self._cycles: list[Cycle] = []
@@ -106,7 +106,7 @@ class CellLoop:
         start = self._cell.time
         while pending and not success:
             state, actions = step(state, pending.pop(0), self._setup.config)
-            self._cycle = state.cycle
+            self._state = state
             for action in actions:
                 if action.kind is ActionKind.OBSERVE:
                     success = bool(self._cycles) and self._cell.succeeded()
@@ -189,15 +189,16 @@ class CellLoop:
         segment = motion.segments[index]
         moved = pipeline.check_before_execution(motion, index, arm.state(), self._setup.limits, arm.stamp)
         if moved is not None:
-            return self._refused({'cycle': self._cycle}, moved.reason, moved.detail)
+            return self._refused({'cycle': self._state.cycle}, moved.reason, moved.detail)
         if isinstance(segment, GripperSegment):
             self._cycles[-1].closed |= segment.closing
             failed = arm.grip(segment)
         else:
-            self._trail.follow(motion.T_path)
+            if self._state.recovery is None:
+                self._trail.follow(motion.T_path)
             failed = arm.move(segment)
         if failed is not None:
-            return self._refused({'cycle': self._cycle}, failed.reason, failed.detail)
+            return self._refused({'cycle': self._state.cycle}, failed.reason, failed.detail)
         return self._event(EventKind.SEGMENT_DONE, plan_id=data['plan_id'], index=index,
                            opening=self._cell.opening)
 

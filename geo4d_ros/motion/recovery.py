@@ -25,7 +25,10 @@ _SPACING = (0.03, 0.15)  # m, rad between the poses of a way back
 
 
 class Trail:
-    """Where the tool has been lately: the checked paths of the motions that were sent, oldest pose first."""
+    """Where the tool has been lately: the checked paths of the predicted motions that were sent, oldest pose first.
+
+    Ways out are none of it: the next one would lead back to where this one came from.
+    """
 
     def __init__(self) -> None:
         self._T = np.zeros((0, 4, 4))
@@ -33,8 +36,10 @@ class Trail:
 
     def follow(self, T_path: np.ndarray) -> None:
         """A motion along the poses T_path (N, 4, 4), base frame, is sent; said again for its later parts."""
-        if T_path is not self._last:
-            self._T, self._last = np.concatenate([self._T, T_path])[-_KEPT:], T_path
+        if T_path is self._last:
+            return
+        joins = len(self._T) and translation_distance(self._T[-1], T_path[0]) <= _ON_TRAIL[0]
+        self._T, self._last = np.concatenate([self._T, T_path] if joins else [T_path])[-_KEPT:], T_path
 
     def back(self, T_now: np.ndarray, distance: float) -> np.ndarray:
         """Poses (n, 4, 4) from T_now (4, 4) back along the trail for `distance` [m]; none when it is elsewhere.

@@ -309,7 +309,8 @@ class Execution:
         if moved is not None:
             self._refuse(self.loop.state.cycle, moved)
             return
-        self._trail.follow(motion.T_path)
+        if self.loop.state.recovery is None:
+            self._trail.follow(motion.T_path)
         if index == 0:
             self._lap('approve')
         self.arm.move(segment, lambda refusal: self._moved(data, refusal))

@@ -132,7 +132,7 @@ def test_a_frozen_prediction_ends_the_loop_without_motion(scene, robot):
     assert np.linalg.norm(cell.T_base_gripper[:3, 3] - before[:3, 3]) < 0.005
 
 
-def test_a_plan_into_the_table_is_refused_and_nothing_moves(scene, robot):
+def test_a_plan_into_the_table_is_refused_and_the_arm_only_goes_back_up(scene, robot):
     cell, rig = scene
     before = cell.T_base_gripper
 
@@ -143,8 +143,9 @@ def test_a_plan_into_the_table_is_refused_and_nothing_moves(scene, robot):
 
     result = _run(scene, robot, TrueTrack(cell, rig, under_the_table), cycles=6)
     assert result.reason == 'TOO_MANY_REFUSALS'
-    assert all(c.reason for c in result.cycles)
-    assert np.linalg.norm(cell.T_base_gripper[:3, 3] - before[:3, 3]) < 0.005
+    assert all(c.reason for c in result.cycles) and [c.retreated for c in result.cycles] == [True, True, False]
+    moved = cell.T_base_gripper[:3, 3] - before[:3, 3]
+    assert np.linalg.norm(moved[:2]) < 0.005 and moved[2] == pytest.approx(0.05 + 0.1, abs=0.005)
 
 
 def test_a_lost_track_and_a_broken_prediction_are_refused_with_their_code(scene, robot):

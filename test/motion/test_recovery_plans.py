@@ -84,6 +84,15 @@ def test_a_fresh_loop_has_no_way_back_and_a_motion_counts_once():
     assert trail.back(path[-1], 0.3)[:, 0, 3].sum() < 0.2  # there and back only once
 
 
+def test_a_trail_with_a_gap_begins_after_it():
+    trail = Trail()
+    trail.follow(line((0, 0, 0), (0.1, 0, 0)))
+    trail.follow(line((0.1, 0, 0.06), (0.2, 0, 0.06)))
+    assert (trail.back(at(0.2, 0, 0.06), 0.5)[:, 2, 3] == 0.06).all()
+    trail.follow(line((0.14, 0, 0.06), (0.2, 0, 0)))
+    assert 0.14 <= trail.back(at(0.2, 0, 0), 0.5)[-1, 0, 3] < 0.16
+
+
 def test_a_trail_does_not_grow_for_ever():
     trail = Trail()
     for i in range(60):
