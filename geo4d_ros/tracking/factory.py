@@ -22,7 +22,7 @@ def create_tracker(backend: str = 'model', *, readout: str = 'fused', gripper: G
     backend: model | foundationpose | isaac. readout: video (the generated video only), state (the state stream
     only), fused (the state stream where the video shows the gripper there, elsewhere and without a stream the video;
     `solver.Motion`). gripper: a model, a description for `load_gripper`
-    or None for the Franka Hand. masks: auto (the generator's mask where the video has one, else the segmenter) |
+    or None for the Franka Hand. masks: auto (the segmenter; the generator's mask where no weights are shipped) |
     generator | segmenter | colour | files. segmenter: weights folder, None for the shipped one. views: use the
     first so many. expected_step_m, expected_step_rad: usual motion between frames. options: the backend's own
     (`FoundationPoseOptions`; `client` for isaac).

@@ -82,7 +82,7 @@ class ModelTracker:
     def _solve(self, problem: Problem, video: Video4D, T_0: np.ndarray, opening: float, state: GripperTrack | None,
                zero: FrameZero, details: dict[str, Any]) -> GripperTrack:
         solution = self._poses(problem, video, T_0, opening, state, details)
-        openings, opening_confidence = self._openings(problem, solution.T, opening, state)
+        openings, opening_confidence = self._openings(problem, solution, opening, state)
         found = agreement(problem, solution.T, openings, solution.covariance)
         confidence = self._confidence(solution, found, zero, state, details)
         details |= {'agreement': found, 'covariance': solution.covariance, 'opening_confidence': opening_confidence}
@@ -101,15 +101,17 @@ class ModelTracker:
         details['histories'], details['history_costs'] = histories, costs
         return refine(problem, histories[0], openings, motion, T_state, believed)
 
-    def _openings(self, problem: Problem, poses: np.ndarray, start: float, state: GripperTrack | None
+    def _openings(self, problem: Problem, solution: Solution, start: float, state: GripperTrack | None
                   ) -> tuple[np.ndarray, np.ndarray]:
-        model = self.config.opening
+        model, T = self.config.opening, solution.T
         levels = candidates(problem, model)
-        bias = frame_zero_bias(problem, poses[0], start, model)
-        scores = np.zeros((len(poses), len(levels)))
-        score, told = log_likelihood(problem, np.arange(1, len(poses)), poses[1:], model)
+        bias = frame_zero_bias(problem, T[0], start, model)
+        scores = np.zeros((len(T), len(levels)))
+        score, told = log_likelihood(problem, np.arange(1, len(T)), T[1:], model)
         scores[1:] = np.where(told[:, None] >= model.min_pixels, score - bias, 0)
         if state is not None:
+            if solution.believed is not None:
+                scores[solution.believed] *= self.config.motion.video_share
             scores[1:] -= 0.5 * ((levels - state.opening[1:, None]) / model.state_sigma_m) ** 2
         return decode(scores, levels, start, model)
 

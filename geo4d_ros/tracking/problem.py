@@ -31,10 +31,10 @@ class Weights:
     measurements however many pixels it has (tuned on simulated chunks with 1-4 % correlated depth error).
     """
 
-    contour_points: int = 80
+    contour_points: int = 60
     outline_sigma_px: float = 1.0
     outline_count: float = 24.0
-    depth_points: int = 120
+    depth_points: int = 80
     depth_sigma_ratio: float = 0.02  # of the distance
     depth_sigma_min_m: float = 0.005
     depth_count: float = 6.0

@@ -41,7 +41,7 @@ class Motion:
     state_sigma_rad: float = 0.012
     video_share: float = 0.01
     believed_overlap: float = 0.4
-    forward_iterations: int = 5
+    forward_iterations: int = 4
     joint_iterations: int = 3
 
     @property
@@ -176,7 +176,7 @@ def _extend(problem: Problem, frame: int, histories: np.ndarray, costs: np.ndarr
     T = T_mean.copy()
     T[:, :3, 3] += shift
     for iteration in range(motion.forward_iterations):
-        if iteration != 1:
+        if iteration % 2 == 0:
             outlines = problem.outlines(t, T, openings)
         normal = problem.linearise(t, T, openings, outlines, max(2.0, 8.0 / 2**iteration))
         _add_prior(normal, difference(T, T_mean), sigma)
