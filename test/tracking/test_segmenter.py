@@ -1,6 +1,7 @@
 """The segmentation network: shapes, files, damaged files, learning from labels and from kinematics."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from fakes.gripper_scene import gripper_scene
 from geo4d_ros.errors import CheckpointError, ConfigurationError, DatasetError
 from geo4d_ros.tracking.chunk import prepare
 from geo4d_ros.tracking.gripper import panda_hand
-from geo4d_ros.tracking.masks import ColourMasks, FileMasks, kinematic_mask
+from geo4d_ros.tracking.masks import ColourMasks, FileMasks, kinematic_mask, mask_source
 from geo4d_ros.tracking.segmenter import CLASSES, WEIGHTS, Segmenter, build_network, save
 from geo4d_ros.training.segmenter_training import Damage, Samples, SegmenterTraining, iou_table, train_segmenter
 
@@ -105,6 +106,28 @@ def test_masks_from_files(tmp_path):
     (tmp_path / 'view1' / '00001.png').unlink()
     with pytest.raises(ConfigurationError, match=r'00001\.png'):
         FileMasks(tmp_path)(chunk, None, 0.08)
+
+
+def test_auto_takes_the_segmenter_and_without_any_weights_the_generators_mask(weights, tmp_path):
+    scene = gripper_scene(0, frames=2)
+    video = replace(scene.video, gripper_mask=(scene.labels >= 2).astype(np.float32))
+    chunk, bare = prepare(video, scene.observation), prepare(scene.video, scene.observation)
+    assert mask_source('auto', panda_hand(), weights)(chunk, None, 0.08).source == 'segmenter'
+    assert mask_source('auto', panda_hand(), tmp_path)(chunk, None, 0.08).source == 'generator'
+    with pytest.raises(CheckpointError):
+        mask_source('auto', panda_hand(), tmp_path)(bare, None, 0.08)
+    (tmp_path / 'config.json').write_text('{')
+    with pytest.raises(CheckpointError):
+        mask_source('auto', panda_hand(), tmp_path)(chunk, None, 0.08)
+
+
+def test_fine_tuning_starts_from_the_weights_given(weights, tmp_path):
+    samples = samples_of([0])
+    config = SegmenterTraining(minutes=0.001, batch=2, width=8)
+    record = train_segmenter(samples, tmp_path, config, {}, weights)
+    assert record['init_sha256'] == Segmenter.load(weights).sha256
+    with pytest.raises(CheckpointError, match='wide'):
+        train_segmenter(samples, tmp_path, SegmenterTraining(minutes=0.001, width=16), {}, weights)
 
 
 def test_nothing_to_learn_from_is_named(tmp_path):
