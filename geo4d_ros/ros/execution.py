@@ -109,6 +109,8 @@ class Execution:
             return Refusal(Reason.JOINT_STATES_STALLED, 'nothing usable on /joint_states')
         if missing_peers:
             return Refusal(Reason.PEER_DEAD, f'{", ".join(missing_peers)} not running')
+        if not self.predictor.ready:  # a node can be known before its services are
+            return Refusal(Reason.PEER_DEAD, 'no /geo4d/predict service')
         if not self.loop.config.dry_run:
             absent = [name for part in (self.arm, self.gripper) if not part.ready for name in part.actions]
             if absent:

@@ -3,6 +3,7 @@
 import itertools
 import os
 import signal
+import statistics
 
 import psutil
 import pytest
@@ -24,13 +25,19 @@ def group(tmp_path):
         yield made, probe
 
 
-def usage(group):
-    """Memory [MiB], threads and open files per process."""
-    out = {}
-    for name, pid in group.pids.items():
-        process = psutil.Process(pid)
-        out[name] = (process.memory_info().rss / 2**20, process.num_threads(), process.num_fds())
-    return out
+def usage(group, probe, cycles):
+    """Memory [MiB], threads and open files per process: medians over so many cycles.
+
+    The heap of a process that handles images breathes by some MiB from one moment to the next.
+    """
+    samples = {name: [] for name in group.pids}
+    until = probe.state.get('cycles', 0) + cycles
+    while probe.state.get('cycles', 0) < until and probe.state.get('state') not in ('DONE', 'FAULT'):
+        for name, pid in group.pids.items():
+            process = psutil.Process(pid)
+            samples[name].append((process.memory_info().rss / 2**20, process.num_threads(), process.num_fds()))
+        probe.spin(0.3)
+    return {name: tuple(map(statistics.median, zip(*values, strict=True))) for name, values in samples.items()}
 
 
 @pytest.mark.timeout(3600)
@@ -42,10 +49,12 @@ def test_many_cycles_without_growth(group):
     processes, probe = group
     start_loop(processes, max_cycles=CYCLES, max_seconds=3500.0)
     probe.begin(seconds=PATIENCE)
+    window = CYCLES // 8
     assert probe.wait_for(lambda: probe.state.get('cycles', 0) > CYCLES // 2, 20.0 * CYCLES)
-    before = usage(processes)
+    before = usage(processes, probe, window)
+    assert probe.wait_for(lambda: probe.state.get('cycles', 0) > CYCLES - window, 20.0 * CYCLES)
+    after = usage(processes, probe, window)
     assert probe.wait_for_phase('DONE', 'FAULT', seconds=20.0 * CYCLES), probe.state
-    after = usage(processes)
     assert probe.state['reason'] == 'CYCLE_LIMIT', probe.state
     for name, values in before.items():
         for then, now in zip(values, after[name], strict=True):

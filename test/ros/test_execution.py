@@ -74,7 +74,7 @@ class World:
             at_rest=lambda since: self.resting, require_model=lambda: MODEL)
         cameras = SimpleNamespace(check_silence=lambda seconds: self.refusals,
                                   check_pair=lambda after, limits: (None, True))
-        predictor = SimpleNamespace(call=self.asked.append)
+        predictor = SimpleNamespace(call=self.asked.append, ready=True)
         self.arm, self.gripper = StubArm(), StubArm()
         self.execution = Execution(node, robot, cameras, predictor, self.arm, self.gripper, 'panda_link0', (1.0, 1.0),
                                    self.reports.append)
@@ -283,3 +283,12 @@ def test_nothing_moves_after_a_stop_whatever_happens(monkeypatch, events):
         assert after == before or allowed, (events, event, world.phase)
         if event == 'stop' and before != after:
             raise AssertionError(events)
+
+
+def test_no_run_begins_before_the_prediction_service_is_known(world):
+    world.refusals = Refusal(Reason.CAMERA_SILENT)
+    world.execution.guardian = SimpleNamespace(alive=True)
+    assert world.execution.not_ready([]).reason is Reason.CAMERA_SILENT  # the last of the checks
+    world.execution.predictor.ready = False
+    refusal = world.execution.not_ready([])
+    assert refusal.reason is Reason.PEER_DEAD and '/geo4d/predict' in refusal.detail
