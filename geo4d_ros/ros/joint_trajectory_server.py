@@ -24,6 +24,7 @@ from geo4d_ros.simulation.controllers import Goal, JointPath, Outcome, Tolerance
 from geo4d_ros.simulation.runner import CellRunner
 
 FEEDBACK_PERIOD = 0.05  # [s]
+RESULT_SECONDS = 10  # a goal and its trajectory are kept so long after its end; rclpy's 900 grow for a quarter hour
 _CODES = {
     Outcome.SUCCEEDED: FollowJointTrajectory.Result.SUCCESSFUL,
     Outcome.PATH_TOLERANCE_VIOLATED: FollowJointTrajectory.Result.PATH_TOLERANCE_VIOLATED,
@@ -48,7 +49,8 @@ class JointTrajectoryServer:
         self._goals: dict[bytes, Goal] = {}
         self._server = ActionServer(
             node, FollowJointTrajectory, f'{name}/follow_joint_trajectory', self.execute,
-            goal_callback=self.accept, cancel_callback=self.cancel, callback_group=ReentrantCallbackGroup())
+            goal_callback=self.accept, cancel_callback=self.cancel, callback_group=ReentrantCallbackGroup(),
+            result_timeout=RESULT_SECONDS)
 
     def accept(self, request: FollowJointTrajectory.Goal) -> GoalResponse:
         """Goal callback: only a trajectory that can start from here is accepted."""
@@ -155,7 +157,8 @@ class GripperServer:
         self._current: object = None
         self._server = ActionServer(
             node, ParallelGripperCommand, f'{name}/gripper_cmd', self.execute, goal_callback=self.accept,
-            cancel_callback=self.cancel, callback_group=ReentrantCallbackGroup())
+            cancel_callback=self.cancel, callback_group=ReentrantCallbackGroup(),
+            result_timeout=RESULT_SECONDS)
 
     def accept(self, request: ParallelGripperCommand.Goal) -> GoalResponse:
         """Goal callback: only one position of the finger joint within its stroke is accepted."""
