@@ -8,7 +8,6 @@ import threading
 from collections.abc import Callable, Sequence
 
 import rclpy
-from rclpy._rclpy_pybind11 import RCLError
 from rclpy.exceptions import (
     InvalidParameterTypeException,
     InvalidParameterValueException,
@@ -41,7 +40,7 @@ def run_nodes(factories: Sequence[Callable[[], Node]], args: list[str] | None = 
             executor.spin_once(timeout_sec=SPIN_TIMEOUT_S)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
-    except RCLError:
+    except RuntimeError:  # RCLError, or pybind11's when the signal came while a message was taken
         if rclpy.ok():  # else the signal came between two steps of the spin
             raise
     except (Geo4dError, InvalidParameterTypeException, InvalidParameterValueException,
