@@ -134,3 +134,16 @@ def test_a_segment_holds_its_ends(robot, limits):
     segment = time_path(joint_path(robot, goals(robot, ((0, 0, 0.05), (0, 0, 0))), limits), robot, limits)
     assert (segment.at(-1.0) == segment.q[0]).all() and (segment.at(1e3) == segment.q[-1]).all()
     assert segment.to_json()['q'][0] == segment.q[0].tolist()
+
+
+def test_the_speed_limit_holds_between_the_samples_too(robot, limits):
+    """A controller's cubic between two samples runs a little faster than their difference says."""
+    times = np.array([0.0, 0.1, 0.2])
+    q = np.tile(robot.posture, (3, 1))
+    dq = np.zeros((3, robot.dof))
+    q[1, 0], q[2, 0], dq[1, 0] = 0.01, 0.02, 0.2
+    segment = MoveSegment(times, q, dq, np.zeros_like(q))
+    radius = float(np.linalg.norm(robot.forward(robot.posture)[:2, 3]))
+    loose = replace(limits, acceleration=1e3, angular_acceleration=1e3, joint_acceleration_scale=1.0, speed=0.02)
+    # The cubic that is at rest at 0, and at 0.2 rad/s and 0.01 rad after 0.1 s, gains 0.0075 rad in its second half.
+    assert limit_excess(segment, robot, loose) == pytest.approx(radius * 0.0075 / 0.05 / 0.02, rel=0.01)
