@@ -205,7 +205,7 @@ def check_response(response: GetCartesianPath.Response, segment: MoveSegment, q_
 
 def _check_path(q: np.ndarray, segment: MoveSegment, q_now: np.ndarray, limits: MotionLimits, scene: Scene,
                 robot: RobotModel) -> MoveSegment | Refusal:
-    moved = gates.check_unmoved(q[0], q_now, limits)
+    moved = gates.check_unmoved(q[0], q_now, limits.start_joint_tolerance)
     if moved is not None:
         return moved
     q = np.concatenate([q_now[None], q[1:]])
