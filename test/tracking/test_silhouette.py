@@ -4,30 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from posed_hands import SIZE, K, posed, union_of_triangles
 
-from geo4d_ros.geometry.cameras import intrinsics, project
-from geo4d_ros.geometry.transforms import from_rotvec, transform_points
-from geo4d_ros.tracking.gripper import panda_hand
+from geo4d_ros.geometry.cameras import project
 from geo4d_ros.tracking.problem import covered
 from geo4d_ros.tracking.silhouette import keep_near, outline_field, rasterise
-
-K = intrinsics(134.4, 128, 96)
-SIZE = (96, 128)
-
-
-def brute_force(vertices, faces):
-    uv, _ = project(vertices, K)
-    v, u = np.mgrid[: SIZE[0], : SIZE[1]]
-    mask = np.zeros(SIZE, bool)
-    for a, b, c in uv[faces]:
-        side = [(q[0] - p[0]) * (v - p[1]) - (q[1] - p[1]) * (u - p[0]) for p, q in ((a, b), (b, c), (c, a))]
-        mask |= np.all([s >= 0 for s in side], axis=0) | np.all([s <= 0 for s in side], axis=0)
-    return mask
-
-
-def posed(turn, place, opening=0.06):
-    vertices, faces, _ = panda_hand().posed(opening)
-    return transform_points(from_rotvec(np.array(turn), np.array(place)), vertices), faces
 
 
 @settings(max_examples=15, deadline=None)
@@ -35,7 +16,7 @@ def posed(turn, place, opening=0.06):
 def test_raster_covers_what_the_triangles_cover(turn, x, z):
     vertices, faces = posed(turn, (x, 0.02, z))
     drawn = covered(rasterise(vertices, faces, K, SIZE), SIZE)
-    true = brute_force(vertices, faces)
+    true = union_of_triangles(vertices, faces)
     assert (drawn & true).sum() / (drawn | true).sum() > 0.85
 
 
@@ -46,7 +27,7 @@ def test_contour_points_project_back_and_lie_on_the_outline():
     again, depth = project(points, K)
     np.testing.assert_allclose(again, uv, atol=1e-9)
     assert (depth > 0.7).all()
-    distance, _, known = outline_field(brute_force(vertices, faces)).query(uv)
+    distance, _, known = outline_field(union_of_triangles(vertices, faces)).query(uv)
     assert abs(distance.mean()) < 0.3 and np.abs(distance).max() < 1.5
     assert (known == 1).all()
 
