@@ -76,6 +76,16 @@ def checkpoint_directory(path: Path | None) -> Path:
     return find_checkpoint(str(path or DEFAULT_CHECKPOINT))
 
 
+def reported_path(path: Path | str | None) -> str | None:
+    """A path as reports name it: inside the checkout or share folder relative to it, since reports get published."""
+    from geo4d_ros.resources import share_directory
+
+    if path is None:
+        return None
+    place, home = Path(path).resolve(), share_directory()
+    return str(place.relative_to(home)) if place.is_relative_to(home) else str(path)
+
+
 def weights_sha256(checkpoint: Path, device: str = 'cpu') -> str:
     """`checkpoint_sha256` of a checkpoint, loaded once so that a bad one is refused before any work."""
     from geo4d_ros.generation.loading import load_generator

@@ -13,6 +13,7 @@ from geo4d_ros.cli.common import (
     check_report_place,
     checked_tasks,
     checkpoint_directory,
+    reported_path,
     weights_sha256,
     wilson_interval,
     write_report,
@@ -62,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
         for report in bar:
             reports.append(report)
             bar.set_postfix(success=f'{sum(r.success for r in reports)}/{len(reports)}')
-    out = {'generator': args.generator, 'readout': options.readout, 'checkpoint': options.checkpoint,
+    out = {'generator': args.generator, 'readout': options.readout, 'checkpoint': reported_path(options.checkpoint),
            'model_sha256': model_sha256, 'cameras': args.cameras, 'noise': args.noise, 'tracker': args.tracker,
            'horizon_executed': args.horizon_executed, 'seed_start': args.seed_start, 'episodes': args.episodes,
            **summarise(reports, tasks), 'wall_s': round(time.monotonic() - started, 1)}

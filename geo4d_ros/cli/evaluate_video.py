@@ -14,6 +14,7 @@ from geo4d_ros.cli.common import (
     check_report_place,
     checked_tasks,
     checkpoint_directory,
+    reported_path,
     revision,
     weights_sha256,
     write_report,
@@ -70,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     started = time.monotonic()
     results, skipped = _evaluate(options, sources, args.jobs)
     require(bool(results), f'no episode could be used; first reason: {skipped[:1]}', DatasetError)
-    report = {'revision': revision(), 'split': args.split, 'checkpoint': str(rows['model']),
+    report = {'revision': revision(), 'split': args.split, 'checkpoint': reported_path(rows['model']),
               'model_sha256': hashes['model'], 'baseline_sha256': hashes, 'seed_start': sources[0].seed,
               'episodes': args.episodes, 'windows': args.windows, 'skipped': skipped,
               'lpips_note': '' if args.lpips else NO_LPIPS,
