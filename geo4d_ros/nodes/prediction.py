@@ -35,7 +35,7 @@ def compose(generator_class: Callable[..., VideoGeneratorNode] = VideoGeneratorN
 
 def main(args: list[str] | None = None) -> int:
     """Entry point of the executable `prediction`."""
-    return run_nodes(compose(), args, threads=4)
+    return run_nodes(compose(), args)
 
 
 if __name__ == '__main__':

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from rclpy.callback_groups import MutuallyExclusiveCallbackGroup, ReentrantCallbackGroup
 from rclpy.node import Node
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
@@ -23,6 +22,7 @@ from geo4d_ros.generation.protocol import VideoGenerator
 from geo4d_ros.motion.reasons import Reason, Refusal
 from geo4d_ros.resources import find_checkpoint
 from geo4d_ros.ros import diagnostics
+from geo4d_ros.ros.blocking_service import BlockingService
 from geo4d_ros.ros.observer import Observer, ObserverParameters
 from geo4d_ros.ros.parameters import NodeParameters, parameter
 from geo4d_ros.ros.prediction_topics import Prediction, PredictionPublisher
@@ -62,13 +62,12 @@ class VideoGeneratorNode(Node):
         self._plans: dict[str, dict] = {}
         self._plan_arrived = threading.Condition()
         if hand_off is None:
-            self.create_subscription(String, 'geo4d/plan/info', self._on_plan, STATE_QOS,
-                                     callback_group=MutuallyExclusiveCallbackGroup())
+            self.create_subscription(String, 'geo4d/plan/info', self._on_plan, STATE_QOS)
         self._generator: Future[VideoGenerator] = Future()
         self.diagnostics.set('generator', diagnostics.WARN, 'loading')
         self._loader = threading.Thread(target=self._load, name='load', daemon=True)
         self._loader.start()
-        self.create_service(Trigger, 'geo4d/predict', self._predict, callback_group=ReentrantCallbackGroup())
+        self._service = BlockingService(self, Trigger, 'geo4d/predict', self._predict)
         self._alive = announce(self)
 
     def create_generator(self) -> VideoGenerator:
@@ -169,6 +168,7 @@ class VideoGeneratorNode(Node):
 
     def close(self) -> None:
         """End the threads."""
+        self._service.close()
         self._loader.join()
         self.observer.close()
 
@@ -191,7 +191,7 @@ class Stopwatch:
 
 def main(args: list[str] | None = None) -> int:
     """Entry point of the executable `video_generator`."""
-    return run_node(VideoGeneratorNode, args, threads=4)
+    return run_node(VideoGeneratorNode, args)
 
 
 if __name__ == '__main__':
