@@ -17,8 +17,8 @@ FROM_FILE = ' Empty: as in params_file.'
 BOOLEAN = ['true', 'false']
 
 ARGUMENTS = [
-    DeclareLaunchArgument('sim', default_value='false', choices=BOOLEAN,
-                          description='Start the simulated cell in place of cameras, robot and controllers.'),
+    DeclareLaunchArgument('sim', default_value='true', choices=BOOLEAN,
+                          description='Start the simulated cell; false: your cameras, robot and controllers.'),
     DeclareLaunchArgument('task', default_value='apple', choices=['cereal', 'spatula', 'apple'],
                           description='Task of the simulated cell.'),
     DeclareLaunchArgument('seed', default_value='500000', description='Seed of the simulated cell.'),
