@@ -30,6 +30,10 @@ class IkSolution:
         return self.position_error < POSITION_TOLERANCE and self.rotation_error < ROTATION_TOLERANCE
 
 
+# Bodies between which the arm is straight, base first; link 2 begins where link 1 does, link 6 where link 5 does.
+ARM_POINTS = tuple(f'panda_{name}' for name in ('link0', 'link1', 'link3', 'link4', 'link5', 'link7', 'hand'))
+
+
 class PandaKinematics:
     """Forward and inverse kinematics on a private arm-only model; not thread-safe, make one per thread."""
 
@@ -51,6 +55,11 @@ class PandaKinematics:
         T[:3, :3] = self._data.site_xmat[self._site].reshape(3, 3)
         T[:3, 3] = self._data.site_xpos[self._site]
         return T
+
+    def arm_points(self, q: np.ndarray) -> np.ndarray:
+        """Origins (7, 3) [m] of `ARM_POINTS` in the base frame at joint angles q (7,) [rad]: the arm's skeleton."""
+        self.forward(q)
+        return np.stack([self._data.body(name).xpos for name in ARM_POINTS])
 
     def jacobian(self) -> np.ndarray:
         """Geometric Jacobian (6, 7) of the tool centre point at the last `forward`, in the base frame."""

@@ -31,7 +31,7 @@ def cut_window(
     rgb (V, 1+F, H, W, 3) uint8; depth (V, 1+F, H, W) float32 [m], 0 = invalid; labels (V, 1+F, H, W) uint8;
     index 0 is the observation; K (V, 3, 3); T_ref_view (V, 4, 4); T_base_ref (4, 4);
     T_ref_gripper (11, 4, 4); opening (11,), opening_command (11,) [m]: always all 11 frames;
-    T_ref_object (11, 4, 4); steps (F,) int64; start.
+    T_ref_object (11, 4, 4); joints (11, 7) [rad]; steps (F,) int64; start.
     """
     last = len(arrays['times']) - 1
     every = np.minimum(start + STRIDE * np.arange(HORIZON + 1), last)
@@ -48,6 +48,7 @@ def cut_window(
         'T_base_ref': T_base_view[0],
         'T_ref_gripper': T_ref_base @ arrays['T_base_gripper'][every],
         'T_ref_object': T_ref_base @ arrays['object_pose'][every],
+        'joints': arrays['joints'][every],
         'opening': arrays['opening'][every],
         'opening_command': arrays['opening_command'][every],
         'steps': np.asarray(steps, np.int64),

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from geo4d_ros.generation.two_view.arm import BONE_FEATURES
 from geo4d_ros.generation.two_view.encoder import PATCH, Scene
 from geo4d_ros.generation.two_view.layers import Block, ResBlock, fourier, fourier_size
 
@@ -19,11 +20,13 @@ HAND_BANDS = 4
 class Decoder(nn.Module):
     """Time-conditioned decoder; both views of a frame attend to each other and to the encoded scene."""
 
-    def __init__(self, channels: int, dim: int, layers: int, heads: int) -> None:
+    def __init__(self, channels: int, dim: int, layers: int, heads: int, bones: int = 0) -> None:
         super().__init__()
         self.hint = nn.Conv2d(PATCH**2 * 5, channels, 1)
         self.plate = nn.Conv2d(PATCH**2 * 5, channels, 1)
         self.in_hand = nn.Linear(2 * fourier_size(3, HAND_BANDS) + 6, channels)
+        self.bones = nn.Sequential(nn.Linear(bones * BONE_FEATURES, channels), nn.GELU(),
+                                   nn.Linear(channels, channels)) if bones else None
         self.when = nn.Sequential(nn.Linear(dim + fourier_size(3, 4) + 10, dim), nn.GELU(), nn.Linear(dim, dim))
         self.enter = ResBlock(channels, dim)
         self.down = nn.Conv2d(channels, dim, 2, stride=2)
@@ -33,16 +36,17 @@ class Decoder(nn.Module):
         self.norm = nn.GroupNorm(8, channels)
         self.out = nn.Conv2d(channels, PATCH**2 * (MOTION_CLASSES + 4), 1)
         self.blend = nn.Conv2d(channels, PATCH**2 * 2, 1)
-        for hint in (self.plate, self.in_hand, self.blend):
+        for hint in (self.plate, self.in_hand, self.blend, *([self.bones[-1]] if self.bones else [])):
             nn.init.zeros_(hint.weight)
         nn.init.constant_(self.blend.bias, -3.0)  # at first: frame 0 and the hand guide, plus a residual
 
     def forward(self, scene: Scene, queries: torch.Tensor, T_g0_g: torch.Tensor, opening: torch.Tensor,
                 guide: torch.Tensor, plate: torch.Tensor, rays: torch.Tensor, origins: torch.Tensor,
-                rgb0: torch.Tensor, depth0: torch.Tensor) -> dict[str, torch.Tensor]:
+                rgb0: torch.Tensor, depth0: torch.Tensor, bones: torch.Tensor | None = None,
+                ) -> dict[str, torch.Tensor]:
         """queries (B, K, D), T_g0_g (B, K, 4, 4), opening (B, K) [m], guide (B, K, V, 5, H, W),
         plate (B, V, 5, H, W), rays (B, V, h, w, 3) and origins (B, V, 3) in g0, see guide.py;
-        rgb0 (B, V, 3, H, W) in [-1, 1], depth0 (B, V, 1, H, W) [m].
+        rgb0 (B, V, 3, H, W) in [-1, 1], depth0 (B, V, 1, H, W) [m]; bones as `arm.bones_seen` gives them.
         -> motion logits (B, K, V, 3, H, W), rgb (B, K, V, 3, H, W), depth (B, K, V, 1, H, W) [m].
         """
         b, k, v = guide.shape[:3]
@@ -58,6 +62,8 @@ class Decoder(nn.Module):
         still = scene.features + self.plate(F.pixel_unshuffle(behind.flatten(0, 1), PATCH)).unflatten(0, (b, v))
         x = still[:, None].expand(b, k, *still.shape[1:]).flatten(0, 2)
         x = x + self.in_hand(seen_from_hand(scene, rays, origins, T_g0_g)).flatten(0, 2).movedim(-1, 1)
+        if self.bones is not None:
+            x = x + self.bones(bones).flatten(0, 2).movedim(-1, 1)
         x = self.enter(x + self.hint(F.pixel_unshuffle(hint.flatten(0, 2), PATCH)), when)
         y = self.down(x)
         h, w = y.shape[-2:]

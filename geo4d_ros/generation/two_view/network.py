@@ -8,6 +8,7 @@ from diffusers.models.modeling_utils import ModelMixin
 from torch import nn
 from torch.nn import functional as F
 
+from geo4d_ros.generation.two_view.arm import ArmHead, bones_seen
 from geo4d_ros.generation.two_view.decoder import Decoder
 from geo4d_ros.generation.two_view.encoder import PATCH, Encoder, Scene
 from geo4d_ros.generation.two_view.guide import REST, background_plate, hand_guide, pixel_rays
@@ -45,17 +46,21 @@ class TwoViewNetwork(ModelMixin, ConfigMixin):
     cross_view: off = ablation without multi-view attention: give it `one_view_each` of a batch.
     guide: off = ablation; the decoder is not shown the moved hand nor what the other views see behind the arm.
     video: off = a direct policy, only the gripper's path is predicted and frame 0 repeated.
+    arm_joints: how many joints of the arm, base and hand included, the decoder is told of (0: none).
     """
 
     @register_to_config
     def __init__(self, height: int = 96, width: int = 128, frames: int = 10, dt: float = 0.5, channels: int = 64,
                  dim: int = 192, encoder_layers: int = 4, decoder_layers: int = 1, heads: int = 6, pointers: int = 6,
-                 refinements: int = 2, cross_view: bool = True, guide: bool = True, video: bool = True) -> None:
+                 refinements: int = 2, cross_view: bool = True, guide: bool = True, video: bool = True,
+                 arm_joints: int = 0) -> None:
         super().__init__()
         self.encoder = Encoder(frames, channels, dim, encoder_layers, heads)
         self.segment = nn.Conv2d(channels, PATCH**2 * SEGMENT_CLASSES, 1)
         self.state_head = StateHead(channels, dim, pointers, refinements)
-        self.decoder = Decoder(channels, dim, decoder_layers, heads) if video else None
+        painted_arm = arm_joints if video and guide else 0
+        self.arm_head = ArmHead(channels, dim, painted_arm) if painted_arm else None
+        self.decoder = Decoder(channels, dim, decoder_layers, heads, max(painted_arm - 1, 0)) if video else None
 
     def encode(self, rgb: torch.Tensor, points: torch.Tensor, valid: torch.Tensor, T_g0_view: torch.Tensor,
                opening: torch.Tensor, seen: torch.Tensor) -> Scene:
@@ -85,6 +90,13 @@ class TwoViewNetwork(ModelMixin, ConfigMixin):
         else:
             guide = scene.features.new_zeros((b, T_g0_g.shape[1], v, 5, h, w))
             plate = guide[:, 0]
-        rays = pixel_rays(batch['T_g0_view'], batch['K'], h, w, PATCH)
-        return self.decoder(scene, queries, T_g0_g, opening, guide, plate, rays, batch['T_g0_view'][..., :3, 3],
-                            batch['rgb0'], batch['depth0'])
+        rays, R, origins = pixel_rays(batch['T_g0_view'], batch['K'], h, w, PATCH), *_parts(batch['T_g0_view'])
+        bones = None
+        if self.arm_head is not None:
+            bones = bones_seen(self.arm_head(scene, queries, T_g0_g).detach(), rays, origins, R)
+        return self.decoder(scene, queries, T_g0_g, opening, guide, plate, rays, origins, batch['rgb0'],
+                            batch['depth0'], bones)
+
+
+def _parts(T: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    return T[..., :3, :3], T[..., :3, 3]

@@ -26,7 +26,10 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class TrainConfig:
-    """Everything a run needs; `minutes` of training time set the length and the learning-rate schedule."""
+    """Everything a run needs; `minutes` of training time set the length and the learning-rate schedule.
+
+    start: checkpoint whose weights a new run begins with; parts that it lacks are new, parts it has too many an error.
+    """
 
     data: str = 'outputs/data/train'
     output: str = 'outputs/train/two_view'
@@ -41,6 +44,7 @@ class TrainConfig:
     ema: float = 0.998
     clip: float = 1.0
     seed: int = 0
+    start: str = ''
     save_every_s: float = 240.0
     network: dict[str, Any] = field(default_factory=dict)
     augmentation: dict[str, Any] = field(default_factory=dict)
@@ -66,6 +70,16 @@ def _under(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Ten
     return {k.removeprefix(prefix): tensors[k] for k in sorted(tensors) if k.startswith(prefix)}
 
 
+def start_from(network: TwoViewNetwork, checkpoint: str) -> None:
+    """Copy a checkpoint's weights; what the network has beside them stays new and is named in the log."""
+    weights = TwoViewPredictor.from_pretrained(checkpoint).network.state_dict()
+    missing, unexpected = network.load_state_dict(weights, strict=False)
+    if unexpected:
+        raise ConfigurationError(f'{checkpoint} has parts that this network lacks: {sorted(unexpected)[:3]} ...')
+    new = sorted({k.rsplit('.', 2)[0] for k in missing})
+    log.warning('started from %s; new parts: %s', checkpoint, ', '.join(new) or 'none')
+
+
 class Trainer:
     """One run; `step` and `trained_s` continue where the last checkpoint stopped."""
 
@@ -75,6 +89,8 @@ class Trainer:
         self.directory.mkdir(parents=True, exist_ok=True)
         self.accelerator = Accelerator()
         network = TwoViewNetwork(**config.network)
+        if config.start:
+            start_from(network, config.start)
         optimizer = torch.optim.AdamW(network.parameters(), config.lr, weight_decay=config.weight_decay)
         self.network, self.optimizer = self.accelerator.prepare(network, optimizer)
         self.ema = EMAModel(network.parameters(), decay=config.ema, use_ema_warmup=True, power=0.75)
