@@ -45,17 +45,21 @@ def motion_target(batch: dict[str, torch.Tensor]) -> tuple[torch.Tensor, torch.T
 
 
 def video_loss(out: dict[str, torch.Tensor], batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Motion classes by cross-entropy; colour and depth by smooth L1 where something moves, hand pixels more."""
+    """Motion classes by cross-entropy; colour and depth by smooth L1 where something moves, hand pixels more.
+
+    Colour is all but squared error: where the arm will be is not certain to the pixel, and the mean is the best guess.
+    """
     target, valid = motion_target(batch)
     seen = batch['seen'][:, None, :, None, None].expand_as(target).float()
     classes = F.cross_entropy(out['motion'].movedim(3, 1), target, reduction='none',
                               weight=out['motion'].new_tensor([1.0, 3.0, 1.5]))
     weight = out['motion'].new_tensor([0.02, 5.0, 1.0])[target] * seen
-    rgb = F.smooth_l1_loss(out['rgb'], batch['rgb'], beta=0.3, reduction='none').mean(3)
+    rgb = F.smooth_l1_loss(out['rgb'], batch['rgb'], beta=1.0, reduction='none').mean(3)
     depth = F.smooth_l1_loss(out['depth'], batch['depth'], beta=0.02, reduction='none')[:, :, :, 0]
     depth_weight = weight * valid
+    rgb_weight = out['motion'].new_tensor([0.02, 2.0, 1.0])[target] * seen
     return {'motion': (classes * seen).sum() / seen.sum().clamp(min=1),
-            'rgb': 2 * (rgb * weight).sum() / weight.sum().clamp(min=1),
+            'rgb': 5 * (rgb * rgb_weight).sum() / rgb_weight.sum().clamp(min=1),
             'depth': 5 * (depth * depth_weight).sum() / depth_weight.sum().clamp(min=1)}
 
 
