@@ -7,9 +7,13 @@ import torch
 from geo4d_ros.errors import ConfigurationError
 from geo4d_ros.generation.loading import load_generator
 from geo4d_ros.generation.two_view.network import TwoViewNetwork
+from geo4d_ros.generation.two_view.predictor import TwoViewPredictor
 from geo4d_ros.geometry.cameras import intrinsics, look_at
+from geo4d_ros.geometry.transforms import invert
+from geo4d_ros.simulation.ik import shared_kinematics
+from geo4d_ros.simulation.panda import HOME
 from geo4d_ros.training.episodes import encode_depth, write_episode
-from geo4d_ros.training.two_view.batches import Augmentation, collate, window_arrays
+from geo4d_ros.training.two_view.batches import Augmentation, arm_in_gripper, collate, window_arrays
 from geo4d_ros.training.two_view.losses import motion_target, noisy_poses, pose_loss, total_loss
 from geo4d_ros.training.two_view.train import Trainer, parse_config
 from geo4d_ros.training.windows import WindowSampler, undisturbed
@@ -93,7 +97,8 @@ def test_noisy_poses_stay_rigid():
 
 
 @pytest.mark.parametrize(('ablation', 'unused'), [
-    ({}, set()), ({'video': False}, set()), ({'cross_view': False}, {'decoder.plate.weight'}),
+    ({}, set()), ({'arm_joints': 7}, set()), ({'video': False}, set()),
+    ({'cross_view': False}, {'decoder.plate.weight'}),
     ({'guide': False}, {'decoder.plate.weight', 'decoder.hint.weight'}),
 ])
 def test_every_parameter_gets_a_gradient(episodes, ablation, unused):
@@ -135,6 +140,30 @@ def test_a_short_run_writes_loadable_weights(episodes, tmp_path):
     Trainer(config(episodes, tmp_path / 'run', minutes=0.02)).run()
     assert (tmp_path / 'run' / 'run.json').is_file()
     load_generator(tmp_path / 'run' / 'model')
+
+
+def test_the_arm_ends_at_the_gripper(episodes):
+    """The base's distance to the gripper is that in the robot's frame, the hand is 103.4 mm behind the tool centre."""
+    window = next(iter(WindowSampler(episodes, np.random.default_rng(0), 2, buffer=4)))
+    q = np.random.default_rng(1).uniform(-0.5, 0.5, (11, 7)) + HOME
+    T_base_gripper = np.stack([shared_kinematics().forward(x) for x in q])
+    window |= {'joints': q, 'T_ref_gripper': invert(window['T_base_ref']) @ T_base_gripper}
+    arm, T_g0_g = arm_in_gripper(window), invert(T_base_gripper[0]) @ T_base_gripper[1:]
+    np.testing.assert_allclose(np.linalg.norm(arm[:, 0], axis=-1), np.linalg.norm(T_base_gripper[0, :3, 3]), atol=1e-9)
+    np.testing.assert_allclose(arm[:, -1], T_g0_g[:, :3, 3] - 0.1034 * T_g0_g[:, :3, 2], atol=1e-9)
+
+
+def test_a_run_starts_from_weights_that_lack_its_new_parts_only(episodes, tmp_path):
+    torch.manual_seed(0)
+    TwoViewPredictor(TwoViewNetwork(**TINY)).save_pretrained(tmp_path / 'old')
+    old = load_generator(tmp_path / 'old').network.state_dict()
+    more = config(episodes, tmp_path / 'run', start=str(tmp_path / 'old'))
+    more.network = {**TINY, 'arm_joints': 3}
+    new = Trainer(more).network.state_dict()
+    assert all(torch.equal(new[k], v) for k, v in old.items()) and any('arm_head' in k for k in new)
+    TwoViewPredictor(TwoViewNetwork(**TINY, arm_joints=3)).save_pretrained(tmp_path / 'richer')
+    with pytest.raises(ConfigurationError, match='lacks'):
+        Trainer(config(episodes, tmp_path / 'other', start=str(tmp_path / 'richer')))
 
 
 def test_unknown_keys_are_named(episodes):
