@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from geo4d_ros.generation.packed import flop_formulas
 from geo4d_ros.generation.pipeline import Geo4dPipeline
 from geo4d_ros.generation.presets import RELEASED_UNET, build
 from geo4d_ros.generation.released_algorithm import ReleasedAlgorithm
@@ -67,16 +68,11 @@ def percentiles(runs: list[Run]) -> dict[str, dict[str, float]]:
     }
 
 
-def _addmm_flops(_: Any, left: tuple[int, int], right: tuple[int, int], **__: Any) -> int:
-    """Of x.addmm_(left, right), which torch's counter does not know; arguments are shapes."""
-    return 2 * left[0] * left[1] * right[1]
-
-
 def count_flops(predict: Callable[[int], Any], steps: int) -> int:
     """Floating-point operations of a prediction of so many steps: counted at one and two, the rest are alike."""
     counts = []
     for n in (1, 2):
-        with FlopCounterMode(display=False, custom_mapping={torch.ops.aten.addmm_: _addmm_flops}) as counter:
+        with FlopCounterMode(display=False, custom_mapping=flop_formulas()) as counter:
             predict(n)
         counts.append(counter.get_total_flops())
     return counts[0] + (steps - 1) * (counts[1] - counts[0])

@@ -11,7 +11,7 @@ import torch
 
 from geo4d_ros.errors import ConfigurationError, require
 from geo4d_ros.generation import edm
-from geo4d_ros.generation.fast_kernels import fixed_weights
+from geo4d_ros.generation.packed import fixed_weights
 from geo4d_ros.generation.state_stream import STATE_STD
 from geo4d_ros.generation.streams import Stream
 from geo4d_ros.generation.unet import Geo4dUNet

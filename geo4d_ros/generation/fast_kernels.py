@@ -1,12 +1,13 @@
 """The same mathematics in forms that run faster: exact rewrites of the parts of diffusers' SVD networks.
 
-- a temporal convolution, kernel (3, 1, 1), is three matrix products over shifted frames;
+- all matrix products and convolutions go through `packed`, with weights rearranged once per prediction;
+- feature maps are kept with their channels innermost, so that pixels are rows of a matrix, and nothing
+  is moved back and forth between (frames, pixels) and (pixels, frames);
 - attention to a single token is that token's value, whatever the query: softmax of one score is 1;
 - a feed-forward in slices of rows stays in the processor's cache;
-- nothing but attention mixes frames or pixels inside a temporal transformer, so no tensor is moved
-  back and forth between (frames, pixels) and (pixels, frames);
-- a blend a * x + (1 - a) * (x + r) is x + (1 - a) * r;
-- feature maps are kept with their channels innermost, which is what all of the above read.
+- a convolution of a picture doubled by repetition sees every pixel several times: four small
+  convolutions of the picture itself, one per place in the doubled pixel, with weights summed;
+- a blend a * x + (1 - a) * (x + r) is x + (1 - a) * r.
 They apply to inference on the CPU, in video mode; the attention to a single token also on GPUs.
 Training, and anything else, runs the library's own code. Weights and their names stay as they are.
 """
@@ -14,23 +15,27 @@ Training, and anything else, runs the library's own code. Weights and their name
 from __future__ import annotations
 
 import types
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from diffusers.models.activations import GEGLU
 from diffusers.models.attention import BasicTransformerBlock, FeedForward, TemporalBasicTransformerBlock
 from diffusers.models.attention_processor import Attention
-from diffusers.models.resnet import AlphaBlender, ResnetBlock2D, SpatioTemporalResBlock, TemporalResnetBlock
+from diffusers.models.resnet import (
+    AlphaBlender,
+    ResnetBlock2D,
+    SpatioTemporalResBlock,
+    TemporalResnetBlock,
+    Upsample2D,
+)
 from diffusers.models.transformers.transformer_temporal import TransformerSpatioTemporalModel
 from torch import nn
 
-# Pixels of a feature map from which on channels innermost is the faster layout, for temporal and for spatial parts.
-_TEMPORAL_PIXELS, _SPATIAL_PIXELS = 48, 1024
-# What follows from weights alone, while they are fixed.
-_CONSTANTS: ContextVar[dict[tuple[int, str], torch.Tensor] | None] = ContextVar('constants', default=None)
+from geo4d_ros.generation.packed import constant, convolution, linear, packs, product
+
+# Numbers of an intermediate result that fit the processor's cache beside what they are made of.
+_CACHED_NUMBERS = 1 << 18
 
 
 def use_fast_kernels(model: nn.Module | None) -> None:
@@ -44,27 +49,12 @@ def use_fast_kernels(model: nn.Module | None) -> None:
             module.forward = types.MethodType(_residual_block, module)
         elif isinstance(module, TransformerSpatioTemporalModel):
             module.forward = types.MethodType(_transformer, module)
-
-
-@contextmanager
-def fixed_weights() -> Iterator[None]:
-    """Inside, no weight may change: rearranged weights and position embeddings are computed once."""
-    token = _CONSTANTS.set({})
-    try:
-        yield
-    finally:
-        _CONSTANTS.reset(token)
-
-
-def _constant(module: nn.Module, name: str, make: Callable[[], torch.Tensor]) -> torch.Tensor:
-    """`make()`, remembered for `module` inside `fixed_weights`."""
-    known = None if torch.compiler.is_compiling() else _CONSTANTS.get()
-    if known is None:
-        return make()
-    key = (id(module), name)
-    if key not in known:
-        known[key] = make()
-    return known[key]
+        elif isinstance(module, Upsample2D) and _doubles(module):
+            module.forward = types.MethodType(_upsampler, module)
+        elif isinstance(module, nn.Linear):
+            module.forward = types.MethodType(_linear, module)
+        elif isinstance(module, nn.Conv2d) and _is_common(module):
+            module.forward = types.MethodType(_convolution, module)
 
 
 def applies(x: torch.Tensor) -> bool:
@@ -78,6 +68,29 @@ def _is_plain(block: ResnetBlock2D) -> bool:
     return not resampled and block.time_embedding_norm == 'default' and block.output_scale_factor == 1.0
 
 
+def _doubles(module: Upsample2D) -> bool:
+    """Repetition of every pixel, then a 3x3 convolution."""
+    conv = module.conv if module.use_conv and not module.use_conv_transpose else None
+    plain = isinstance(conv, nn.Conv2d) and _is_common(conv) and conv.kernel_size == (3, 3)
+    return plain and conv.padding == (1, 1) and conv.stride == (1, 1) and module.interpolate and module.norm is None
+
+
+def _is_common(conv: nn.Conv2d) -> bool:
+    """Zero padding, no groups, no dilation."""
+    numbers = isinstance(conv.padding, tuple) and conv.padding_mode == 'zeros'
+    return numbers and conv.groups == 1 and conv.dilation == (1, 1)
+
+
+def _linear(self: nn.Linear, x: torch.Tensor) -> torch.Tensor:
+    return linear(self, x) if packs(x) else nn.Linear.forward(self, x)
+
+
+def _convolution(self: nn.Conv2d, x: torch.Tensor) -> torch.Tensor:
+    if not packs(x):
+        return nn.Conv2d.forward(self, x)
+    return convolution(self, 'weight', x, lambda: self.weight, self.bias, self.padding, self.stride)
+
+
 def _residual_block(
     self: SpatioTemporalResBlock,
     hidden_states: torch.Tensor,
@@ -88,54 +101,132 @@ def _residual_block(
     if not applies(hidden_states) or bool(image_only_indicator.any()):
         return SpatioTemporalResBlock.forward(self, hidden_states, temb, image_only_indicator)
     block, frames = self.spatial_res_block, image_only_indicator.shape[-1]
-    x = _laid_out(hidden_states, _SPATIAL_PIXELS)
+    x = hidden_states.contiguous(memory_format=torch.channels_last)
     emb = None if temb is None else F.silu(temb)
-    y = block.conv1(F.silu(block.norm1(x), inplace=True))
-    if emb is not None:
-        y += block.time_emb_proj(emb)[:, :, None, None]
-    y = block.conv2(F.silu(block.norm2(y), inplace=True))
-    y += x if block.conv_shortcut is None else block.conv_shortcut(x)
-    y = _laid_out(y, _TEMPORAL_PIXELS)
-    clips = y.unflatten(0, (-1, frames)).transpose(1, 2)  # (B, C, T, h, w)
-    change = _temporal_change(self.temporal_res_block, clips, emb)
-    return y.add_(change.transpose(1, 2).flatten(0, 1), alpha=_temporal_share(self.time_mixer))
+    count = max(1, _CACHED_NUMBERS // x[0].numel())
+    shifts = [None] * len(x) if emb is None else block.time_emb_proj(emb)[:, :, None, None].split(count)
+    y = _joined([_spatial_part(block, piece, shift) for piece, shift in zip(x.split(count), shifts, strict=False)])
+    clips = y.permute(0, 2, 3, 1).flatten(1, 2).unflatten(0, (-1, frames))  # (B, T, h*w, C), a view of y
+    _add_temporal_part(self.temporal_res_block, clips, emb, _temporal_share(self.time_mixer))
+    return y
 
 
-def _laid_out(x: torch.Tensor, pixels: int) -> torch.Tensor:
-    """x (N, C, h, w) with its channels innermost when it has that many pixels, else outermost."""
-    inner = x.shape[-2] * x.shape[-1] >= pixels
-    return x.contiguous(memory_format=torch.channels_last if inner else torch.contiguous_format)
+def _joined(pieces: list[torch.Tensor]) -> torch.Tensor:
+    return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
 
 
-def _temporal_change(block: TemporalResnetBlock, x: torch.Tensor, emb: torch.Tensor | None) -> torch.Tensor:
-    """What the temporal residual block adds to x (B, C, T, h, w); emb (B*T, E) is already activated."""
-    y = _temporal_convolution(block.conv1, F.silu(block.norm1(x), inplace=True))
-    if emb is not None:
-        shift = block.time_emb_proj(emb).unflatten(0, (len(x), -1))  # (B, T, C)
-        y += shift.transpose(1, 2)[..., None, None]
-    return _temporal_convolution(block.conv2, F.silu(block.norm2(y), inplace=True))
+def _spatial_part(block: ResnetBlock2D, x: torch.Tensor, shift: torch.Tensor | None) -> torch.Tensor:
+    """The spatial residual block of x (N, C, h, w); shift (N, C', 1, 1) comes from the time embedding."""
+    y = block.conv1(F.silu(_group_norm(block.norm1, x), inplace=True))
+    if shift is not None:
+        y += shift
+    y = block.conv2(F.silu(_group_norm(block.norm2, y), inplace=True))
+    return y.add_(x if block.conv_shortcut is None else _pixel_product(block.conv_shortcut, x))
+
+
+def _pixel_product(conv: nn.Conv2d, x: torch.Tensor) -> torch.Tensor:
+    """A 1x1 convolution of x (N, C, h, w), channels innermost."""
+    if conv.kernel_size != (1, 1):
+        return conv(x)
+    rows = product(conv, 'rows', x.permute(0, 2, 3, 1), lambda: conv.weight[..., 0, 0], conv.bias)
+    return rows.permute(0, 3, 1, 2)
+
+
+def _scale_and_shift(norm: nn.GroupNorm, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """(N, C) each, with norm(rows) = scale * rows + shift, for rows (N, n, C)."""
+    sums, squares = rows.sum(1), (rows * rows).sum(1)
+    return _from_sums(norm, sums, squares, rows.shape[1])
+
+
+def _from_sums(
+    norm: nn.GroupNorm, sums: torch.Tensor, squares: torch.Tensor, count: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Scale and shift (N, C) of a group norm from the sums over `count` rows and those of their squares."""
+    groups = (norm.num_groups, -1)
+    moments = torch.stack((sums, squares)).unflatten(2, groups)
+    mean, square = moments.sum(3, keepdim=True).div_(count * moments.shape[3])
+    scale = torch.addcmul(square, mean, mean, value=-1).clamp_min_(0).add_(norm.eps).rsqrt_()
+    scale = scale * norm.weight.view(groups)
+    shift = torch.addcmul(norm.bias.view(groups), mean, scale, value=-1)
+    return scale.flatten(1), shift.flatten(1)
+
+
+def _group_norm(norm: nn.GroupNorm, x: torch.Tensor) -> torch.Tensor:
+    """norm(x) of x (N, C, h, w), channels innermost."""
+    rows = x.permute(0, 2, 3, 1).flatten(1, 2)  # (N, h*w, C), a view
+    scale, shift = _scale_and_shift(norm, rows)
+    out = torch.addcmul(shift[:, None], rows, scale[:, None])
+    return out.unflatten(1, x.shape[2:]).permute(0, 3, 1, 2)
+
+
+def _add_temporal_part(block: TemporalResnetBlock, x: torch.Tensor, emb: torch.Tensor | None, share: float) -> None:
+    """x += share * what the temporal residual block adds to x (B, T, n, C); emb (B*T, E) is already activated.
+
+    Its convolutions mix the times of a pixel only, so a slice of pixels at a time stays in the cache.
+    """
+    shift = None if emb is None else block.time_emb_proj(emb).unflatten(0, x.shape[:2])[:, :, None]
+    width = block.conv1.out_channels
+    middle = x.new_empty((*x.shape[:3], width))
+    count = max(1, _CACHED_NUMBERS // (x.shape[0] * x.shape[1] * width))
+    slices = [slice(i, i + count) for i in range(0, x.shape[2], count)]
+    norm = _clip_norm(block.norm1, x)
+    for part in slices:
+        y = _temporal_convolution(block.conv1, norm(x[:, :, part]))
+        middle[:, :, part] = y if shift is None else y.add_(shift)
+    norm = _clip_norm(block.norm2, middle)
+    for part in slices:
+        x[:, :, part].add_(_temporal_convolution(block.conv2, norm(middle[:, :, part])), alpha=share)
+
+
+def _clip_norm(norm: nn.GroupNorm, x: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
+    """silu(norm) of x (B, T, n, C), to be applied to slices of its pixels."""
+    frames = x.unbind(1)
+    sums, squares = (sum(t.sum(1) for t in parts) for parts in (frames, (f * f for f in frames)))
+    scale, shift = (t[:, None, None] for t in _from_sums(norm, sums, squares, x.shape[1] * x.shape[2]))
+    return lambda part: F.silu(torch.addcmul(shift, part, scale), inplace=True)
 
 
 def _temporal_convolution(conv: nn.Conv3d, x: torch.Tensor) -> torch.Tensor:
-    """(B, C, T, h, w): convolve over T only."""
-    if x.shape[-2] * x.shape[-1] < _TEMPORAL_PIXELS:
-        y = F.conv2d(x.flatten(3), conv.weight[..., 0], conv.bias, padding=(1, 0))
-        return y.unflatten(3, x.shape[3:])
-    rows = x.permute(0, 2, 3, 4, 1).flatten(1, 3)  # (B, T*h*w, C), a view
-    frame = x.shape[-2] * x.shape[-1]
-    before, now, after = _constant(conv, 'taps', lambda: conv.weight.flatten(2).permute(2, 1, 0).contiguous())
-    out = torch.empty(*rows.shape[:2], conv.out_channels, dtype=x.dtype)
-    for clip, result in zip(rows, out, strict=True):
-        torch.addmm(conv.bias, clip, now, out=result)
-        result[frame:].addmm_(clip[:-frame], before)
-        result[:-frame].addmm_(clip[frame:], after)
-    return out.unflatten(1, x.shape[2:]).permute(0, 4, 1, 2, 3)
+    """(B, T, n, C), kernel (3, 1, 1): on a picture of height T and width n."""
+    picture = x.permute(0, 3, 1, 2)
+    y = convolution(conv, f'picture{x.shape[2]}', picture, lambda: conv.weight[..., 0], conv.bias, (1, 0))
+    return y.permute(0, 2, 3, 1)
 
 
 def _temporal_share(mixer: AlphaBlender) -> float:
     """Weight of the temporal branch for videos."""
     factor = mixer.mix_factor if mixer.merge_strategy == 'fixed' else mixer.mix_factor.sigmoid()
     return float(factor) if mixer.switch_spatial_to_temporal_mix else 1 - float(factor)
+
+
+def _upsampler(self: Upsample2D, hidden_states: torch.Tensor, output_size: int | None = None, *_: object) -> torch.Tensor:
+    """(N, C, h, w) -> (N, C', 2h, 2w)."""
+    if not packs(hidden_states) or output_size is not None:
+        return Upsample2D.forward(self, hidden_states, output_size)
+    x, conv = hidden_states, self.conv
+    (height, width), channels = x.shape[-2:], conv.out_channels
+    bias = None if conv.bias is None else constant(conv, 'bias of four', lambda: conv.bias.repeat(4))
+    places = convolution(conv, 'four', x, lambda: _weights_of_four(conv.weight), bias, (1, 1))
+    out = x.new_empty((len(x), channels, 2 * height, 2 * width)).contiguous(memory_format=torch.channels_last)
+    for i, y in enumerate(places.split(channels, dim=1)):
+        a, b = divmod(i, 2)
+        out[..., a::2, b::2] = y[..., a : a + height, b : b + width]
+    return out
+
+
+def _weights_of_four(weight: torch.Tensor) -> torch.Tensor:
+    """(4C', C, 2, 2) of a kernel (C', C, 3, 3): for upper left, upper right, lower left, lower right.
+
+    The upper of two equal rows sees the row above once and its own twice, the lower its own twice
+    and the row below once; columns alike.
+    """
+    upper, lower = ((0,), (1, 2)), ((0, 1), (2,))
+    kernels = [
+        torch.stack([torch.stack([weight[:, :, r][..., c].sum((2, 3)) for c in columns], -1) for r in rows], -2)
+        for rows in (upper, lower)
+        for columns in (upper, lower)
+    ]
+    return torch.cat(kernels)
 
 
 def _transformer(
@@ -152,11 +243,11 @@ def _transformer(
             self, hidden_states, encoder_hidden_states, image_only_indicator, return_dict
         )
     frames = image_only_indicator.shape[-1]
-    height, width = hidden_states.shape[-2:]
-    rows = self.norm(_laid_out(hidden_states, _SPATIAL_PIXELS)).flatten(2).transpose(1, 2)  # (B*T, h*w, C)
+    x = hidden_states.contiguous(memory_format=torch.channels_last)
+    rows = _group_norm(self.norm, x).permute(0, 2, 3, 1).flatten(1, 2)  # (B*T, h*w, C), a view
     rows = self.proj_in(rows)
     embed = lambda: self.time_pos_embed(self.time_proj(torch.arange(frames)).to(rows.dtype))  # noqa: E731
-    times = _constant(self, f'times{frames}', embed)  # (T, C)
+    times = constant(self, f'times{frames}', embed)  # (T, C)
     share = _temporal_share(self.time_mixer)
     for spatial, temporal in zip(self.transformer_blocks, self.temporal_transformer_blocks, strict=True):
         rows = _spatial_block(spatial, rows, encoder_hidden_states)
@@ -164,37 +255,36 @@ def _transformer(
         token = encoder_hidden_states[::frames, None]  # (B, 1, 1, D)
         mixed = _temporal_block(temporal, clips + times[:, None], token)
         rows = rows.lerp_(mixed.flatten(0, 1), share)
-    out = self.proj_out(rows).transpose(1, 2).unflatten(2, (height, width))
-    return (out.add_(hidden_states),)
+    out = linear(self.proj_out, rows, plus=x.permute(0, 2, 3, 1).flatten(1, 2))
+    return (out.unflatten(1, x.shape[2:]).permute(0, 3, 1, 2),)
 
 
 def _spatial_block(block: BasicTransformerBlock, x: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
-    """x (N, n, C) attends to itself and to context (N, 1, D); x is changed."""
+    """x (N, n, C) attends to itself and to context (N, 1, D)."""
     attn = block.attn1
     q, k, v = (t.unflatten(2, (attn.heads, -1)).transpose(1, 2) for t in _project(attn, block.norm1(x)))
     mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2)
-    _add_product(x, mixed, attn.to_out[0].weight)
-    x += _token_value(block.attn2, context) + attn.to_out[0].bias
+    x = linear(attn.to_out[0], mixed, plus=x).add_(_token_value(block.attn2, context))
     return _add_feed_forward(x, block.norm3, block.ff)
 
 
 def _temporal_block(block: TemporalBasicTransformerBlock, x: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
-    """x (B, T, n, C): every pixel attends to itself at all times and to context (B, 1, 1, D); x is changed."""
+    """x (B, T, n, C): every pixel attends to itself at all times and to context (B, 1, 1, D)."""
     x = _add_feed_forward(x, block.norm_in, block.ff_in)
     attn = block.attn1
-    q, k, v = (t.unflatten(3, (attn.heads, -1)).permute(0, 2, 3, 1, 4) for t in _project(attn, block.norm1(x)))
+    parts = _project(attn, block.norm1(x))
+    mixed = torch.empty_like(x)
     for b in range(len(x)):  # (n, heads, T, d) without copies
-        mixed = F.scaled_dot_product_attention(q[b], k[b], v[b]).permute(2, 0, 1, 3).flatten(2)
-        _add_product(x[b], mixed, attn.to_out[0].weight)
-    x += _token_value(block.attn2, context) + attn.to_out[0].bias
+        q, k, v = (t[b].unflatten(2, (attn.heads, -1)).permute(1, 2, 0, 3) for t in parts)
+        mixed[b] = F.scaled_dot_product_attention(q, k, v).permute(2, 0, 1, 3).flatten(2)
+    x = linear(attn.to_out[0], mixed, plus=x).add_(_token_value(block.attn2, context))
     return _add_feed_forward(x, block.norm3, block.ff)
 
 
 def _project(attn: Attention, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """Queries, keys and values of x, in one product."""
     parts = (attn.to_q, attn.to_k, attn.to_v)
-    weight = _constant(attn, 'qkv', lambda: torch.cat([part.weight for part in parts]))
-    return F.linear(x, weight).chunk(3, dim=-1)
+    return product(attn, 'qkv', x, lambda: torch.cat([part.weight for part in parts]), None).chunk(3, dim=-1)
 
 
 def _token_value(attn: Attention, context: torch.Tensor) -> torch.Tensor:
@@ -202,23 +292,19 @@ def _token_value(attn: Attention, context: torch.Tensor) -> torch.Tensor:
     return attn.to_out[0](attn.to_v(context))
 
 
-def _add_product(x: torch.Tensor, rows: torch.Tensor, weight: torch.Tensor) -> None:
-    """x += rows @ weight.T, without a tensor in between."""
-    x.view(-1, x.shape[-1]).addmm_(rows.reshape(-1, rows.shape[-1]), weight.t())
-
-
 def _add_feed_forward(x: torch.Tensor, norm: nn.LayerNorm, ff: FeedForward) -> torch.Tensor:
-    """x += feed_forward(norm(x)) for x (..., C), a few hundred rows at a time."""
+    """x + feed_forward(norm(x)) for x (..., C), some rows at a time."""
     if not isinstance(ff.net[0], GEGLU):
-        return x.add_(ff(norm(x)))
+        return x + ff(norm(x))
     proj, out = ff.net[0].proj, ff.net[2]
     half = proj.out_features // 2
-    value, gate = (proj.weight[:half], proj.bias[:half]), (proj.weight[half:], proj.bias[half:])
-    for piece in x.view(-1, x.shape[-1]).split(max(512, 65536 // x.shape[-1])):
+    pieces = []
+    for piece in x.reshape(-1, x.shape[-1]).split(max(256, _CACHED_NUMBERS // half)):
         normed = norm(piece)
-        hidden = F.linear(normed, *value).mul_(F.gelu(F.linear(normed, *gate)))
-        piece.addmm_(hidden, out.weight.t()).add_(out.bias)
-    return x
+        gate = product(proj, 'gate', normed, lambda: proj.weight[half:], proj.bias[half:], 'gelu')
+        hidden = product(proj, 'value', normed, lambda: proj.weight[:half], proj.bias[:half], times=gate)
+        pieces.append(linear(out, hidden, plus=piece))
+    return torch.cat(pieces).view(x.shape)
 
 
 class SingleTokenAttention:

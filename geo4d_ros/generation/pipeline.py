@@ -28,6 +28,7 @@ from geo4d_ros.generation.fast_kernels import use_fast_kernels
 from geo4d_ros.generation.image_tokens import image_tokens
 from geo4d_ros.generation.manifest import write_manifest
 from geo4d_ros.generation.memory import MemoryNeed, check_memory, decode_bytes, denoise_bytes, weight_bytes
+from geo4d_ros.generation.packed import fixed_weights
 from geo4d_ros.generation.parts import load_parts
 from geo4d_ros.generation.state_stream import STATE_DIM, decode_states, encode_states
 from geo4d_ros.generation.streams import POINTS, RGB, Stream, all_streams, needed_streams, token_view
@@ -318,6 +319,7 @@ class Geo4dPipeline(DiffusionPipeline):
         base = condition.latents.float() * factor[:, None, None, None]
         return base[:, :, None] + x * std[:, None, None, None, None]
 
+    @fixed_weights()
     def decode(
         self, latents: torch.Tensor, condition: Condition, wanted: list[Stream], chunk: int
     ) -> dict[Stream, torch.Tensor]:

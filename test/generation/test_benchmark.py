@@ -9,7 +9,8 @@ from diffusers import AutoencoderKLTemporalDecoder
 
 from geo4d_ros.cli.main import main
 from geo4d_ros.generation import presets
-from geo4d_ros.generation.fast_kernels import fixed_weights, use_fast_kernels
+from geo4d_ros.generation.fast_kernels import use_fast_kernels
+from geo4d_ros.generation.packed import fixed_weights
 from geo4d_ros.generation.streams import all_streams
 from geo4d_ros.generation.unet import Geo4dUNet
 
