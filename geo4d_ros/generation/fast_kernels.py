@@ -134,17 +134,11 @@ def _pixel_product(conv: nn.Conv2d, x: torch.Tensor) -> torch.Tensor:
 
 def _scale_and_shift(norm: nn.GroupNorm, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """(N, C) each, with norm(rows) = scale * rows + shift, for rows (N, n, C)."""
-    sums, squares = rows.sum(1), (rows * rows).sum(1)
-    return _from_sums(norm, sums, squares, rows.shape[1])
-
-
-def _from_sums(
-    norm: nn.GroupNorm, sums: torch.Tensor, squares: torch.Tensor, count: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Scale and shift (N, C) of a group norm from the sums over `count` rows and those of their squares."""
     groups = (norm.num_groups, -1)
+    pieces = rows.split(max(1, _CACHED_NUMBERS // rows[:, 0].numel()), dim=1)
+    sums, squares = (sum(t.sum(1) for t in parts) for parts in (pieces, (p * p for p in pieces)))
     moments = torch.stack((sums, squares)).unflatten(2, groups)
-    mean, square = moments.sum(3, keepdim=True).div_(count * moments.shape[3])
+    mean, square = moments.sum(3, keepdim=True).div_(rows.shape[1] * moments.shape[3])
     scale = torch.addcmul(square, mean, mean, value=-1).clamp_min_(0).add_(norm.eps).rsqrt_()
     scale = scale * norm.weight.view(groups)
     shift = torch.addcmul(norm.bias.view(groups), mean, scale, value=-1)
@@ -180,9 +174,7 @@ def _add_temporal_part(block: TemporalResnetBlock, x: torch.Tensor, emb: torch.T
 
 def _clip_norm(norm: nn.GroupNorm, x: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
     """silu(norm) of x (B, T, n, C), to be applied to slices of its pixels."""
-    frames = x.unbind(1)
-    sums, squares = (sum(t.sum(1) for t in parts) for parts in (frames, (f * f for f in frames)))
-    scale, shift = (t[:, None, None] for t in _from_sums(norm, sums, squares, x.shape[1] * x.shape[2]))
+    scale, shift = (t[:, None, None] for t in _scale_and_shift(norm, x.flatten(1, 2)))
     return lambda part: F.silu(torch.addcmul(shift, part, scale), inplace=True)
 
 
@@ -199,7 +191,9 @@ def _temporal_share(mixer: AlphaBlender) -> float:
     return float(factor) if mixer.switch_spatial_to_temporal_mix else 1 - float(factor)
 
 
-def _upsampler(self: Upsample2D, hidden_states: torch.Tensor, output_size: int | None = None, *_: object) -> torch.Tensor:
+def _upsampler(
+    self: Upsample2D, hidden_states: torch.Tensor, output_size: int | None = None, *_: object
+) -> torch.Tensor:
     """(N, C, h, w) -> (N, C', 2h, 2w)."""
     if not packs(hidden_states) or output_size is not None:
         return Upsample2D.forward(self, hidden_states, output_size)

@@ -353,10 +353,10 @@ class Geo4dUNet(UNetSpatioTemporalConditionModel):
         """Add layer i of every link; all links read the block's raw output."""
         if not links:
             return x
-        raw = x.unflatten(0, grid)
-        out = raw
+        raw, change = x.unflatten(0, grid), torch.zeros_like(x)  # keeps the memory layout of x
+        changes = change.unflatten(0, grid)
         for link, (queries, keys) in links.items():
             pair = (raw[:, indices].flatten(0, 2) for indices in (queries, keys))
             delta = self.link_attentions[link][i](*pair).unflatten(0, (grid[0], len(queries), grid[2]))
-            out = out.index_add(1, torch.tensor(queries, device=x.device), delta)
-        return out.flatten(0, 2)
+            changes[:, queries] += delta
+        return x + change
