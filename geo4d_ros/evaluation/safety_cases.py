@@ -239,6 +239,22 @@ def _gripper_chatter(case: Case, robot: RobotModel, rng: np.random.Generator) ->
     return _state(_plan(case, opening=opening), gripper_closed=closed, opening=float(rng.uniform(-0.02, 0.1)))
 
 
+def laid_down(case: Case, robot: RobotModel, rng: np.random.Generator) -> Case:
+    """Something thin is carried down, the hand tilting, and let go of about where the opened fingers meet the table."""
+    n = len(case.plan.T_base_gripper)
+    at = int(rng.integers(n))
+    down = np.minimum(np.arange(1, n + 1), 2 * (at + 1) - np.arange(1, n + 1))  # steps: there, and up again
+    axis = rng.normal(0, 1, 3)
+    axis *= rng.uniform(0.0, 0.2) / np.linalg.norm(axis)
+    T = np.stack([case.plan.T_base_gripper_start @ from_rotvec(i * axis) for i in np.minimum(down, at + 1)])
+    T[:, :3, 3] = case.plan.T_base_gripper_start[:3, 3] - down[:, None] * [0, 0, rng.uniform(0.005, 0.05)]
+    x, y, z = map(float, T[at, :3, 3])
+    block = Obstacle('block', 'box', (x, y, z - 0.05 - rng.uniform(-0.01, 0.06)), (0.3, 0.3, 0.1))
+    held = float(rng.uniform(0.004, 0.05))
+    case = _plan(case, T_base_gripper=T, opening=np.where(np.arange(n) < at, held, 0.08), opening_start=held)
+    return replace(_state(case, gripper_closed=True, opening=held), scene=case.scene.with_obstacles(block))
+
+
 def _dwell(case: Case, robot: RobotModel, rng: np.random.Generator) -> Case:
     """The same pose again and again, with hardly any motion."""
     n = len(case.plan.T_base_gripper)
@@ -289,5 +305,5 @@ _MUTATIONS: dict[str, Mutation] = {
     'into_base': _into_base, 'reach_out': _reach_out, 'start_anywhere': _start_anywhere, 'wrist_flip': _wrist_flip,
     'wrong_start': _wrong_start, 'stale': _stale, 'moving': _moving, 'unsure': _unsure, 'obstacles': _obstacles,
     'gripper_chatter': _gripper_chatter, 'dwell': _dwell, 'zigzag': _zigzag, 'empty': _empty,
-    'on_the_edge': _on_the_edge, 'tilted': _tilted,
+    'on_the_edge': _on_the_edge, 'tilted': _tilted, 'laid_down': laid_down,
 }

@@ -72,6 +72,7 @@ class MotionLimits:
     opening_tolerance: float = 0.01
     missed_opening: float = 0.003
     dwell: float = 0.5
+    release_reach: float = 0.015  # so far short of its place a held object may be let go, where there is no room
     retreat: float = 0.1  # after a missed grasp
     back_off: float = 0.05  # after a plan that cannot be executed or a motion that was held up
     # Sampling of the commanded trajectory

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -11,8 +11,9 @@ import numpy as np
 from geo4d_ros.geometry.transforms import rotation_angle, translation_distance
 from geo4d_ros.motion import gates
 from geo4d_ros.motion.collision import CollisionChecker, Scene
+from geo4d_ros.motion.fingers import Fingers, let_go_early
 from geo4d_ros.motion.gates import Prefix
-from geo4d_ros.motion.gripper import GripperSegment, Leg, opening_switches, split_at_switches
+from geo4d_ros.motion.gripper import GripperSegment, Leg, split_at_switches
 from geo4d_ros.motion.limits import MotionLimits
 from geo4d_ros.motion.path import PosePath, densify
 from geo4d_ros.motion.reasons import Reason, Refusal
@@ -21,6 +22,11 @@ from geo4d_ros.motion.timing import JointPath, MoveSegment, path_deviation, time
 from geo4d_ros.types import Plan
 
 Segment = MoveSegment | GripperSegment
+Stop = tuple[int, GripperSegment | None]  # sample of the path where the arm stands, and what the gripper does there
+
+# Refusals of a place, near which another may do; the others say that the plan itself cannot be trusted.
+_PLACES = frozenset({Reason.OUTSIDE_WORKSPACE, Reason.INSIDE_KEEP_OUT, Reason.TABLE_CLEARANCE, Reason.IK_FAILED,
+                     Reason.JOINT_LIMIT, Reason.SINGULARITY, Reason.COLLISION})
 
 
 @dataclass(frozen=True)
@@ -76,18 +82,27 @@ def plan_trajectory(plan: Plan, state: RobotState, limits: MotionLimits, scene: 
     refusal = check_inputs(plan, state, limits, robot, now)
     if refusal:
         return refusal
-    n, cut_by, values = _pose_prefix(plan, limits, k)
+    n, trusted, cut_by, values = _pose_prefix(plan, limits, k)
+    T_start = robot.forward(state.q)
+    legs = split_at_switches(plan, state.opening, state.gripper_closed, trusted, T_start, limits)
+    opening = _first_opening(legs)
+    blocked = opening is not None and opening.end_pose == n and cut_by is not None and cut_by.reason in _PLACES
+    path = densify(T_start, plan.T_base_gripper[:n + blocked], limits)
+    fingers = _fingers(state, opening, path, limits)
+    checker = collision_checker(robot, scene, limits.collision_margin)
+    q, condition, path_cut = _joint_path(path, state.q, fingers, checker, limits, robot, values)
+    n, cut_by = min(n, path.poses_within(len(q))), path_cut or cut_by
+    stops = _stops(legs, path, n)
+    if opening is not None and opening.end_pose >= n and cut_by is not None and cut_by.reason in _PLACES:
+        early = let_go_early(path.T[:len(q)], plan.T_base_gripper[opening.end_pose], limits,
+                             lambda sample: fingers.sweep_is_free(checker, q[sample]))
+        if early is not None:
+            n, stops = opening.end_pose + 1, [(early[0], opening.gripper)]
+            values['let_go_short_m'] = early[1]
     refusal = gates.check_prefix_length(n, cut_by, limits)
     if refusal:
         return refusal
-    path = densify(robot.forward(state.q), plan.T_base_gripper[:n], limits)
-    checked = _joint_path(path, state.q, _opened(plan, state, n, limits), limits, scene, robot, values)
-    n_reached, q, condition, path_cut = checked
-    refusal = gates.check_prefix_length(n_reached, path_cut, limits)
-    if refusal:
-        return refusal
-    legs = split_at_switches(plan, state.opening, state.gripper_closed, n_reached, robot.forward(state.q), limits)
-    return _time_legs(plan, legs, path, (q, condition), robot, limits, (n_reached, path_cut or cut_by), values)
+    return _time_stops(plan, stops, path.T, (q, condition), fingers, robot, limits, (n, cut_by), values)
 
 
 def describe(plan: Plan, motion: TimedMotion) -> dict[str, Any]:
@@ -141,36 +156,43 @@ def check_before_execution(motion: TimedMotion, index: int, state: RobotState, l
             or gates.check_at_rest(np.asarray(state.dq, dtype=np.float64), limits))
 
 
-def _pose_prefix(plan: Plan, limits: MotionLimits, k: int) -> tuple[int, Refusal | None, dict[str, Any]]:
-    """How many of the first k poses pass the gates on poses, what cut the rest, and the gate values."""
+def _pose_prefix(plan: Plan, limits: MotionLimits, k: int) -> tuple[int, int, Refusal | None, dict[str, Any]]:
+    """How many of the first k poses pass the gates on poses, how many can be trusted, what cut the rest, gate values.
+
+    A pose that can be trusted may still be where the tool must not go.
+    """
     T = plan.T_base_gripper
-    prefixes: tuple[Prefix, ...] = (
-        gates.confident_prefix(plan.confidence, limits),
-        gates.step_prefix(plan.T_base_gripper_start, T, limits),
+    trust = (gates.confident_prefix(plan.confidence, limits), gates.step_prefix(plan.T_base_gripper_start, T, limits))
+    places: tuple[Prefix, ...] = (
         gates.workspace_prefix(T, limits),
         gates.keep_out_prefix(T, limits),
         gates.table_prefix(T, limits),
         gates.tilt_prefix(T, limits),
     )
-    n, cut_by = min(prefixes, key=lambda prefix: prefix[0])
+    n, cut_by = min((*trust, *places), key=lambda prefix: prefix[0])
+    trusted, asked = min(trust, key=lambda prefix: prefix[0])[0], min(k, len(T))
     values = {'plan_poses': len(T), 'pose_prefix': n}
-    return (n, cut_by, values) if n < min(k, len(T)) else (min(k, len(T)), None, values)
+    return min(n, asked), min(trusted, asked), cut_by if n < asked else None, values
 
 
-def _opened(plan: Plan, state: RobotState, n: int, limits: MotionLimits) -> float:
-    """How far the fingers stand apart at most during the first n poses, as a share of the stroke.
+def _first_opening(legs: Sequence[Leg]) -> Leg | None:
+    """The leg at whose end a gripper opens that is closed until then; None when it closes first, or does nothing."""
+    return legs[0] if legs and legs[0].gripper is not None and not legs[0].gripper.closing else None
 
-    A held spatula over the table would always hit it with fingers that are thought wide open.
-    """
+
+def _fingers(state: RobotState, opening: Leg | None, path: PosePath, limits: MotionLimits) -> Fingers:
+    """The fingers along the path; those that may close on the way count as apart as they were."""
     if not state.gripper_closed:  # or not known
-        return 1.0
-    switches = opening_switches(plan.opening[:n], state.opening, True, limits)
-    return 1.0 if switches else state.opening / limits.stroke
+        return Fingers(1.0, 0)
+    at = len(path.T)
+    if opening is not None and opening.end_pose + 1 < len(path.pose_samples):
+        at = path.sample_of_pose(opening.end_pose)
+    return Fingers(min(max(state.opening / limits.stroke, 0.0), 1.0), at)
 
 
-def _joint_path(path: PosePath, q_start: np.ndarray, opened: float, limits: MotionLimits, scene: Scene,
-                robot: RobotModel, values: dict[str, Any]) -> tuple[int, np.ndarray, np.ndarray, Refusal | None]:
-    """How many poses are reached, joint samples (N, n) and condition numbers (N,) up to there, what cut the rest."""
+def _joint_path(path: PosePath, q_start: np.ndarray, fingers: Fingers, checker: CollisionChecker, limits: MotionLimits,
+                robot: RobotModel, values: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, Refusal | None]:
+    """Joint samples (N, n) of the path's safe part, their condition numbers (N,), and what cut the rest."""
     tolerance = limits.path_tolerance
     n, cut_by = _first(len(path.T), [
         lambda m: gates.workspace_prefix(path.T[:m], limits, tolerance),
@@ -179,16 +201,23 @@ def _joint_path(path: PosePath, q_start: np.ndarray, opened: float, limits: Moti
     ])
     q, ik_cut = _inverse_along(path.T[:n], q_start, limits, robot)
     condition = robot.condition_numbers(q)
-    checker = collision_checker(robot, scene, limits.collision_margin)
     n, joint_cut = _first(len(q), [
         lambda m: gates.joint_limit_prefix(q[:m], robot.lower, robot.upper, limits),
         lambda m: gates.joint_jump_prefix(q[:m], limits),
         lambda m: gates.singularity_prefix(condition[:m], limits),
-        lambda m: _collision_prefix(checker, q[:m], opened),
+        lambda m: fingers.prefix(checker, q[:m]),
     ])
     values.update(samples=len(path.T), samples_passed=n, condition_number=float(condition[:max(n, 1)].max()),
                   joint_slack_rad=float(np.minimum(q[:n] - robot.lower, robot.upper - q[:n]).min()) if n else None)
-    return path.poses_within(n), q[:n], condition[:n], joint_cut or ik_cut or cut_by
+    return q[:n], condition[:n], joint_cut or ik_cut or cut_by
+
+
+def _stops(legs: Sequence[Leg], path: PosePath, n: int) -> list[Stop]:
+    """Where the arm stands on its way to the n-th pose, the last included."""
+    reached = [leg for leg in legs if leg.end_pose < n and leg.gripper is not None]
+    if not reached or reached[-1].end_pose < n - 1:
+        reached.append(Leg(n - 1, None))
+    return [(path.sample_of_pose(leg.end_pose), leg.gripper) for leg in reached]
 
 
 def _first(n: int, prefix_gates: list[Callable[[int], Prefix]]) -> Prefix:
@@ -214,13 +243,6 @@ def _inverse_along(T: np.ndarray, q_start: np.ndarray, limits: MotionLimits,
     return np.array(q), None
 
 
-def _collision_prefix(checker: CollisionChecker, q: np.ndarray, opened: float) -> Prefix:
-    hit = checker.first_collision(q, opened)
-    if hit is None:
-        return len(q), None
-    return hit[0], Refusal(Reason.COLLISION, hit[1], {'pair': hit[1]})
-
-
 _checkers: dict[tuple[int, Scene, float], tuple[RobotModel, CollisionChecker]] = {}
 
 
@@ -242,31 +264,30 @@ def speed_near_singularity(condition: float, limits: MotionLimits) -> float:
     return max(0.2, 1 - 0.8 * beyond / max(limits.condition_number - limits.condition_slow, 1e-9))
 
 
-def _time_legs(plan: Plan, legs: list[Leg], path: PosePath, checked: tuple[np.ndarray, np.ndarray], robot: RobotModel,
-               limits: MotionLimits, reached: tuple[int, Refusal | None], values: dict[str, Any]
-               ) -> TimedMotion | Refusal:
-    """Time every leg of the arm between two gripper actions; `checked`: its joint samples and condition numbers."""
+def _time_stops(plan: Plan, stops: list[Stop], T_path: np.ndarray, checked: tuple[np.ndarray, np.ndarray],
+                fingers: Fingers, robot: RobotModel, limits: MotionLimits, reached: tuple[int, Refusal | None],
+                values: dict[str, Any]) -> TimedMotion | Refusal:
+    """Time every move of the arm between two stops; `checked`: joint samples and condition numbers of T_path."""
     q, condition = checked
     segments: list[Segment] = []
     worst = np.zeros(2)
     start = 0
-    for leg in legs:
-        end = path.sample_of_pose(leg.end_pose)
+    for end, gripper in stops:
         if end > start:
             share = speed_near_singularity(float(condition[start:end + 1].max()), limits)
             slower = replace(limits, speed=share * limits.speed, angular_speed=share * limits.angular_speed)
-            segment = time_path(JointPath(q[start:end + 1], path.T[start:end + 1]), robot, slower)
+            segment = time_path(JointPath(q[start:end + 1], T_path[start:end + 1]), robot, slower)
             if isinstance(segment, Refusal):
                 return segment
-            deviation = path_deviation(path.T[start:end + 1], robot.forward_batch(segment.q), limits)
+            deviation = path_deviation(T_path[start:end + 1], robot.forward_batch(segment.q), limits)
             worst = np.maximum(worst, deviation)
-            segments.append(segment)
+            segments.append(replace(segment, opened=fingers.share(start)))
             start = end
-        if leg.gripper is not None:
-            segments.append(leg.gripper)
+        if gripper is not None:
+            segments.append(gripper)
     refusal = gates.check_deviation(float(worst[0]), float(worst[1]), limits)
     if refusal:
         return refusal
     values.update(deviation_m=float(worst[0]), deviation_rad=float(worst[1]))
     n, cut_by = reached
-    return TimedMotion(plan.id, tuple(segments), n, q[0], path.T[:len(q)], values, cut_by)
+    return TimedMotion(plan.id, tuple(segments), n, q[0], T_path[:stops[-1][0] + 1], values, cut_by)

@@ -30,13 +30,15 @@ _STOP_SCALE = 2.5  # a stop may brake harder than a motion accelerates, by this 
 class MoveSegment:
     """A timed arm motion from rest to rest (a stop: from motion to rest).
 
-    times (N,) [s] from its start; q, dq, ddq (N, n) [rad], [rad/s], [rad/s^2].
+    times (N,) [s] from its start; q, dq, ddq (N, n) [rad], [rad/s], [rad/s^2]. opened: how far the fingers stand
+    apart meanwhile, as a share of their stroke.
     """
 
     times: np.ndarray
     q: np.ndarray
     dq: np.ndarray
     ddq: np.ndarray
+    opened: float = 1.0
 
     @property
     def duration(self) -> float:

@@ -228,7 +228,7 @@ def _check_path(q: np.ndarray, segment: MoveSegment, q_now: np.ndarray, limits: 
     if not (stray[0] <= STRAY_DISTANCE and stray[1] <= STRAY_ANGLE):
         return Refusal(Reason.TIMED_DEVIATION, f'{stray[0] * 1e3:.1f} mm, {stray[1]:.3f} rad from the checked path',
                        {'distance_m': stray[0], 'angle_rad': stray[1]})
-    hit = collision_checker(robot, scene, limits.collision_margin).first_collision(timed.q)
+    hit = collision_checker(robot, scene, limits.collision_margin).first_collision(timed.q, segment.opened)
     return timed if hit is None else Refusal(Reason.COLLISION, hit[1], {'pair': hit[1]})
 
 

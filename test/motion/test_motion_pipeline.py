@@ -181,7 +181,7 @@ def test_after_the_gripper_acted_the_arm_may_be_pushed_a_little(run, make_plan, 
 
 @pytest.mark.parametrize(('opening', 'closed', 'opens', 'poses'), [
     (0.01, True, False, 4), (0.01, None, False, 0), (0.01, False, False, 0), (0.08, True, False, 0),
-    (0.01, True, True, 0)])
+    (0.01, True, True, 3)])
 def test_fingers_that_hold_something_thin_need_little_room(run, make_plan, robot, state, opening, closed, opens, poses):
     x, y, z = robot.forward(state.q)[:3, 3]
     wall = Scene.table().with_obstacles(Obstacle('wall', 'box', (x, y + 0.04, z - 0.07), (0.2, 0.01, 0.1)))

@@ -9,10 +9,10 @@ import pytest
 
 from geo4d_ros.cli.main import main
 from geo4d_ros.evaluation import safety
-from geo4d_ros.evaluation.safety_cases import make_case, plausible
+from geo4d_ros.evaluation.safety_cases import laid_down, make_case, plausible
 from geo4d_ros.evaluation.safety_checks import MotionJudge
 from geo4d_ros.evaluation.safety_sequences import Monitor, run_sequence
-from geo4d_ros.motion.collision import Scene
+from geo4d_ros.motion.collision import Obstacle, Scene
 from geo4d_ros.motion.events import Action, ActionKind, Event, EventKind
 from geo4d_ros.motion.pipeline import TimedMotion, plan_trajectory
 from geo4d_ros.motion.robot import PANDA_JOINTS
@@ -134,3 +134,27 @@ def test_the_command_writes_its_report(tmp_path, monkeypatch, capsys):
 def test_bad_arguments_are_bad_input(capsys):
     assert main(['evaluate', 'safety', '--cases', '0']) == 2
     assert '--cases' in capsys.readouterr().err
+
+
+def test_the_judge_sees_an_opening_without_room_and_one_far_from_its_place(judge, robot):
+    """Cases of things laid down, found by hand: what the gates made of them is safe, and other ends are not."""
+    early = None
+    for index in range(200):
+        rng = np.random.default_rng([77, index])
+        case = laid_down(plausible(robot, HOME, rng), robot, rng)
+        motion = plan_trajectory(case.plan, case.state, case.limits, case.scene, robot, case.now, case.k)
+        if isinstance(motion, TimedMotion):
+            assert judge.judge(case, motion) == []
+            if 'let_go_short_m' in motion.gate_values and isinstance(motion.segments[0], MoveSegment):
+                early = early or (case, motion)
+        if early is not None and index > 20:
+            break
+    case, motion = early
+    x, y, z = robot.forward(motion.segments[0].q[-1])[:3, 3]
+    up = replace(case, scene=case.scene.with_obstacles(Obstacle('higher', 'box', (x, y, z - 0.03), (0.3, 0.3, 0.06))))
+    assert 'scene_collision' in judge.judge(up, motion)
+    short = replace(motion, segments=(replace(motion.segments[0], q=motion.segments[0].q[:1].repeat(
+        len(motion.segments[0].q), axis=0)), motion.segments[1]))
+    far = replace(case, plan=replace(case.plan, T_base_gripper=case.plan.T_base_gripper + 0.0))
+    far.plan.T_base_gripper[motion.poses - 1, 2, 3] -= 0.03
+    assert 'let_go_far_off' in judge.judge(far, short)
