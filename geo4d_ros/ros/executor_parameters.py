@@ -128,8 +128,8 @@ class ExecutorParameters:
                                 maximum=0.5)
     missed_opening: float = parameter(LIMIT.missed_opening, 'Closed narrower than this holds nothing [m].',
                                       minimum=0.0, maximum=0.05)
-    release_reach: float = parameter(LIMIT.release_reach, 'So far short of its place a held object may be let go, where '
-                                     'the opening fingers have no room there [m].', minimum=0.0001, maximum=0.1)
+    release_reach: float = parameter(LIMIT.release_reach, 'So far short of its place an object is let go, where the '
+                                     'opening fingers have no room there [m].', minimum=0.0001, maximum=0.1)
     dwell: float = parameter(LIMIT.dwell, 'Wait after a gripper command [s].', minimum=0.0, maximum=10.0)
     retreat: float = parameter(LIMIT.retreat, 'Way up after a missed grasp [m].', minimum=0.01, maximum=0.5)
 
