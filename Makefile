@@ -47,12 +47,13 @@ test-numpy1: setup
 	@$(QUIET_THREADS) PYTHONPATH=. .venv-numpy1/bin/python -m pytest -m 'not slow' \
 	    --ignore test/ros --ignore test/nodes --ignore test/integration --ignore test/faults --ignore test/demo $(TESTS)
 
-# Every baseline at the same budget on the same data, one after the other: make baselines MINUTES=40 DATA=outputs/data/train
+# Every baseline at the same budget (minutes of processor time, one thread) on the same data, one after the other:
+# make baselines MINUTES=40 DATA=outputs/data/train
 MINUTES ?= 40
 DATA ?= outputs/data/train
 baselines: setup
 	@for config in config/train/baselines/*.yaml; do \
-	    $(BIN)/geo4d train --config $$config --data $(DATA) --set minutes=$(MINUTES) \
+	    $(QUIET_THREADS) $(BIN)/geo4d train --config $$config --data $(DATA) --set minutes=$(MINUTES) \
 	        --output outputs/baselines/$$(basename $$config .yaml) || exit 1; done
 
 lint: setup

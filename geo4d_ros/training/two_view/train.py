@@ -18,6 +18,7 @@ from tqdm import tqdm
 from geo4d_ros.errors import ConfigurationError
 from geo4d_ros.generation.two_view.network import TwoViewNetwork
 from geo4d_ros.generation.two_view.predictor import TwoViewPredictor
+from geo4d_ros.training.budget import Budget
 from geo4d_ros.training.two_view.batches import Augmentation, BatchConfig, batches
 from geo4d_ros.training.two_view.losses import total_loss
 
@@ -26,7 +27,8 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class TrainConfig:
-    """Everything a run needs; `minutes` of training time set the length and the learning-rate schedule.
+    """Everything a run needs; `minutes` of training time by `clock` (training/budget.py) set the length and the
+    learning-rate schedule.
 
     start: checkpoint whose weights a new run begins with; parts that it lacks are new, parts it has too many an error.
     """
@@ -34,6 +36,7 @@ class TrainConfig:
     data: str = 'outputs/data/train'
     output: str = 'outputs/train/two_view'
     minutes: float = 120.0
+    clock: str = 'wall'
     batch: int = 8
     future_frames: int = 1
     workers: int = 1
@@ -81,7 +84,7 @@ def start_from(network: TwoViewNetwork, checkpoint: str) -> None:
 
 
 class Trainer:
-    """One run; `step` and `trained_s` continue where the last checkpoint stopped."""
+    """One run; `step` and `budget` continue where the last checkpoint stopped."""
 
     def __init__(self, config: TrainConfig) -> None:
         torch.manual_seed(config.seed)
@@ -94,7 +97,7 @@ class Trainer:
         optimizer = torch.optim.AdamW(network.parameters(), config.lr, weight_decay=config.weight_decay)
         self.network, self.optimizer = self.accelerator.prepare(network, optimizer)
         self.ema = EMAModel(network.parameters(), decay=config.ema, use_ema_warmup=True, power=0.75)
-        self.step, self.trained_s = 0, 0.0
+        self.step, self.budget = 0, Budget(config.minutes, config.clock)
         state = self.directory / 'state.safetensors'
         if state.is_file():
             self.load(state)
@@ -110,16 +113,16 @@ class Trainer:
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), 'state': state})
         self.ema.shadow_params = list(_under('ema.', saved).values())
         self.step, self.ema.optimization_step = int(saved['step']), int(saved['step'])
-        self.trained_s = float(saved['trained_s'])
+        self.budget.load_state_dict({'spent_s': float(saved['trained_s'])})
         torch.set_rng_state(saved['rng'])
-        log.warning('resumed at step %d after %.1f min', self.step, self.trained_s / 60)
+        log.warning('resumed at step %d after %.1f min', self.step, self.budget.spent_s / 60)
 
     def save(self) -> None:
         """Checkpoint for resuming, and the EMA weights in `model/`, ready for every --checkpoint."""
         network = self.accelerator.unwrap_model(self.network)
         moments = {f'{i}.{k}': v for i, row in self.optimizer.state_dict()['state'].items() for k, v in row.items()}
         tensors = {'step': torch.tensor(self.step), 'rng': torch.get_rng_state(),
-                   'trained_s': torch.tensor(self.trained_s, dtype=torch.float64),
+                   'trained_s': torch.tensor(self.budget.spent_s, dtype=torch.float64),
                    **{f'network.{k}': v for k, v in network.state_dict().items()},
                    **{f'moments.{k}': v for k, v in moments.items()},
                    **{f'ema.{i:04d}': v for i, v in enumerate(self.ema.shadow_params)}}
@@ -131,29 +134,29 @@ class Trainer:
         TwoViewPredictor(network).save_pretrained(self.directory / 'model')
         network.train()
         self.ema.restore(network.parameters())
-        report = {'config': asdict(self.config), 'steps': self.step, 'trained_min': self.trained_s / 60}
+        report = {'config': asdict(self.config), 'steps': self.step, 'trained_min': self.budget.spent_s / 60}
         (self.directory / 'run.json').write_text(json.dumps(report, indent=1))
 
     def run(self) -> None:
         """Train until the time budget is used up."""
-        config, budget = self.config, self.config.minutes * 60
+        config, budget = self.config, self.budget
         data = BatchConfig(config.data, config.batch, config.future_frames, config.workers,
                            config.fresh_share, Augmentation(**config.augmentation))
         source = batches(data, config.seed + self.step)
         saved_at, means = time.monotonic(), {}
-        with tqdm(total=round(budget), initial=round(self.trained_s), unit='s', desc='training') as bar, \
+        with tqdm(total=round(budget.seconds), initial=round(budget.spent_s), unit='s', desc='training') as bar, \
                 open(self.directory / 'log.jsonl', 'a') as journal:
-            while self.trained_s < budget:
-                start = time.monotonic()
-                terms = self._train_step(next(source), self.trained_s / budget)
+            while not budget.over:
+                budget.start()
+                terms = self._train_step(next(source), budget.fraction)
                 for name, value in terms.items():
                     means[name] = 0.97 * means.get(name, value) + 0.03 * value
-                elapsed = time.monotonic() - start
-                self.step, self.trained_s = self.step + 1, self.trained_s + elapsed
-                bar.update(round(self.trained_s) - bar.n)
+                budget.stop()
+                self.step += 1
+                bar.update(round(budget.spent_s) - bar.n)
                 bar.set_postfix(step=self.step, **{k: f'{v:.3f}' for k, v in means.items()}, refresh=False)
                 if self.step % 50 == 0:
-                    row = {'step': self.step, 'minutes': self.trained_s / 60, **means}
+                    row = {'step': self.step, 'minutes': budget.spent_s / 60, **means}
                     journal.write(json.dumps({k: round(v, 4) for k, v in row.items()}) + '\n')
                     journal.flush()
                 if time.monotonic() - saved_at > config.save_every_s:

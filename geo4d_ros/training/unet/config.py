@@ -37,7 +37,7 @@ class UNetTrainConfig:
     """A run. `unet` and `pipeline` override single fields of the preset; `init_from` starts from a checkpoint.
 
     data_format: 'zarr' (this package's episodes) or 'released' (the authors' npz episodes).
-    batch is per process; minutes, when given, ends the run early (the schedule follows `steps`).
+    batch is per process; minutes by `clock` (training/budget.py), when given, end the run and its schedule early.
     pose_noise: [m, degrees], error put on the registered pose of the condition.
     """
 
@@ -53,6 +53,7 @@ class UNetTrainConfig:
     output: str = 'outputs/train/unet'
     steps: int = 20000
     minutes: float | None = None
+    clock: str = 'wall'
     batch: int = 4
     accumulation: int = 1
     workers: int = 1

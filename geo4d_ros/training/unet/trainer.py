@@ -26,6 +26,7 @@ from geo4d_ros.errors import BackendUnavailableError, CheckpointError, Configura
 from geo4d_ros.generation.loading import load_generator
 from geo4d_ros.generation.pipeline import Geo4dPipeline
 from geo4d_ros.generation.presets import build
+from geo4d_ros.training.budget import Budget
 from geo4d_ros.training.unet.batches import make_clips
 from geo4d_ros.training.unet.config import UNetTrainConfig, parse_config
 from geo4d_ros.training.unet.data import EpisodeWindows, batches, list_data
@@ -46,12 +47,13 @@ def train(values: dict[str, Any]) -> Path:
     return trainer.output
 
 
-def learning_rate(config: UNetTrainConfig, step: int) -> float:
-    """Linear warm-up, then constant or a half cosine down to 2 %."""
+def learning_rate(config: UNetTrainConfig, step: int, spent: float = 0.0) -> float:
+    """Linear warm-up, then constant or a half cosine down to 2 %, over the steps or the time, `spent` being the share
+    of the time used: whichever is further."""
     warm = min(1.0, (step + 1) / max(1, config.warmup))
     if config.schedule == 'constant':
         return config.lr * warm
-    cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, step / config.steps)))
+    cosine = 0.5 * (1 + math.cos(math.pi * min(1.0, max(spent, step / config.steps))))
     return config.lr * warm * (0.02 + 0.98 * cosine)
 
 
@@ -112,7 +114,8 @@ class Trainer:
         optimizer = make_optimizer(self.stage.model, config)
         self.model, self.optimizer = self.accelerator.prepare(self.stage.model, optimizer)
         self.ema = EMAModel(self.stage.model.parameters(), decay=config.ema)
-        self.accelerator.register_for_checkpointing(self.ema)
+        self.budget = Budget(config.minutes, config.clock)
+        self.accelerator.register_for_checkpointing(self.ema, self.budget)
         self.step = 0
 
     def run(self) -> None:
@@ -129,8 +132,10 @@ class Trainer:
         )
         bar = tqdm(total=config.steps, initial=self.step, disable=not self.main, desc=config.stage)
         losses: dict[str, float] = {}
-        while self.step < config.steps and not self._out_of_time(started):
+        while self.step < config.steps and not self._out_of_time():
+            self.budget.start()
             losses = self._train_step(stream)
+            self.budget.stop()
             self.step += 1
             self._report(losses, bar)
             if self.step % config.save_every == 0:
@@ -142,7 +147,8 @@ class Trainer:
         self.accelerator.end_training()
         if self.main:
             wall = time.monotonic() - started
-            summary = {'steps': self.step, 'wall_s': wall, 'model_sha256': digest, **losses}
+            summary = {'steps': self.step, 'trained_min': self.budget.spent_s / 60, 'wall_s': wall,
+                       'model_sha256': digest, **losses}
             (self.output / 'summary.json').write_text(json.dumps(summary, indent=1) + '\n')
 
     def _prepare_output(self) -> None:
@@ -175,7 +181,7 @@ class Trainer:
         """One optimiser step over `accumulation` micro-batches; mean losses over all processes."""
         config, sums = self.config, {}
         for group in self.optimizer.param_groups:
-            group['lr'] = learning_rate(config, self.step)
+            group['lr'] = learning_rate(config, self.step, self.budget.fraction)
         for _ in range(config.accumulation):
             clips = make_clips(
                 next(stream),
@@ -210,11 +216,11 @@ class Trainer:
         with open(self.output / 'losses.jsonl', 'a') as file:
             file.write(json.dumps({'step': self.step, **losses}) + '\n')
 
-    def _out_of_time(self, started: float) -> bool:
+    def _out_of_time(self) -> bool:
         """Whether the minutes are over, by the main process's clock, so that all stop at the same step."""
         if self.config.minutes is None:
             return False
-        over = self.main and time.monotonic() - started > 60 * self.config.minutes
+        over = self.main and self.budget.over
         return bool(self.accelerator.reduce(torch.tensor(float(over), device=self.device), 'sum'))
 
     def _states(self) -> list[Path]:
