@@ -78,11 +78,14 @@ class Observation:
 
     views[0] is the reference. T_ref_gripper (4, 4) is the tool centre point in the reference
     optical frame (x any, y along the finger opening, z approach), opening [m] between the pads.
+    T_ref_view (V, 4, 4): the cameras' true poses where known, identity for view 0; evaluations give them, and only
+    baselines that are told the poses read them.
     """
 
     views: tuple[RgbdFrame, ...]
     T_ref_gripper: np.ndarray | None = None
     opening: float | None = None
+    T_ref_view: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         require(len(self.views) >= 1, 'an observation needs at least one view')
@@ -91,6 +94,10 @@ class Observation:
         if self.opening is not None:
             require(bool(np.isfinite(self.opening) and -0.01 <= self.opening <= 0.5),
                     f'opening should be metres in [-0.01, 0.5] but got {self.opening}')
+        if self.T_ref_view is not None:
+            _check_array('T_ref_view', self.T_ref_view, (len(self.views), 4, 4), np.float64)
+            for i, T in enumerate(self.T_ref_view):
+                check_transform(f'T_ref_view[{i}]', T)
 
     @property
     def stamp(self) -> int:

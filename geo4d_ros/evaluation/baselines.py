@@ -28,11 +28,17 @@ BASELINES: dict[str, Baseline] = {
     'ours_no_guide': Baseline('ours without the geometric hints', 'ours_no_guide.yaml', ('fused', 'video', 'state')),
     'direct_policy': Baseline('direct policy: the encoder regresses the gripper path, no video',
                               'direct_policy.yaml', ('state',), 'its video rows are the copy of frame 0'),
+    'ours_camera_pose': Baseline("ours, told the cameras' true poses (after CameraCtrl)", 'ours_camera_pose.yaml',
+                                 ('fused', 'video', 'state'), 'a bound: a real cell does not give it these poses'),
     'unet': Baseline("the paper's structure", 'unet.yaml', ('fused', 'video', 'state')),
     'unet_no_cross_view': Baseline("the paper's structure without multi-view attention", 'unet_no_cross_view.yaml',
                                    ('fused', 'video', 'state')),
     'unet_rgb_cross_view': Baseline("the paper's structure with cross-view attention in the RGB stream too",
                                     'unet_rgb_cross_view.yaml', ('fused', 'video', 'state')),
+    'svd': Baseline('SVD: RGB streams alone, each view for itself', 'svd.yaml', ('fused', 'video', 'state'),
+                    'its depth is the copy of frame 0'),
+    'svd_cross_view': Baseline('SVD with multi-view attention: RGB streams alone', 'svd_cross_view.yaml',
+                               ('fused', 'video', 'state'), 'its depth is the copy of frame 0'),
 }
 
 

@@ -62,8 +62,9 @@ class CellRig:
                       f'camera{i + 1}_color_optical_frame')
             for i, (camera, (rgb, depth, _)) in enumerate(zip(self.cameras, rendered, strict=True))
         )
-        T_ref_gripper = invert(self.cameras[0].T_base_camera) @ cell.T_base_gripper
-        return Observation(views, T_ref_gripper, cell.opening)
+        T_ref_base = invert(self.cameras[0].T_base_camera)
+        T_ref_view = T_ref_base @ np.stack([c.T_base_camera for c in self.cameras])
+        return Observation(views, T_ref_base @ cell.T_base_gripper, cell.opening, T_ref_view)
 
     def snapshot(self, cell: Any) -> dict[str, Any]:
         """One moment of the truth at the model's size, for `recording_of`."""

@@ -89,7 +89,8 @@ def observe(recording: Recording, index: int) -> Observation:
         for i, (rgb, depth, K) in enumerate(zip(recording.rgb, recording.depth, recording.K, strict=True))
     )
     T_ref_gripper = invert(recording.T_base_camera[0]) @ recording.T_base_gripper[index]
-    return Observation(views, T_ref_gripper, float(recording.opening[index]))
+    T_ref_view = invert(recording.T_base_camera[0]) @ recording.T_base_camera
+    return Observation(views, T_ref_gripper, float(recording.opening[index]), T_ref_view)
 
 
 def copy_video(clip: TruthClip) -> Video4D:

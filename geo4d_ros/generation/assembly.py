@@ -53,13 +53,18 @@ def _assemble_view(prediction: Prediction, view: int, anchor: bool) -> tuple:
     frame = prediction.frames[view]
     own_valid = prediction.valid[view].cpu().numpy()
     own = unproject(np.where(own_valid, frame.depth, 0).astype(np.float32), frame.K)
-    image = prediction.decoded[Stream(view, POINTS)]
-    points = pointmaps.denormalise(image).cpu().numpy().astype(np.float32)
-    valid = pointmaps.validity(torch.from_numpy(points)).numpy()
-    T, scale = _pose_and_scale(prediction, view, own, own_valid, points[0], valid[0])
-    if anchor:
-        points = points * np.float32(scale)
-    now = np.where(own_valid[..., None], transform_points(T, own), 0).astype(np.float32)
+    image = prediction.decoded.get(Stream(view, POINTS))
+    if image is None:  # a model of RGB alone: every frame has the depth of frame 0
+        T, now = prediction.T_ref_view[view], _placed(prediction.T_ref_view[view], own, own_valid)
+        count = len(prediction.decoded[Stream(view, RGB)])
+        points, valid = np.repeat(now[None], count, 0), np.repeat(own_valid[None], count, 0)
+    else:
+        points = pointmaps.denormalise(image).cpu().numpy().astype(np.float32)
+        valid = pointmaps.validity(torch.from_numpy(points)).numpy()
+        T, scale = _pose_and_scale(prediction, view, own, own_valid, points[0], valid[0])
+        if anchor:
+            points = points * np.float32(scale)
+        now = _placed(T, own, own_valid)
     colours = _colours(prediction, view)
     mask = None
     if prediction.auxiliary is not None:
@@ -77,6 +82,11 @@ def _assemble_view(prediction: Prediction, view: int, anchor: bool) -> tuple:
         T,
         mask,
     )
+
+
+def _placed(T_ref_view: np.ndarray, own: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """A view's own points (H, W, 3) in the reference frame, float32, zero where invalid."""
+    return np.where(valid[..., None], transform_points(T_ref_view, own), 0).astype(np.float32)
 
 
 def _pose_and_scale(

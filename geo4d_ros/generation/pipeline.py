@@ -126,6 +126,11 @@ class Geo4dPipeline(DiffusionPipeline):
                 'this U-Net is conditioned on image tokens: an image_encoder is needed',
                 ConfigurationError,
             )
+        require(
+            self.unet.config.points or self.config.condition_frame == 'registered',
+            'a model without pointmaps cannot tell where its views are: set condition_frame: registered',
+            ConfigurationError,
+        )
 
     @classmethod
     def from_pretrained(cls, directory: Path | str, torch_dtype: torch.dtype = torch.float32) -> Geo4dPipeline:
@@ -226,14 +231,14 @@ class Geo4dPipeline(DiffusionPipeline):
             None if state is None else decode_states(state[0].float().cpu().numpy()),
         )
 
-    @staticmethod
-    def wanted_streams(views: int, rgb_views: Sequence[int] | None) -> list[Stream]:
-        """The pointmaps of all views, and the RGB of `rgb_views` (None: of all)."""
+    def wanted_streams(self, views: int, rgb_views: Sequence[int] | None) -> list[Stream]:
+        """The pointmaps of all views (where the model has them), and the RGB of `rgb_views` (None: of all)."""
         rgb = list(range(views)) if rgb_views is None else sorted(set(rgb_views))
         require(
             all(0 <= v < views for v in rgb), f'rgb_views should be in 0..{views - 1} but got {rgb}', ConfigurationError
         )
-        return [Stream(v, POINTS) for v in range(views)] + [Stream(v, RGB) for v in rgb]
+        points = range(views) if self.unet.config.points else ()
+        return [Stream(v, POINTS) for v in points] + [Stream(v, RGB) for v in rgb]
 
     def check_observation(self, observation: Observation) -> None:
         """Raise InvalidInputError unless the model can take it."""
@@ -301,7 +306,7 @@ class Geo4dPipeline(DiffusionPipeline):
         self, condition: Condition, views: int, generator: torch.Generator
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Unit noise (1, S, T, C, h, w) of the needed streams and (1, T, 10) of the state; float32."""
-        every = all_streams(views)
+        every = all_streams(views, self.unet.config.points)
         noise = torch.randn((1, len(every), self.frames, *condition.latents.shape[2:]), generator=generator)
         rows = [every.index(s) for s in condition.streams]
         state = torch.randn((1, self.frames, STATE_DIM), generator=generator) if condition.state is not None else None
@@ -328,10 +333,11 @@ class Geo4dPipeline(DiffusionPipeline):
         return {s: decode_video(vaes[s.modality], latents[0, condition.streams.index(s)], chunk) for s in wanted}
 
     def _auxiliary_maps(self, auxiliary: torch.Tensor | None, streams: list[Stream], views: int) -> np.ndarray | None:
-        """Probabilities (V, 2, T, H, W) of gripper and of motion, from each view's pointmap stream."""
+        """Probabilities (V, 2, T, H, W) of gripper and of motion, from each view's pointmap stream, or its RGB one."""
         if auxiliary is None:
             return None
-        rows = [streams.index(Stream(v, POINTS)) for v in range(views)]
+        modality = POINTS if self.unet.config.points else RGB
+        rows = [streams.index(Stream(v, modality)) for v in range(views)]
         maps = auxiliary[0, rows].float().sigmoid().transpose(1, 2)  # (V, 2, T, h, w)
         size = (self.config.height, self.config.width)
         resized = torch.nn.functional.interpolate(maps.flatten(0, 1), size, mode='nearest')

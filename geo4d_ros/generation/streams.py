@@ -25,9 +25,9 @@ class Stream(NamedTuple):
     modality: int
 
 
-def all_streams(views: int) -> list[Stream]:
-    """Both streams of every view, in the order of every batch: points then RGB, view by view."""
-    return [Stream(view, modality) for view in range(views) for modality in (POINTS, RGB)]
+def all_streams(views: int, points: bool = True) -> list[Stream]:
+    """Every stream in the order of every batch: points (unless the model has none) then RGB, view by view."""
+    return [Stream(view, modality) for view in range(views) for modality in ((POINTS, RGB) if points else (RGB,))]
 
 
 def source_of(stream: Stream, link: str) -> Stream | None:

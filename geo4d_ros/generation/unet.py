@@ -75,7 +75,7 @@ class UNetOutput:
 
 
 def _check_switches(
-    links: tuple[str, ...], decoders: str, token_routing: str, block_out_channels: tuple[int, ...]
+    links: tuple[str, ...], decoders: str, token_routing: str, block_out_channels: tuple[int, ...], points: bool
 ) -> None:
     """ConfigurationError for values that no such model has."""
     unknown = [link for link in links if link not in LINKS]
@@ -90,6 +90,8 @@ def _check_switches(
         f'unknown token_routing {token_routing!r}; known: {", ".join(ROUTINGS)}',
         ConfigurationError,
     )
+    require(points or not set(links) - {'rgb'}, f'without pointmap streams links can only be rgb but got {links}',
+            ConfigurationError)
     bad = [c for c in block_out_channels if c % 32]
     require(not bad, f'block_out_channels should be multiples of 32 but got {bad}', ConfigurationError)
 
@@ -97,6 +99,7 @@ def _check_switches(
 class Geo4dUNet(UNetSpatioTemporalConditionModel):
     """The multi-stream U-Net; every switch of the paper and of this package is a config field.
 
+    points: off = RGB streams alone, as plain SVD has (a baseline).
     links: which streams attend across views and modalities (`streams.LINKS`).
     decoders: 'shared', 'per_view' or 'per_view_points' (`streams.decoder_of`).
     token_routing: 'own', 'released' (image tokens) or 'learned' (no CLIP: a token per modality and role).
@@ -140,8 +143,9 @@ class Geo4dUNet(UNetSpatioTemporalConditionModel):
         state_stream: bool = False,
         auxiliary_upscale: int = 0,
         resnet_eps: float | None = None,
+        points: bool = True,
     ) -> None:
-        _check_switches(links, decoders, token_routing, block_out_channels)
+        _check_switches(links, decoders, token_routing, block_out_channels, points)
         super().__init__(
             sample_size,
             in_channels,
@@ -198,12 +202,12 @@ class Geo4dUNet(UNetSpatioTemporalConditionModel):
 
         latents (B, S, T, C, h, w), already scaled by c_in; timestep (B, S) = ln(sigma) / 4;
         condition (B, S, C, h, w), latents of the observation, unscaled; tokens (B, S, 1, D), one
-        image token per stream (None when learned); streams: who is who, default both streams of
-        S/2 views; state: noisy future states (B, T, 10) scaled like the latents, and the measured
+        image token per stream (None when learned); streams: who is who, default every stream of all
+        views; state: noisy future states (B, T, 10) scaled like the latents, and the measured
         one (B, 10).
         """
         samples, count, frames = latents.shape[:3]
-        streams = streams or all_streams(count // 2)
+        streams = streams or all_streams(count // (1 + self.config.points), self.config.points)
         require(len(streams) == count, f'{len(streams)} streams are named but the latents hold {count}')
         require(
             2 * latents.shape[3] == self.config.in_channels,

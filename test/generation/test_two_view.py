@@ -1,5 +1,7 @@
 """The two-view network and its guide: geometry that must hold for any weights, and the predictor's contract."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -39,6 +41,16 @@ def plane(distance: float = 1.0, seed: int = 0) -> RgbdFrame:
 
 def observation(views: int = 2) -> Observation:
     return Observation(tuple(plane(seed=i) for i in range(views)), make_transform(t=np.array([0, 0, 0.9])), 0.05)
+
+
+def test_given_poses_place_the_second_view_and_nobody_else_reads_them(predictor):
+    seen = observation()
+    told = replace(seen, T_ref_view=np.stack([np.eye(4), make_transform(t=np.array([0.1, 0, 0]))]))
+    told_network = TwoViewPredictor(TwoViewNetwork(**TINY, given_poses=True))
+    np.testing.assert_array_equal(told_network.predict(told).T_ref_view, told.T_ref_view)
+    with pytest.raises(InvalidInputError, match='T_ref_view'):
+        told_network.predict(seen)
+    np.testing.assert_array_equal(predictor.predict(told).points, predictor.predict(seen).points)
 
 
 def guide_inputs(T_g0_g: np.ndarray, opening: float = 0.08):

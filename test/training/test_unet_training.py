@@ -16,7 +16,8 @@ from synthetic_episodes import write_episodes
 
 from geo4d_ros.errors import CheckpointError, ConfigurationError, DatasetError
 from geo4d_ros.generation.loading import load_generator
-from geo4d_ros.training.unet.batches import make_clips, mask_to_latents, sample_generator
+from geo4d_ros.generation.streams import RGB
+from geo4d_ros.training.unet.batches import Latents, make_clips, mask_to_latents, sample_generator
 from geo4d_ros.training.unet.config import LossConfig, parse_config
 from geo4d_ros.training.unet.data import EpisodeWindows, list_data
 from geo4d_ros.training.unet.losses import modality_weights, weighted_mean
@@ -82,6 +83,18 @@ def test_aids_are_trained_too(data, tmp_path):
     last = json.loads((output / 'losses.jsonl').read_text().splitlines()[-1])
     assert {'video', 'mask', 'gate', 'state', 'loss'} <= set(last)
     assert all(np.isfinite(v) for v in last.values())
+
+
+def test_rgb_alone_trains_and_copies_the_depth(data, tmp_path, monkeypatch):
+    unet = {**TINY['unet'], 'points': False, 'links': ['rgb'], 'auxiliary_upscale': 8, 'decoders': 'shared'}
+    output = train(settings(data, tmp_path / 'run', unet=unet, steps=2,
+                            pipeline={**TINY['pipeline'], 'condition_frame': 'registered'}))
+    generator = load_generator(output / 'model')
+    monkeypatch.setattr(generator, 'registered_poses', lambda frames: np.tile(np.eye(4), (2, 1, 1)))
+    window = EpisodeWindows(list_data(data, 'zarr'), 'zarr', 2, 3, (32, 32), 7)[0]
+    video = generator.predict(observation_of(window))
+    assert (video.points == video.points[:, :1]).all() and (video.valid == video.valid[:, :1]).all()
+    assert video.gripper_mask.shape == video.valid.shape
 
 
 def run_training(config_path, *launcher):
@@ -213,8 +226,10 @@ def test_weighted_mean_is_per_sample():
     values = torch.tensor([[1.0, 3.0], [5.0, 100.0]])
     weights = torch.tensor([[1.0, 1.0], [1.0, 0.0]])
     assert weighted_mean(values, weights) == pytest.approx((2 + 5) / 2)
-    weights = modality_weights(4, LossConfig(points=3.0), torch.device('cpu')).flatten()
-    assert weights.tolist() == pytest.approx([1.5, 0.5, 1.5, 0.5])
+    both = Latents(torch.zeros(1, 4), None, None, None, None)
+    assert modality_weights(both, LossConfig(points=3.0)).flatten().tolist() == pytest.approx([1.5, 0.5, 1.5, 0.5])
+    rgb = Latents(torch.zeros(1, 2), None, None, None, None, (RGB,))
+    assert modality_weights(rgb, LossConfig(points=3.0)).flatten().tolist() == [1, 1]
 
 
 def test_random_numbers_belong_to_the_window():

@@ -47,13 +47,14 @@ class TwoViewNetwork(ModelMixin, ConfigMixin):
     guide: off = ablation; the decoder is not shown the moved hand nor what the other views see behind the arm.
     video: off = a direct policy, only the gripper's path is predicted and frame 0 repeated.
     arm_joints: how many joints of the arm, base and hand included, the decoder is told of (0: none).
+    given_poses: on = baseline that is told the cameras' true poses and does not register the views.
     """
 
     @register_to_config
     def __init__(self, height: int = 96, width: int = 128, frames: int = 10, dt: float = 0.5, channels: int = 64,
                  dim: int = 192, encoder_layers: int = 4, decoder_layers: int = 1, heads: int = 6, pointers: int = 6,
                  refinements: int = 2, cross_view: bool = True, guide: bool = True, video: bool = True,
-                 arm_joints: int = 0) -> None:
+                 arm_joints: int = 0, given_poses: bool = False) -> None:
         super().__init__()
         self.encoder = Encoder(frames, channels, dim, encoder_layers, heads)
         self.segment = nn.Conv2d(channels, PATCH**2 * SEGMENT_CLASSES, 1)

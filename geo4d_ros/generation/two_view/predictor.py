@@ -73,7 +73,7 @@ class TwoViewPredictor:
         config = self.network.config
         views = [within_range(resize_frame(v, config.height, config.width)) for v in observation.views]
         # 2. Bring the second view into the reference frame, from the images alone.
-        T_ref_view, seen = register(views)
+        T_ref_view, seen = given(observation) if config.given_poses else register(views)
         timings['registration'] = time.perf_counter() - start
         # 3. Encode the observation once; predict the gripper's path.
         start = time.perf_counter()
@@ -114,6 +114,13 @@ def register(views: list[RgbdFrame]) -> tuple[np.ndarray, np.ndarray]:
         except RegistrationError:
             seen[i] = False
     return T_ref_view, seen
+
+
+def given(observation: Observation) -> tuple[np.ndarray, np.ndarray]:
+    """T_ref_view (V, 4, 4) as the observation has it, all views seen."""
+    require(observation.T_ref_view is not None,
+            'this baseline is told the camera poses: the observation needs T_ref_view, which evaluations give')
+    return observation.T_ref_view, np.ones(len(observation.views), bool)
 
 
 def observation_tensors(views: list[RgbdFrame], T_ref_view: np.ndarray, seen: np.ndarray, T_ref_gripper: np.ndarray,

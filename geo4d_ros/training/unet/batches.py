@@ -35,13 +35,14 @@ class Clips:
 
 @dataclass
 class Latents:
-    """A batch at latent level. S = 2V streams in batch order."""
+    """A batch at latent level. S streams in batch order: 2V, or V where the model has no pointmaps."""
 
     clean: torch.Tensor  # (B, S, T, C, h, w), the diffused quantity
     condition: torch.Tensor  # (B, S, C, h, w)
     tokens: torch.Tensor | None  # (B, S, 1, D)
     state: torch.Tensor  # (B, T, 10) clean, scaled changes
     measured: torch.Tensor  # (B, 10)
+    modalities: tuple[int, ...] = (POINTS, RGB)  # of one view's streams
 
 
 def sample_generator(seed: int, index: int, purpose: int = 0) -> torch.Generator:
@@ -117,6 +118,8 @@ def encode_clips(clips: Clips, pipeline: Geo4dPipeline, seed: int) -> Latents:
         (POINTS, clips.targets, clips.condition_maps),
         (RGB, clips.images[:, :, 1:], clips.images[:, :, 0]),
     ):
+        if modality == POINTS and not config.points:
+            continue
         vae = vaes[modality]
         base = encode_condition(vae, now.flatten(0, 1)).float().unflatten(0, (samples, views))
         x = encode_target(vae, future.flatten(0, 2), generator).float().unflatten(0, (samples, views, frames))
@@ -128,12 +131,11 @@ def encode_clips(clips: Clips, pipeline: Geo4dPipeline, seed: int) -> Latents:
     if config.token_routing != 'learned':
         per_view = image_tokens(pipeline.image_encoder, clips.images[:, :, 0].flatten(0, 1)).float()
         per_view = per_view.unflatten(0, (samples, views))
-        tokens = per_view[:, [token_view(s, config.token_routing, views) for s in all_streams(views)]]
+        tokens = per_view[:, [token_view(s, config.token_routing, views) for s in all_streams(views, config.points)]]
     change = (clips.states[:, 1:] - clips.states[:, :1]) / torch.tensor(STATE_STD, device=clips.states.device)
     # Streams are ordered view by view, pointmap then RGB.
-    return Latents(
-        torch.stack(clean, 2).flatten(1, 2), torch.stack(condition, 2).flatten(1, 2), tokens, change, clips.states[:, 0]
-    )
+    streams = (torch.stack(parts, 2).flatten(1, 2) for parts in (clean, condition))
+    return Latents(*streams, tokens, change, clips.states[:, 0], (POINTS, RGB) if config.points else (RGB,))
 
 
 def mask_to_latents(mask: torch.Tensor, vae: torch.nn.Module, dilate: bool) -> torch.Tensor:

@@ -25,6 +25,8 @@ def stream_masks(clips: Clips, pipeline: Geo4dPipeline, config: LossConfig) -> t
     frames = clips.expected[:, None, :, None, None].bool()
     counted, gripper, moved = [], [], []
     for modality, vae in ((POINTS, pipeline.points_vae), (RGB, pipeline.rgb_vae)):
+        if modality == POINTS and not pipeline.unet.config.points:
+            continue
         keep = frames.expand_as(clips.moved)
         if modality == POINTS and config.mask_invalid:
             keep = keep & clips.valid[:, :, 1:]
@@ -34,10 +36,11 @@ def stream_masks(clips: Clips, pipeline: Geo4dPipeline, config: LossConfig) -> t
     return tuple(torch.stack(masks, 2).flatten(1, 2) for masks in (counted, gripper, moved))
 
 
-def modality_weights(streams: int, config: LossConfig, device: torch.device) -> torch.Tensor:
+def modality_weights(latents: Latents, config: LossConfig) -> torch.Tensor:
     """(1, S, 1, 1, 1, 1): lambda for pointmaps, 1 for RGB, mean 1."""
-    pair = torch.tensor([config.points, 1.0], device=device)
-    return (pair * 2 / pair.sum()).repeat(streams // 2)[None, :, None, None, None, None]
+    kinds = latents.modalities
+    weights = torch.tensor([config.points if m == POINTS else 1.0 for m in kinds], device=latents.clean.device)
+    return (weights / weights.mean()).repeat(latents.clean.shape[1] // len(kinds))[None, :, None, None, None, None]
 
 
 def video_loss(
@@ -59,7 +62,7 @@ def video_loss(
     if gated:
         counted = counted * (moved + config.static * (1 - moved))
         weights = weights * (moved + config.static * (1 - moved))
-    weights = weights * modality_weights(x0.shape[1], config, x0.device)
+    weights = weights * modality_weights(latents, config)
     return weighted_mean(error, weights, counted)
 
 
@@ -92,8 +95,8 @@ def noise_levels(
         return torch.full((len(generators), streams), edm.SIGMA_MAX, device=latents.clean.device)
     rows = []
     for generator in generators:
-        sigma = edm.sample_sigma((streams // 2,), generator)
+        sigma = edm.sample_sigma((streams // len(latents.modalities),), generator)
         if torch.rand((), generator=generator) < config.max_noise_share:
             sigma = torch.full_like(sigma, edm.SIGMA_MAX)
-        rows.append(sigma.repeat_interleave(2))
+        rows.append(sigma.repeat_interleave(len(latents.modalities)))
     return torch.stack(rows).to(latents.clean.device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Protocol
 
 import torch
@@ -110,7 +111,7 @@ def _dropped(latents: Latents, generators: list[torch.Generator], share: float) 
     keep = keep.to(latents.condition.device, latents.condition.dtype)
     condition = latents.condition * keep[:, :streams, None, None, None]
     tokens = None if latents.tokens is None else latents.tokens * keep[:, streams:, None, None]
-    return Latents(latents.clean, condition, tokens, latents.state, latents.measured)
+    return replace(latents, condition=condition, tokens=tokens)
 
 
 class AutoencoderStage:
@@ -221,7 +222,7 @@ class Distillation(nn.Module):
 
         state = torch.zeros(len(start), latents.clean.shape[2], STATE_DIM, device=start.device)
         x0, _, _ = denoise_batch(self.student, latents, start, noises[0] * at(start), state)
-        sample = Latents(x0.detach(), latents.condition, latents.tokens, latents.state, latents.measured)
+        sample = replace(latents, clean=x0.detach())
         with torch.no_grad():
             real, _, _ = denoise_batch(teacher, sample, again, noises[1] * at(again), state)
             guess, _, _ = denoise_batch(self.fake, sample, again, noises[1] * at(again), state)
