@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--generator', choices=('model', 'oracle'), default='model',
                         help="the checkpoint, or the expert's true future, rendered (default model)")
     parser.add_argument('--checkpoint', type=Path, metavar='P', help='model directory (default: the shipped one)')
+    parser.add_argument('--baselines', type=Path, metavar='DIR',
+                        help='folder of trained baselines, each in a directory of its name: one more row each, read '
+                             'out by --readout where the baseline has it, else by its own first one')
     parser.add_argument('--readout', choices=('fused', 'video', 'state'),
                         help='default fused; video with the oracle, whose videos have no state stream')
     parser.add_argument('--episodes', type=int, default=20, metavar='N', help='seeds per task (default 20)')
@@ -46,30 +50,69 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the episodes, print the table, write the report."""
-    from tqdm import tqdm
-
-    from geo4d_ros.evaluation.closed_loop_runs import run_episode
-    from geo4d_ros.evaluation.pool import run_jobs
+    from geo4d_ros.evaluation.baselines import training_of
 
     tasks = checked_tasks(args.task)
     positive = (args.episodes, args.jobs, args.horizon_executed, args.max_cycles)
     require(min(positive) >= 1 and args.seed_start >= 0, 'counts should be positive and --seed-start not negative',
             InvalidInputError)
     options, model_sha256 = options_of(args)
+    others = baseline_options(args, options)
     check_report_place(args.json, args.films)
-    jobs = [(options, task, args.seed_start + i) for i in range(args.episodes) for task in tasks]
-    started, reports = time.monotonic(), []
-    with tqdm(run_jobs(run_episode, jobs, min(args.jobs, len(jobs))), total=len(jobs), unit='episode') as bar:
-        for report in bar:
-            reports.append(report)
-            bar.set_postfix(success=f'{sum(r.success for r in reports)}/{len(reports)}')
+    started = time.monotonic()
+    reports = run_episodes(args, options, tasks, 'model')
+    rows = {}
+    for name, (row_options, digest) in others.items():
+        found = summarise(run_episodes(args, row_options, tasks, name), tasks)
+        rows[name] = {'readout': row_options.readout, 'model_sha256': digest,
+                      **training_of(Path(row_options.checkpoint)),
+                      **{key: found[key] for key in ('tasks', 'success_rate', 'ci95')}}
     out = {'generator': args.generator, 'readout': options.readout, 'checkpoint': reported_path(options.checkpoint),
            'model_sha256': model_sha256, 'cameras': args.cameras, 'noise': args.noise, 'tracker': args.tracker,
            'horizon_executed': args.horizon_executed, 'seed_start': args.seed_start, 'episodes': args.episodes,
-           **summarise(reports, tasks), 'wall_s': round(time.monotonic() - started, 1)}
+           **summarise(reports, tasks), **({'baselines': rows} if rows else {}),
+           'wall_s': round(time.monotonic() - started, 1)}
     write_report(f'closed-loop-{args.generator}-{options.readout}-{args.cameras}', out, args.json)
     print_table(out)
+    for name, row in rows.items():
+        print(f'\n{name}, {row["readout"]}')
+        print_table(row)
     return 0
+
+
+def run_episodes(args: argparse.Namespace, options: Any, tasks: list[str], name: str) -> list[Any]:
+    """Reports of every episode of one row, in processes."""
+    from tqdm import tqdm
+
+    from geo4d_ros.evaluation.closed_loop_runs import run_episode
+    from geo4d_ros.evaluation.pool import run_jobs
+
+    jobs = [(options, task, args.seed_start + i) for i in range(args.episodes) for task in tasks]
+    reports = []
+    with tqdm(run_jobs(run_episode, jobs, min(args.jobs, len(jobs))), total=len(jobs), unit='episode',
+              desc=name) as bar:
+        for report in bar:
+            reports.append(report)
+            bar.set_postfix(success=f'{sum(r.success for r in reports)}/{len(reports)}')
+    return reports
+
+
+def baseline_options(args: argparse.Namespace, options: Any) -> dict[str, tuple[Any, str]]:
+    """Options and weights' hash of every baseline found in --baselines; a bad checkpoint raises here."""
+    from geo4d_ros.evaluation.baselines import BASELINES, found_checkpoints
+
+    if args.baselines is None:
+        return {}
+    found = found_checkpoints(args.baselines)
+    require(bool(found), f'{args.baselines} holds none of {", ".join(BASELINES)}', InvalidInputError)
+    rows = {}
+    for name, path in found.items():
+        own = BASELINES[name].readouts
+        readout = args.readout if args.readout in own else own[0]
+        films = options.films and f'{options.films}/{name}'
+        rows[name] = (replace(options, checkpoint=str(path), readout=readout, films=films),
+                      weights_sha256(path, args.device))
+    return rows
 
 
 def options_of(args: argparse.Namespace) -> tuple[Any, str | None]:

@@ -42,6 +42,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--diversity-seeds', type=int, default=2, metavar='K', help='samples per clip (default 2)')
     parser.add_argument('--i3d', type=Path, metavar='FILE', help='I3D TorchScript for a comparable FVD')
     parser.add_argument('--lpips', type=Path, metavar='FILE', help='TorchScript LPIPS; without it LPIPS is absent')
+    parser.add_argument('--gaussians', type=int, default=0, metavar='N',
+                        help='also fit N 4D Gaussians to every true clip: a reconstruction row (default 0: none)')
     parser.add_argument('--device', default='cpu', help='torch device of the generator (default cpu)')
     parser.add_argument('--jobs', type=int, default=os.cpu_count() or 1, metavar='J',
                         help='worker processes (default: the cores)')
@@ -51,13 +53,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate, print the table, write JSON and page."""
+    from geo4d_ros.evaluation.baselines import training_of
     from geo4d_ros.evaluation.frechet import I3D_ENCODER, OWN_ENCODER
     from geo4d_ros.evaluation.video import VideoOptions
     from geo4d_ros.evaluation.video_data import sources_of
     from geo4d_ros.evaluation.video_report import summarise, write_page
 
     tasks = checked_tasks(args.task)
-    require(min(args.episodes, args.windows, args.jobs, args.diversity_seeds) >= 1,
+    require(min(args.episodes, args.windows, args.jobs, args.diversity_seeds) >= 1 and args.gaussians >= 0,
             '--episodes, --windows, --jobs and --diversity-seeds should be positive', InvalidInputError)
     require(args.i3d is None or args.i3d.is_file(), f'no I3D file at {args.i3d}', InvalidInputError)
     require(args.lpips is None or args.lpips.is_file(), f'no LPIPS file at {args.lpips}', InvalidInputError)
@@ -67,7 +70,7 @@ def run(args: argparse.Namespace) -> int:
     sources = sources_of(args.data, tasks, args.split, args.episodes, args.seed_start)
     options = VideoOptions(tuple((n, str(p)) for n, p in rows.items()), args.split, args.windows, args.size,
                            args.diversity_seeds, device=args.device, i3d=args.i3d and str(args.i3d),
-                           lpips=args.lpips and str(args.lpips))
+                           lpips=args.lpips and str(args.lpips), gaussians=args.gaussians)
     started = time.monotonic()
     results, skipped = _evaluate(options, sources, args.jobs)
     require(bool(results), f'no episode could be used; first reason: {skipped[:1]}', DatasetError)
@@ -76,6 +79,7 @@ def run(args: argparse.Namespace) -> int:
               'episodes': args.episodes, 'windows': args.windows, 'skipped': skipped,
               'lpips_note': '' if args.lpips else NO_LPIPS,
               **summarise(results, I3D_ENCODER if args.i3d else OWN_ENCODER),
+              'training': {name: training_of(path) for name, path in rows.items() if name != 'model'},
               'wall_s': round(time.monotonic() - started, 1)}
     write_report(f'video-{args.split}', report, args.json)
     write_page(report, results, folder / 'report.html')

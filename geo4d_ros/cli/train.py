@@ -11,7 +11,8 @@ from pathlib import Path
 from geo4d_ros.cli.common import add_json_argument, write_report
 from geo4d_ros.errors import ConfigurationError
 
-TRAINERS = {'unet': 'geo4d_ros.training.unet', 'two_view': 'geo4d_ros.training.two_view'}
+TRAINERS = {'unet': 'geo4d_ros.training.unet', 'two_view': 'geo4d_ros.training.two_view',
+            'inverse_dynamics': 'geo4d_ros.training.inverse_dynamics'}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -30,16 +32,30 @@ BASELINES: dict[str, Baseline] = {
                               'direct_policy.yaml', ('state',), 'its video rows are the copy of frame 0'),
     'ours_camera_pose': Baseline("ours, told the cameras' true poses (after CameraCtrl)", 'ours_camera_pose.yaml',
                                  ('fused', 'video', 'state'), 'a bound: a real cell does not give it these poses'),
+    'inverse_dynamics': Baseline('RGB video of ours, motion by inverse dynamics (after UniPi)', 'inverse_dynamics.yaml',
+                                 ('state',), 'trained twice: the video and, as long again, the inverse dynamics'),
     'unet': Baseline("the paper's structure", 'unet.yaml', ('fused', 'video', 'state')),
     'unet_no_cross_view': Baseline("the paper's structure without multi-view attention", 'unet_no_cross_view.yaml',
                                    ('fused', 'video', 'state')),
     'unet_rgb_cross_view': Baseline("the paper's structure with cross-view attention in the RGB stream too",
                                     'unet_rgb_cross_view.yaml', ('fused', 'video', 'state')),
-    'svd': Baseline('SVD: RGB streams alone, each view for itself', 'svd.yaml', ('fused', 'video', 'state'),
+    'svd': Baseline('SVD: RGB streams alone, each view for itself', 'svd.yaml', ('video', 'fused', 'state'),
                     'its depth is the copy of frame 0'),
     'svd_cross_view': Baseline('SVD with multi-view attention: RGB streams alone', 'svd_cross_view.yaml',
-                               ('fused', 'video', 'state'), 'its depth is the copy of frame 0'),
+                               ('video', 'fused', 'state'), 'its depth is the copy of frame 0'),
+    'gaussians': Baseline('4D Gaussians fitted to the true video', None, (),
+                          'a reconstruction that sees the future, no prediction: evaluate video --gaussians N'),
 }
+
+
+def training_of(checkpoint: Path) -> dict[str, Any]:
+    """`steps` and `trained_min` of the run that wrote the checkpoint; empty where it left no record."""
+    for name in ('run.json', 'summary.json'):
+        record = checkpoint.parent / name
+        if record.is_file():
+            run = json.loads(record.read_text())
+            return {'steps': run['steps'], 'trained_min': round(run['trained_min'], 2)}
+    return {}
 
 
 def found_checkpoints(folder: Path) -> dict[str, Path]:

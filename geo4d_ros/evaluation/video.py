@@ -25,7 +25,8 @@ READOUTS = ('fused', 'video', 'state')
 
 @dataclass(frozen=True)
 class VideoOptions:
-    """What is the same for all episodes. rows: (name, checkpoint) of each model row; the first is the model."""
+    """What is the same for all episodes. rows: (name, checkpoint) of each model row; the first is the model.
+    gaussians: how many of them reconstruct every clip, 0 for no such row."""
 
     rows: tuple[tuple[str, str], ...]
     split: str
@@ -37,18 +38,21 @@ class VideoOptions:
     device: str = 'cpu'
     i3d: str | None = None
     lpips: str | None = None
+    gaussians: int = 0
     pictures: bool = True
 
 
 @dataclass
 class ClipResult:
-    """One clip. rows: row -> metrics of `clip_metrics` (+ lpips); readouts: name -> errors per step;
-    features: row -> per view feature vectors; diversity per model row; sample: pictures of the first clip."""
+    """One clip. rows: row -> metrics of `clip_metrics` (+ lpips); readouts: name -> errors per step of the model;
+    baseline_readouts: the same by row; features: row -> per view feature vectors; diversity per model row; sample:
+    pictures of the first clip."""
 
     task: str
     seed: int
     rows: dict[str, dict[str, Any]]
     readouts: dict[str, dict[str, Any]]
+    baseline_readouts: dict[str, dict[str, dict[str, Any]]]
     features: dict[str, list[np.ndarray]]
     diversity: dict[str, float]
     predict_s: float
@@ -57,12 +61,14 @@ class ClipResult:
 
 @dataclass(frozen=True)
 class VideoParts:
-    """Generators by row (the first is the model), trackers by read-out, feature function of a clip, LPIPS or None."""
+    """Generators by row (the first is the model), trackers by read-out, feature function of a clip, LPIPS or None,
+    and how many Gaussians reconstruct every clip (0: none do)."""
 
     generators: dict[str, Any]
     trackers: dict[str, Any]
     features: Callable[[np.ndarray], np.ndarray] = own_features
     lpips: Callable[[np.ndarray, np.ndarray], float] | None = None
+    gaussians: int = 0
 
 
 @lru_cache(maxsize=1)
@@ -74,7 +80,7 @@ def _parts(options: VideoOptions) -> VideoParts:
     generators = {name: load_generator(path, options.device) for name, path in options.rows}
     trackers = {name: create_tracker(options.tracker, readout=name) for name in options.readouts}
     features = i3d_features(Path(options.i3d)) if options.i3d else own_features
-    return VideoParts(generators, trackers, features, lpips_function(options.lpips))
+    return VideoParts(generators, trackers, features, lpips_function(options.lpips), options.gaussians)
 
 
 def lpips_function(path: str | None) -> Any:
@@ -111,31 +117,39 @@ def evaluate_episode(options: VideoOptions, source: ClipSource) -> list[ClipResu
 
 def evaluate_clip(parts: VideoParts, clip: TruthClip, diversity_seeds: int = 1, picture: bool = False) -> ClipResult:
     """Every row, read-out and feature of one clip; diversity needs two seeds or more."""
-    videos, seconds = _predictions(parts.generators, clip)
+    videos, seconds = _predictions(parts, clip)
     rows = {name: clip_metrics(video, clip) for name, video in videos.items()}
     if parts.lpips is not None:
         for name, video in videos.items():
             rows[name]['lpips'] = float(np.mean([parts.lpips(video.rgb[v, 1:], clip.video.rgb[v, 1:])
                                                  for v in range(video.views)]))
-    model = videos[next(iter(parts.generators))]
+    first, *others = parts.generators
+    model = videos[first]
+    others += ['gaussians'] if parts.gaussians else []
+    alone = {name: tracker for name, tracker in parts.trackers.items() if name != 'fused'}
     features = {name: [parts.features(view) for view in video.rgb]
                 for name, video in {**videos, 'truth': clip.video}.items()}
     diversity = {} if diversity_seeds < 2 else {
         name: _diversity(generator, videos[name], clip, diversity_seeds)
         for name, generator in parts.generators.items()}
-    return ClipResult(clip.task, clip.seed, rows, _readouts(parts.trackers, model, clip), features, diversity, seconds,
+    return ClipResult(clip.task, clip.seed, rows, _readouts(parts.trackers, model, clip),
+                      {name: _readouts(alone, videos[name], clip) for name in others}, features, diversity, seconds,
                       _sample(model, clip) if picture else None)
 
 
-def _predictions(generators: dict[str, Any], clip: TruthClip) -> tuple[dict[str, Video4D], float]:
+def _predictions(parts: VideoParts, clip: TruthClip) -> tuple[dict[str, Video4D], float]:
     """Every row's video, and how long the first model took [s]."""
     videos, seconds = {}, 0.0
-    for i, (name, generator) in enumerate(generators.items()):
+    for i, (name, generator) in enumerate(parts.generators.items()):
         start = time.perf_counter()
         videos[name] = generator.predict(clip.observation, seed=0)
         seconds = time.perf_counter() - start if i == 0 else seconds
-    first = next(iter(generators.values()))
-    reconstruct = getattr(first, 'reconstruct', None)
+    if parts.gaussians:
+        from geo4d_ros.evaluation.gaussians import GaussianFit
+        from geo4d_ros.evaluation.gaussians import reconstruct as fitted
+
+        videos['gaussians'] = fitted(clip, GaussianFit(parts.gaussians))
+    reconstruct = getattr(next(iter(parts.generators.values())), 'reconstruct', None)
     videos['copy'] = copy_video(clip)
     # A model whose codec loses nothing has the truth itself as its ceiling.
     videos['codec'] = clip.video if reconstruct is None else reconstruct(clip.video)

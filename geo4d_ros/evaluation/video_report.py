@@ -34,19 +34,21 @@ def summarise(results: list[ClipResult], encoder: str) -> dict[str, Any]:
         for task in dict.fromkeys(r.task for r in results):
             mine = [r for r in results if r.task == task]
             row['tasks'][task] = aggregate([r.rows[name] for r in mine], [r.seed for r in mine])
-    readouts = _readouts(results)
+    readouts = _readouts([r.readouts for r in results], groups)
     rows[names[0]]['gripper_error_cm'] = readouts.get('fused', readouts['video'])['position_cm_median']
     rows['copy']['gripper_error_cm'] = readouts['copy']['position_cm_median']
+    for name in results[0].baseline_readouts:
+        mine = _readouts([r.baseline_readouts[name] for r in results], groups)
+        rows[name]['readouts'] = {k: v for k, v in mine.items() if k != 'copy'}
     return {'rows': rows, 'readouts': readouts, 'n': len(results), 'n_episodes': len(set(groups)),
             'frechet_encoder': encoder, 'predict_ms': percentiles_ms([r.predict_s for r in results])}
 
 
-def _readouts(results: list[ClipResult]) -> dict[str, dict[str, Any]]:
+def _readouts(clips: list[dict[str, dict[str, Any]]], groups: list[Any]) -> dict[str, dict[str, Any]]:
     """Errors of every read-out that all clips have: medians per step, and over the first steps with intervals."""
     out = {}
-    groups = [(r.task, r.seed) for r in results]
-    for name in results[0].readouts:
-        errors = {key: np.stack([r.readouts[name][key] for r in results]) for key in results[0].readouts[name]}
+    for name in clips[0]:
+        errors = {key: np.stack([clip[name][key] for clip in clips]) for key in clips[0][name]}
         early = errors['position_cm'][:, :FIRST_STEPS]
         mean, interval = grouped_mean([float(np.mean(row)) for row in early], groups)
         out[name] = {
@@ -86,20 +88,27 @@ def write_page(report: dict[str, Any], results: list[ClipResult], path: Path) ->
                [[n, r['position_cm_first5_median'], r['position_cm_first5_mean'],
                  _interval(r['position_cm_first5_mean_ci95']), r['lost_share']]
                 for n, r in report['readouts'].items()])
+    rows = [[row, n, r['position_cm_first5_median'], r['position_cm_first5_mean'],
+             _interval(r['position_cm_first5_mean_ci95']), r['lost_share']]
+            for row, part in report['rows'].items() for n, r in part.get('readouts', {}).items()]
+    if rows:
+        page.table(['row', 'read-out', 'first 5 frames, median [cm]', 'mean [cm]', '95 %', 'lost'], rows)
     _samples(page, results, path.parent)
     page.write(path)
 
 
 def _per_view_tables(page: HtmlReport, report: dict[str, Any]) -> None:
     page.heading('Per task and per view')
+    page.text('Both views are judged in the reference frame: "second" is the second view seen from the reference.')
     rows = []
     for name, row in report['rows'].items():
         for task, part in row['tasks'].items():
             for view, regions in part['views'].items():
-                rows.append([name, task, view, *(regions[region][m] for region in REGIONS
-                                                 for m in ('psnr', 'abs_rel', 'error_3d_cm'))])
+                own = {**regions, 'ci95': part['ci95']['views'][view]}
+                rows.append([name, task, view, part['n_clips'], *(_with_interval(own, region, m) for region in REGIONS
+                                                                  for m in ('psnr', 'abs_rel', 'error_3d_cm'))])
     short = {'full_frame': 'full', 'motion_masked': 'moved'}
-    page.table(['row', 'task', 'view', *(f'{short[r]} {m}' for r in REGIONS
+    page.table(['row', 'task', 'view', 'clips', *(f'{short[r]} {m}' for r in REGIONS
                                          for m in ('psnr', 'abs_rel', 'error_3d_cm'))], rows)
 
 

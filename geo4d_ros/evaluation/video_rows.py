@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -112,10 +113,12 @@ def aggregate(clips: list[dict[str, Any]], groups: list[Any]) -> dict[str, Any]:
         for metric in FRAME_METRICS:
             per_clip = [_mean([c['views'][v][region][metric] for v in views]) for c in clips]
             row[region][metric], row['ci95'][region][metric] = grouped_mean(per_clip, groups)
+    row['ci95']['views'] = {view: {region: {} for region in REGIONS} for view in views}
     for view in views:
-        row['views'][view] = {region: {
-            metric: grouped_mean([c['views'][view][region][metric] for c in clips], groups)[0]
-            for metric in FRAME_METRICS} for region in REGIONS}
+        row['views'][view] = {region: {} for region in REGIONS}
+        for region, metric in product(REGIONS, FRAME_METRICS):
+            row['views'][view][region][metric], row['ci95']['views'][view][region][metric] = grouped_mean(
+                [c['views'][view][region][metric] for c in clips], groups)
     for key in ('consistency_miou', 'consistency_covisible_miou', 'chamfer_cm'):
         row[key], row['ci95'][key] = grouped_mean([c[key] for c in clips], groups)
     row['gripper_centroid_cm'] = step_medians(np.stack([c['centroid_cm'] for c in clips]))

@@ -13,6 +13,7 @@ from geo4d_ros.generation.protocol import VideoGenerator
 # `_class_name` -> module that defines it, with `from_pretrained(path)` and `to(device)`.
 GENERATORS: dict[str, str] = {
     'TwoViewPredictor': 'geo4d_ros.generation.two_view.predictor',
+    'InverseDynamicsPredictor': 'geo4d_ros.generation.inverse_dynamics',
     'Geo4dPipeline': 'geo4d_ros.generation.pipeline',
 }
 

@@ -6,8 +6,10 @@ import pytest
 import yaml
 
 from geo4d_ros.evaluation.baselines import BASELINES, found_checkpoints
+from geo4d_ros.generation.presets import build
 from geo4d_ros.generation.two_view.network import TwoViewNetwork
 from geo4d_ros.tracking.protocol import READOUTS
+from geo4d_ros.training.inverse_dynamics import InverseDynamicsTraining
 from geo4d_ros.training.two_view.train import parse_config as parse_two_view
 from geo4d_ros.training.unet.config import parse_config as parse_unet
 
@@ -33,7 +35,10 @@ def test_every_config_belongs_to_a_baseline():
 def test_all_share_one_budget_and_data(name):
     values = yaml.safe_load((CONFIGS / BASELINES[name].config).read_text())
     assert values['minutes'] == 40 and 'data' not in values
+    assert values['clock'] == 'processor' and values['batch'] == 4 and values['warmup'] == 50
     if values['model'] == 'unet':
-        parse_unet(values)
-    else:
+        build(parse_unet(values).preset, values['unet'])
+    elif values['model'] == 'two_view':
         TwoViewNetwork(**parse_two_view(values).network)
+    else:
+        InverseDynamicsTraining(**{k: v for k, v in values.items() if k != 'model'})

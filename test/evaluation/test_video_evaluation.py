@@ -72,6 +72,17 @@ def test_rows_readouts_and_diversity_of_one_clip(clip):
     assert result.sample['true'].shape == clip.video.rgb.shape
 
 
+def test_baselines_have_readouts_of_their_own_and_gaussians_a_row(clip):
+    parts = _parts(clip)
+    parts = replace(parts, generators={**parts.generators, 'svd': Seer(clip, state=False)}, gaussians=20)
+    results = [evaluate_clip(parts, clip)] * 4
+    rows = summarise(results, 'own')['rows']
+    assert list(rows) == ['model', 'svd', 'copy', 'gaussians', 'codec']
+    assert set(rows['svd']['readouts']) == {'video'} == set(rows['gaussians']['readouts'])
+    assert rows['svd']['readouts']['video']['position_cm_first5_median'] == pytest.approx(3.0)
+    assert set(rows['svd']['ci95']['views']) == {'reference', 'second'}
+
+
 def test_a_deterministic_model_has_no_diversity(clip):
     assert evaluate_clip(_parts(clip), clip, diversity_seeds=2).diversity == {'model': 0.0}
 
