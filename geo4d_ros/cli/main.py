@@ -29,6 +29,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     'evaluate safety': ('evaluate_safety', 'random and adversarial plans against the safety gates'),
     'evaluate faults': ('evaluate_faults', 'inject faults into the running nodes'),
     'benchmark generator': ('benchmark_generator', 'time the generator against the released algorithm'),
+    'benchmark openvino': ('benchmark_openvino', 'time the shipped model in torch and in OpenVINO, side by side'),
     'benchmark loop': ('benchmark_loop', 'latencies, CPU and image rates of the running nodes'),
 }
 

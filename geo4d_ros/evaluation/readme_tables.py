@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from geo4d_ros.errors import ConfigurationError
+from geo4d_ros.evaluation.baselines import BASELINES
 
 ROOT = Path(__file__).resolve().parents[2]
 BLOCK = re.compile(r'(<!-- results: (?P<name>[\w-]+) -->\n).*?(<!-- end -->)', re.DOTALL)
@@ -87,6 +88,37 @@ def readouts(reports: dict[str, Report]) -> str:
     return table(['scenes and cameras', *names, 'clips of episodes'], rows)
 
 
+def baselines(reports: dict[str, Report]) -> str:
+    """Every baseline of the video evaluation with its closed-loop success, the shipped model first."""
+    video, loop = reports['baselines_video'], reports['baselines_closed_loop']
+    loops = {'model': loop, **loop['baselines']}
+    readouts = {'model': video['readouts'], **{name: row.get('readouts', {}) for name, row in video['rows'].items()
+                                               if name != 'model'}}
+    rows = []
+    for name, row in video['rows'].items():
+        if name == 'codec':
+            continue
+        title = 'the shipped model' if name == 'model' else BASELINES[name].title
+        trained, moved = video['training'].get(name, {}), row['motion_masked']
+        first = [_plain(readouts[name][r]['position_cm_first5_median']) if r in readouts[name] else '-'
+                 for r in ('state', 'video')]
+        rows.append([f'`{name}` {title}', _plain(trained.get('trained_min', '-')), str(trained.get('steps', '-')),
+                     *(_plain(moved[key]) for key in ('psnr', 'abs_rel', 'error_3d_cm')), _consistency(row), *first,
+                     f'{loops[name]["readout"]}: {_overall(loops[name])}' if name in loops else '-'])
+    return table(['row', 'min', 'steps', 'PSNR', 'AbsRel', '3D [cm]', 'consistency mIoU', 'state [cm]', 'video [cm]',
+                  'closed loop'], rows)
+
+
+def _consistency(row: Report) -> str:
+    value, interval = row['consistency_covisible_miou'], row['ci95']['consistency_covisible_miou']
+    return '-' if value is None else f'{value:.2f} [{interval[0]:.2f}, {interval[1]:.2f}]'
+
+
+def _overall(loop: Report) -> str:
+    low, high = loop['ci95']
+    return f'{loop["success_rate"]:.2f} [{low:.2f}, {high:.2f}] (n={sum(t["n"] for t in loop["tasks"].values())})'
+
+
 def tracker(reports: dict[str, Report]) -> str:
     """One row per `tracker_<source>.json`."""
     keys = ('add_mm_mean', 'adds_auc', 'failure_rate', 'open_closed_accuracy', 'opening_error_mm', 'lost_auroc',
@@ -115,6 +147,7 @@ BLOCKS: dict[str, Callable[[dict[str, Report]], str]] = {
     'closed-loop': closed_loop,
     'video': video,
     'read-outs': readouts,
+    'baselines': baselines,
     'tracker': tracker,
     'faults': faults,
     'safety': figures('safety', ['cases', 'violations', 'refusals_without_code']),

@@ -38,7 +38,7 @@ def class_name_of(directory: Path) -> str:
 
 
 def load_generator(path: str | Path, device: str = 'cpu') -> VideoGenerator:
-    """The generator stored in the directory `path`, on `device`.
+    """The generator stored in the directory `path`, on `device`: one of torch's, or 'openvino' (two-view models).
 
     Raises CheckpointError (one line) for a missing, truncated, changed or wrong-kind checkpoint and
     ConfigurationError for a device that this machine lacks.
@@ -53,13 +53,22 @@ def load_generator(path: str | Path, device: str = 'cpu') -> VideoGenerator:
             'convert it with `geo4d import svd` or `geo4d import 4dgen`'
         )
     verify_manifest(directory)
+    if device == 'openvino' and name != 'TwoViewPredictor':
+        raise ConfigurationError(f'device openvino runs two-view models only, {directory} holds a {name}; use cpu')
     generator_class = getattr(importlib.import_module(GENERATORS[name]), name)
     return generator_class.from_pretrained(directory).to(checked_device(device))
 
 
 def checked_device(device: str) -> str:
-    """`device` itself when torch can use it here; ConfigurationError otherwise."""
+    """`device` itself when torch can use it here; ConfigurationError otherwise, BackendUnavailableError for
+    'openvino' without the package."""
     import torch
+
+    if device == 'openvino':
+        from geo4d_ros.generation.two_view.openvino import require_openvino
+
+        require_openvino()
+        return device
 
     try:
         torch.empty(0, device=device)

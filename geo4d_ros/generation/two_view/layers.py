@@ -37,7 +37,8 @@ class ResBlock(nn.Module):
         """x (N, C, H, W), condition (N, D) -> (N, C, H, W)."""
         h = self.norm2(self.conv1(F.silu(self.norm1(x))))
         if self.film is not None:
-            scale, shift = self.film(condition)[..., None, None].chunk(2, dim=1)
+            # Split before the unsqueeze: the other way round crashes OpenVINO 2026.4 while it compiles.
+            scale, shift = (part[..., None, None] for part in self.film(condition).chunk(2, dim=-1))
             h = h * (1 + scale) + shift
         return x + self.conv2(F.silu(h))
 

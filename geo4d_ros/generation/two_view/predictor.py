@@ -23,6 +23,7 @@ from geo4d_ros.types import GripperTrack, Observation, RgbdFrame, TrackStatus, V
 # A pixel keeps frame 0's depth when it is this surely static; chosen on the validation split, where full-frame AbsRel
 # is least. Colours cross over gradually, depth does not: half-way points would hang in the air.
 STATIC_ABOVE = 0.75
+OPENVINO = 'openvino'  # a device name beside torch's
 MAX_DEPTH_M = 2.5  # training episodes hold no depth beyond it (training/episodes.py)
 
 
@@ -53,8 +54,13 @@ class TwoViewPredictor:
         write_manifest(directory)
 
     def to(self, device: str) -> TwoViewPredictor:
-        """Move the network."""
-        self.network.to(device)
+        """Move the network; 'openvino' has it compiled for the CPU (for good: it cannot be moved or saved after)."""
+        if device == OPENVINO:
+            from geo4d_ros.generation.two_view.openvino import accelerate
+
+            accelerate(self.network)
+        else:
+            self.network.to(device)
         return self
 
     @torch.no_grad()

@@ -44,7 +44,8 @@ class StateHead(nn.Module):
         queries = scene.queries
         for refiner in self.refiners:
             queries, T, opening_step = refiner(queries, result[-1][0], points, features, hidden)
-            logit = torch.logit((result[-1][1] / self.max_opening).clamp(1e-4, 1 - 1e-4)) + opening_step
+            share = (result[-1][1] / self.max_opening).clamp(1e-4, 1 - 1e-4)
+            logit = (share / (1 - share)).log() + opening_step  # not torch.logit, which OpenVINO lacks
             result.append((T, logit.sigmoid() * self.max_opening))
         return result
 
