@@ -24,7 +24,7 @@ def checkpoint(folder, **switches):
     return folder
 
 
-@pytest.mark.parametrize('switches', [{}, {'cross_view': False}, {'video': False}])
+@pytest.mark.parametrize('switches', [{'arm_joints': 3}, {'cross_view': False}, {'video': False}])
 def test_same_outputs(tmp_path, monkeypatch, switches):
     pytest.importorskip('openvino')
     fixed_registration(monkeypatch)

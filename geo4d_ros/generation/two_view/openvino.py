@@ -1,7 +1,7 @@
 """The two-view network's parts compiled by OpenVINO for the CPU: the same outputs in less time.
 
 The parts are compiled when they first run, for the shapes they see. What stays in torch: the geometric hints
-(scattered pixels) and the frame-0 segmentation.
+(scattered pixels, the arm's bones) and the frame-0 segmentation.
 """
 
 from __future__ import annotations
@@ -127,7 +127,8 @@ class FastDecoder(nn.Module):
         super().__init__()
         self._run = Compiled(_DecoderTensors(decoder))
 
-    def forward(self, scene: Scene, *rest: torch.Tensor) -> dict[str, torch.Tensor]:
+    def forward(self, scene: Scene, *rest: torch.Tensor | None) -> dict[str, torch.Tensor]:
         """See `Decoder.forward`."""
         scene_tensors = (scene.features, scene.tokens, scene.points, scene.valid, scene.camera)
-        return dict(zip(('motion', 'rgb', 'depth'), self._run(*scene_tensors, *rest), strict=True))
+        given = [t for t in rest if t is not None]  # no bones where the model has none
+        return dict(zip(('motion', 'rgb', 'depth'), self._run(*scene_tensors, *given), strict=True))
