@@ -42,6 +42,8 @@ ARGUMENTS = [
                           description='Check and show plans, never move.'),
     DeclareLaunchArgument('auto', default_value='false', choices=BOOLEAN,
                           description='Execute plans that pass the gates without /geo4d/approve.'),
+    DeclareLaunchArgument('recover', default_value='false', choices=BOOLEAN,
+                          description='Go a little back by itself after a refused plan or a motion that was held up.'),
     DeclareLaunchArgument('one_process', default_value='true', choices=BOOLEAN,
                           description='Generator and tracker in one process; false passes images through topics.'),
     DeclareLaunchArgument('params_file', default_value=str(resource('config', 'geo4d.yaml')),
@@ -84,8 +86,8 @@ def start(context):
     else:
         prediction = [Node(executable='video_generator', parameters=generator, **common),
                       Node(executable='gripper_tracker', parameters=tracker, **common)]
-    executor = Node(executable='plan_executor', parameters=parameters(
-        value, ('motion', *cameras), dry_run=value['dry_run'] == 'true', auto=value['auto'] == 'true'), **common)
+    modes = {name: value[name] == 'true' for name in ('dry_run', 'auto', 'recover')}
+    executor = Node(executable='plan_executor', parameters=parameters(value, ('motion', *cameras), **modes), **common)
     actions = [SetEnvironmentVariable(*item) for item in environment.items()]
     if simulated:
         actions.append(included('simulation.launch.py', value,

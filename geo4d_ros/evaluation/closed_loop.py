@@ -41,7 +41,8 @@ class LoopSetup:
     tracker: Tracker
     robot: RobotModel
     limits: MotionLimits = field(default_factory=MotionLimits)
-    config: LoopConfig = field(default_factory=lambda: LoopConfig(dry_run=False, auto=True, max_cycles=16))
+    config: LoopConfig = field(default_factory=lambda: LoopConfig(dry_run=False, auto=True, recover=True,
+                                                                  max_cycles=16))
     executed_poses: int = 5
     seed: int = 0
 

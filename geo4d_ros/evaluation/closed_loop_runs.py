@@ -79,7 +79,7 @@ def run_episode(options: EpisodeOptions, task: str, seed: int) -> EpisodeReport:
         return EpisodeReport(task, seed, False, str(error), 'simulation', [], 0.0)
     with CellRig(cell.model, episode_cameras(seed, options.cameras), options.noise, seed) as rig:
         generator = generator or OracleGenerator(cell, rig)
-        config = LoopConfig(dry_run=False, auto=True, max_cycles=options.max_cycles)
+        config = LoopConfig(dry_run=False, auto=True, recover=True, max_cycles=options.max_cycles)
         setup = LoopSetup(generator, tracker, robot, config=config, executed_poses=options.executed_poses, seed=seed)
         result = CellLoop(cell, rig, setup, film=options.films is not None).run()
         if result.success:

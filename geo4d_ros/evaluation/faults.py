@@ -19,7 +19,8 @@ class Fault:
     node), 'kill' (signal 9 to the process `value`), 'service' (the operator calls `value`).
     codes: reason codes of which one has to be given. moving: injected in the middle of a motion, which it has
     to stop; others are injected there too but only have to prevent the next motion. motion: the backend.
-    ways_back: motions after detection that are no fault: the loop goes back a little, twice, before it gives up.
+    recover: with the executor's parameter of that name: the loop goes back a little, twice, before it gives up;
+    else no motion may follow the detection.
     """
 
     name: str
@@ -28,11 +29,12 @@ class Fault:
     codes: tuple[str, ...]
     moving: bool = False
     motion: str = 'trajectory'
-    ways_back: int = 0
+    recover: bool = False
 
 
 # Whichever notices first: the watchdog, the gate before a prediction, or the generator.
 _CAMERA = ('CAMERA_SILENT', 'OBSERVATION_SKEWED', 'OBSERVATION_TIMEOUT')
+_ABORTED = ('MOTION_BLOCKED', 'TRACKING_ERROR', 'EXECUTION_ABORTED')
 _BACKEND = ('BACKEND_UNAVAILABLE', 'EXECUTION_TIMEOUT')
 
 FAULTS: tuple[Fault, ...] = (
@@ -51,11 +53,12 @@ FAULTS: tuple[Fault, ...] = (
     Fault('generator_raises', 'video_generator', 'raise', ('PREDICTION_FAILED',)),
     Fault('generator_hangs', 'video_generator', 'hang', ('PREDICTION_TIMEOUT',)),
     Fault('prediction_nan', 'video_generator', 'nan', ('PREDICTION_INVALID', 'PREDICTION_FAILED')),
-    Fault('tracker_lost', 'gripper_tracker', 'lost', ('TRACK_LOST',), ways_back=2),
+    Fault('tracker_lost', 'gripper_tracker', 'lost', ('TRACK_LOST',)),
+    Fault('tracker_lost_recovering', 'gripper_tracker', 'lost', ('TRACK_LOST',), recover=True),
     Fault('joint_states_stall', 'cell', 'joints_stall', ('JOINT_STATES_STALLED',), True),
     Fault('goal_rejected', 'cell', 'goal_rejected', ('GOAL_REJECTED',)),
-    Fault('execution_aborted', 'cell', 'execution_aborted', ('TRACKING_ERROR', 'EXECUTION_ABORTED'), True,
-          ways_back=2),
+    Fault('execution_aborted', 'cell', 'execution_aborted', _ABORTED, True),
+    Fault('execution_aborted_recovering', 'cell', 'execution_aborted', _ABORTED, True, recover=True),
     Fault('execution_hangs', 'cell', 'execution_hangs', _BACKEND),
     Fault('execution_endless', 'cell', 'execution_endless', ('EXECUTION_TIMEOUT',)),
     Fault('gripper_fails', 'cell', 'gripper_fails', ('GRIPPER_FAILED',)),

@@ -125,6 +125,7 @@ class Monitor:
 def random_config(rng: np.random.Generator) -> LoopConfig:
     """A loop with small limits, so that a short sequence meets them."""
     return LoopConfig(dry_run=bool(rng.random() < 0.2), auto=bool(rng.random() < 0.5),
+                      recover=bool(rng.random() < 0.5),
                       max_cycles=int(rng.integers(1, 8)), max_seconds=float(rng.uniform(20, 200)),
                       max_refusals=int(rng.integers(1, 5)), progress_cycles=int(rng.integers(2, 6)))
 

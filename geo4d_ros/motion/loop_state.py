@@ -41,6 +41,7 @@ class LoopConfig:
 
     dry_run: bool = True
     auto: bool = False
+    recover: bool = False  # go a little back by itself after a refused plan or a motion that was held up
     max_cycles: int = 30
     max_seconds: float = 600.0
     max_refusals: int = 3

@@ -64,7 +64,7 @@ class Reason(Enum):
     LIMITS_EXCEEDED = (Kind.REFUSAL, 'the timed motion exceeds a speed or acceleration limit')
     PATH_INCOMPLETE = (Kind.REFUSAL, 'the motion planner could follow too little of the path')
     START_MOVED = (Kind.REFUSAL, 'the arm moved between planning and execution')
-    # During the execution: the loop stops and gets itself out, a few times
+    # During the execution: the loop stops; where it may (`recover`) it gets itself out, a few times
     TRACKING_ERROR = (Kind.REFUSAL, 'a joint is far from where the motion commands it: something holds the arm up')
     GRASP_UNSETTLED = (Kind.REFUSAL, 'the closing fingers neither arrived nor came to rest on something')
     # Approval
@@ -75,7 +75,7 @@ class Reason(Enum):
     GOAL_REJECTED = (Kind.FAULT, 'the controller rejected the motion')
     EXECUTION_ABORTED = (Kind.FAULT, 'the controller aborted the motion')
     EXECUTION_TIMEOUT = (Kind.FAULT, 'the motion takes far longer than planned')
-    MOTION_BLOCKED = (Kind.FAULT, 'several motions in a row were held up: an obstacle, or a controller that fails')
+    MOTION_BLOCKED = (Kind.FAULT, 'the arm could not follow its motion: an obstacle, or a controller that fails')
     GRIPPER_FAILED = (Kind.FAULT, 'the gripper did not do what it was told')
     SETTLE_TIMEOUT = (Kind.FAULT, 'the arm did not come to rest after the motion')
     JOINT_STATES_STALLED = (Kind.FAULT, 'the joint states stopped coming')

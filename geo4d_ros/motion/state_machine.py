@@ -17,7 +17,7 @@ from geo4d_ros.motion.reasons import Kind, Reason
 
 __all__ = ['RESTING', 'LoopConfig', 'LoopState', 'Phase', 'Recovery', 'step']
 
-# With the same scene the same plan is refused for the same reason: the loop first looks from somewhere else.
+# With the same scene the same plan is refused for the same reason: a loop that may first looks from somewhere else.
 _LOOK_FROM_ELSEWHERE = frozenset({
     Reason.TRACK_LOST, Reason.PLAN_EMPTY, Reason.PLAN_TOO_SHORT, Reason.CONFIDENCE_LOW, Reason.STEP_TOO_LARGE,
     Reason.OUTSIDE_WORKSPACE, Reason.INSIDE_KEEP_OUT, Reason.TABLE_CLEARANCE, Reason.TILT_TOO_LARGE, Reason.IK_FAILED,
@@ -241,7 +241,7 @@ def _refuse(state: LoopState, reason: Reason, detail: str, config: LoopConfig) -
         return _stop(state, Reason.TOO_MANY_REFUSALS, f'{state.refusals}, the last {reason.code} {detail}'.strip(),
                      True, config)
     stuck = reason in _LOOK_FROM_ELSEWHERE and state.phase is Phase.PLANNING and state.recovery is None
-    state, actions = _recover(state, Recovery.RETREAT, config) if stuck and not config.dry_run \
+    state, actions = _recover(state, Recovery.RETREAT, config) if stuck and config.recover and not config.dry_run \
         else _observe(state, config)
     return state, (_report(reason, detail), *actions)
 
@@ -264,9 +264,9 @@ def _on_execution_refused(state: LoopState, event: Event, config: LoopConfig) ->
 
 
 def _on_blocked(state: LoopState, detail: str, config: LoopConfig) -> Result:
-    """Something is in the arm's way: stop, go back a little, look again; a few times in a row is a fault."""
+    """Something is in the arm's way: a fault, unless the loop may go back a little and look again, a few times."""
     state = replace(state, blocked=state.blocked + 1)
-    if state.single or state.blocked >= config.max_blocked:
+    if not config.recover or state.single or state.blocked >= config.max_blocked:
         return _stop(state, Reason.MOTION_BLOCKED, f'{state.blocked}, the last {detail}', True, config)
     state, actions = _stop(state, Reason.TRACKING_ERROR, detail, False, config)
     return replace(state, recovery=Recovery.RETREAT), actions

@@ -93,7 +93,8 @@ class DemoGraph:
         self._group.start_node('prediction', {'checkpoint': o.checkpoint, 'readout': o.readout, **PATIENT_PREDICTION,
                                               **cameras, **clock})
         self._group.start_node('plan_executor', {
-            'dry_run': False, 'auto': True, 'max_cycles': o.max_cycles, 'max_seconds': o.max_seconds, 'seed': o.seed,
+            'dry_run': False, 'auto': True, 'recover': True,
+            'max_cycles': o.max_cycles, 'max_seconds': o.max_seconds, 'seed': o.seed,
             'record_directory': str(o.folder.resolve()), 'collision_boxes': TABLE,
             **cameras, **clock, **PATIENT})
         self._pids = self._group.pids

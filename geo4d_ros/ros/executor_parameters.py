@@ -22,6 +22,8 @@ class ExecutorParameters:
     # How the loop runs
     dry_run: bool = parameter(True, 'Check and show plans, never move.')
     auto: bool = parameter(False, 'Execute plans that pass the gates without /geo4d/approve.')
+    recover: bool = parameter(False, 'After a refused plan, a lost track or a motion that was held up go a little back '
+                              'through the same gates, a few times, before giving up; else no motion follows one.')
     poses: int = parameter(5, 'Poses of a plan that are executed before looking again.', minimum=1, maximum=50)
     max_cycles: int = parameter(LOOP.max_cycles, 'Cycles after which the loop ends.', minimum=1, maximum=100000)
     max_seconds: float = parameter(LOOP.max_seconds, 'Time after which the loop ends [s].', minimum=1.0, maximum=1e6)

@@ -79,7 +79,7 @@ class FaultBench:
 
     def run(self, fault: Fault) -> Run:
         """Bring the arm into motion, inject, watch, repair, and see whether the loop works again."""
-        trouble = self._bring_into_motion()
+        trouble = self._bring_into_motion(fault.recover)
         if trouble:
             return Run('', None, None, None, 0, False, True, False, trouble)
         self.probe.spin(self._random.uniform(0.0, 0.4))
@@ -93,7 +93,7 @@ class FaultBench:
         goals = sum(entry['event'] == 'goal' and entry['time'] > detected + 0.005 for entry in self.log)
         if fault.name == 'cancel_ignored':
             goals -= 1  # the escalated stop is a goal: the order to stand
-        goals = max(0, goals - fault.ways_back)
+        goals -= 2 if fault.recover else 0
         diagnosed = fault.where == 'service' or fault.value == 'deaf' or len(self.probe.errors) > heard
         note = '' if ended else f'did not come to rest: {self.probe.state.get("state")}'
         times = self._times(fault, injected, detected) if code else (None, None, None)
@@ -114,7 +114,7 @@ class FaultBench:
             out += [(entry['time'] - called) * 1e3 for entry in self.log if entry['event'] == 'cancel'][:1]
         return out
 
-    def _bring_into_motion(self) -> str:
+    def _bring_into_motion(self, recover: bool = False) -> str:
         """Empty when the arm moves under the closed loop, else what went wrong."""
         self._clear()
         if self.probe.state.get('state') not in RESTING:
@@ -122,6 +122,7 @@ class FaultBench:
         self.probe.wait_for_phase(*RESTING, seconds=END_SECONDS)
         if self.probe.state.get('state') == 'FAULT':
             self.probe.call('/geo4d/reset')
+        self.probe.set_parameter('/plan_executor', 'recover', recover)
         try:
             self.probe.begin(seconds=READY_SECONDS)
         except TimeoutError as error:

@@ -37,7 +37,8 @@ def run_loop(environment: dict[str, str], folder: Path, checkpoint: str, task: s
     with ProcessGroup(environment, folder / 'logs') as group:
         group.start_node('simulated_cell', {'task': task, 'seed': seed, 'cameras': 'held-out', 'camera_seed': seed})
         group.start_node('prediction', {'checkpoint': checkpoint, 'max_age': 5.0, 'observation_timeout': 20.0, **clock})
-        group.start_node('plan_executor', {'dry_run': False, 'auto': True, 'max_cycles': cycles, 'max_refusals': cycles,
+        group.start_node('plan_executor', {'dry_run': False, 'auto': True, 'recover': True,
+                                           'max_cycles': cycles, 'max_refusals': cycles,
                                            'record_directory': str(folder.resolve()), **PATIENT, **clock})
         with LoopProbe(int(environment['ROS_DOMAIN_ID'])) as probe:
             images, starts = Counter(), MotionStarts(probe)

@@ -72,7 +72,7 @@ class TrueTrack:
 def _run(scene, robot, generator, cycles=2, **config):
     cell, rig = scene
     setup = LoopSetup(generator, StateTracker(), robot,
-                      config=LoopConfig(dry_run=False, auto=True, max_cycles=cycles, **config))
+                      config=LoopConfig(dry_run=False, auto=True, recover=True, max_cycles=cycles, **config))
     return CellLoop(cell, rig, setup, film=True).run()
 
 

@@ -5,8 +5,8 @@ from dataclasses import replace
 from geo4d_ros.motion.events import ActionKind, Event, EventKind
 from geo4d_ros.motion.state_machine import RESTING, LoopConfig, LoopState, Phase, step
 
-AUTO = LoopConfig(dry_run=False, auto=True)
-MANUAL = LoopConfig(dry_run=False)
+AUTO = LoopConfig(dry_run=False, auto=True, recover=True)
+MANUAL = LoopConfig(dry_run=False, recover=True)
 MOVE = {'kind': 'move', 'duration': 2.0}
 CLOSE = {'kind': 'gripper', 'duration': 0.5, 'closing': True}
 OPEN = {'kind': 'gripper', 'duration': 0.5, 'closing': False}

@@ -55,8 +55,25 @@ def test_only_a_refused_plan_makes_it_go_back(phase):
     assert Driver().to(phase).refused('SINGULARITY').kinds == ['REPORT', 'OBSERVE']
 
 
+@pytest.mark.parametrize('reason', STUCK)
+def test_unless_the_operator_chose_it_nothing_moves_after_a_refused_plan(reason):
+    loop = Driver(LoopConfig(dry_run=False, auto=True)).send('START')
+    for _ in range(2):
+        assert refuse(loop, reason).kinds == ['REPORT', 'OBSERVE'] and loop.state.recovery is None
+    refuse(loop, reason)
+    assert loop.state.latch and loop.state.reason is Reason.TOO_MANY_REFUSALS
+    assert loop.rested().state.phase is Phase.FAULT and loop.actions == ()
+
+
+def test_unless_the_operator_chose_it_an_arm_that_is_held_up_waits_for_him():
+    loop = blocked(Driver(LoopConfig(dry_run=False, auto=True)).send('START'))
+    assert loop.kinds == ['STOP', 'REPORT'] and loop.reports == ['MOTION_BLOCKED'] and loop.state.latch
+    assert loop.state.detail == '1, the last joint 6'
+    assert loop.rested().state.phase is Phase.FAULT and loop.actions == ()
+
+
 def test_a_dry_run_and_a_single_step_never_go_back():
-    loop = Driver(LoopConfig(dry_run=True, auto=True)).send('START')
+    loop = Driver(LoopConfig(dry_run=True, auto=True, recover=True)).send('START')
     assert refuse(loop).kinds == ['REPORT', 'OBSERVE']
     loop = refuse(Driver().send('STEP'))
     assert loop.state.phase is Phase.DONE and loop.state.reason is Reason.SINGULARITY

@@ -15,7 +15,7 @@ from geo4d_ros.motion.state_machine import LoopConfig, LoopState, Phase
 
 def test_a_fresh_loop_is_idle_in_dry_run_and_asks_for_approval():
     config = LoopConfig()
-    assert config.dry_run and not config.auto
+    assert config.dry_run and not config.auto and not config.recover
     assert LoopState().phase is Phase.IDLE and LoopState().gripper_closed is None
     assert LoopState() == LoopState(reason=None, detail='', now=0.0, deadline=None, cycle=0, cycles=0, refusals=0,
                                     started=0.0, single=False, done_count=0, segment=0, latch=False, escalated=False,

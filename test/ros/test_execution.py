@@ -106,7 +106,7 @@ class World:
 
 @pytest.fixture
 def world(monkeypatch):
-    return World(monkeypatch, LoopConfig(dry_run=False, auto=True))
+    return World(monkeypatch, LoopConfig(dry_run=False, auto=True, recover=True))
 
 
 def test_a_cycle(world):
