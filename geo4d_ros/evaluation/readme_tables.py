@@ -109,6 +109,19 @@ def baselines(reports: dict[str, Report]) -> str:
                   'closed loop'], rows)
 
 
+def openvino(reports: dict[str, Report]) -> str:
+    """Prediction times in torch and in OpenVINO, one row per `openvino_<threads>_threads.json` and stage."""
+    rows = []
+    for name, report in reports.items():
+        if not name.startswith('openvino_'):
+            continue
+        for stage in ('network', 'total'):
+            times = (report['stages_ms'][backend][stage] for backend in ('torch', 'openvino'))
+            rows.append([str(report['threads']), stage, *(f'{t["p50"]:.0f} / {t["p95"]:.0f}' for t in times),
+                         f'{report["speedup_" + stage]:.2f}x'])
+    return table(['threads', 'stage', 'torch p50 / p95 [ms]', 'OpenVINO p50 / p95 [ms]', 'faster'], rows)
+
+
 def _consistency(row: Report) -> str:
     value, interval = row['consistency_covisible_miou'], row['ci95']['consistency_covisible_miou']
     return '-' if value is None else f'{value:.2f} [{interval[0]:.2f}, {interval[1]:.2f}]'
@@ -148,6 +161,7 @@ BLOCKS: dict[str, Callable[[dict[str, Report]], str]] = {
     'video': video,
     'read-outs': readouts,
     'baselines': baselines,
+    'openvino': openvino,
     'tracker': tracker,
     'faults': faults,
     'safety': figures('safety', ['cases', 'violations', 'refusals_without_code']),

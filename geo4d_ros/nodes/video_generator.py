@@ -40,7 +40,7 @@ class GeneratorParameters(ObserverParameters):
 
     checkpoint: str = parameter('geo4d-sim-small', 'Directory of the weights, or a name under models/.',
                                 read_only=True)
-    device: str = parameter('cpu', 'Where the model runs: cpu, cuda, cuda:1, ...', read_only=True)
+    device: str = parameter('cpu', 'Where the model runs: cpu, openvino, cuda, cuda:1, ...', read_only=True)
     seed: int = parameter(0, 'Seed of the first prediction; each further one adds 1.', minimum=0, maximum=2**31 - 1)
     load_timeout: float = parameter(120.0, 'How long a first request waits for the weights [s].', minimum=0.0,
                                     maximum=3600.0)
