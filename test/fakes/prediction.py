@@ -104,4 +104,4 @@ class FakeTracker(GripperTrackerNode):
 
 
 if __name__ == '__main__':
-    sys.exit(run_nodes(compose(FakeGenerator, FakeTracker), sys.argv[1:], threads=4))
+    sys.exit(run_nodes(compose(FakeGenerator, FakeTracker), sys.argv[1:]))
