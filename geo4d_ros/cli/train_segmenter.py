@@ -44,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     samples = load_samples(args.data, args.frames, _gripper(args), args.episodes)
     generator = _generator(args)
     if generator is not None:
-        samples = joined(samples, generated_samples(args.data, generator, len(np.unique(samples.clip)) // 3 + 1))
+        samples = joined(samples, generated_samples(args.data, generator, len(np.unique(samples.clip)) // 9 + 1))
     config = SegmenterTraining(minutes=args.minutes, frames=args.frames, threads=args.threads, seed=args.seed,
                                learning_rate=args.learning_rate)
     try:

@@ -122,7 +122,22 @@ class DegradedMasks:
             return out.astype(np.float32)
 
         return Masks(disturb(masks.gripper), masks.source, disturb(masks.fingers), masks.occluder,
-                     masks.fixture)
+                     masks.fixture, self._disturbed_landmarks(masks.landmarks, rng))
+
+    def _disturbed_landmarks(self, maps: np.ndarray | None, rng: np.random.Generator) -> np.ndarray | None:
+        """As the masks: blurred, and noise of `strength` x 0.15 of what each cell holds."""
+        if maps is None:
+            return None
+        out = maps.copy()
+        for index in np.ndindex(maps.shape[0], maps.shape[1], maps.shape[2]):
+            if index[1] == 0:
+                continue
+            # Two image pixels per cell: the masks' scales halved.
+            noise = gaussian_filter(rng.standard_normal(maps.shape[3:]), 0.6 * maps.shape[4] / 64)
+            blurred = gaussian_filter(maps[index], 0.35)
+            noisy = np.maximum(blurred * (1 + 0.15 * self._strength * noise / noise.std()), 0)
+            out[index] = noisy * min(maps[index].sum() / max(noisy.sum(), 1e-9), 1.0)
+        return out.astype(np.float32)
 
 
 def shift_second_view(video: Video4D, rng: np.random.Generator, angle_rad: float, distance_m: float) -> Video4D:

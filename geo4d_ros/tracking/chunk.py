@@ -23,7 +23,8 @@ class Masks:
 
     gripper: hand and fingers. fingers: the fingers alone, None where the source cannot tell. occluder: arm
     or object, what touches the gripper and may hide it, fixture: what stands about and may, None likewise.
-    source: name for the record.
+    source: name for the record. landmarks (V, T+1, 4, H/2, W/2): the chance of each of `landmarks.MAPS` at a block of
+    2x2 pixels, hidden or not.
     """
 
     gripper: np.ndarray
@@ -31,6 +32,7 @@ class Masks:
     fingers: np.ndarray | None = None
     occluder: np.ndarray | None = None
     fixture: np.ndarray | None = None
+    landmarks: np.ndarray | None = None
 
 
 @dataclass

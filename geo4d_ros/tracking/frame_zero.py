@@ -71,6 +71,7 @@ def check_frame_zero(problem: Problem, T_0: np.ndarray, opening: float, limits: 
         overlap = view_overlap(problem, view, 0, T_0, opening)
         result.overlap[view] = np.nan if overlap is None else overlap
         _learn_outline_bias(problem, view, T_0, opening)
+    problem.learn_landmark_bias(T_0, opening)
     _drop_bad_views(problem, result, limits)
     return result
 

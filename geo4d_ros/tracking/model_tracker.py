@@ -99,6 +99,7 @@ class ModelTracker:
             believed, fingers = believed_frames(problem, T_0, T_state, openings, motion), None
         histories, costs = forward(problem, T_0, openings, motion, T_state, believed, fingers)
         details['histories'], details['history_costs'] = histories, costs
+        problem.learn_depth_error(histories[0], openings)
         return refine(problem, histories[0], openings, motion, T_state, believed)
 
     def _openings(self, problem: Problem, solution: Solution, start: float, state: GripperTrack | None

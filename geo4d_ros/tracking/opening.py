@@ -6,7 +6,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from geo4d_ros.geometry.transforms import transform_points
 from geo4d_ros.tracking.drawing import draw
+from geo4d_ros.tracking.landmarks import CHANNELS, landmark_points
 from geo4d_ros.tracking.problem import Problem
 
 
@@ -16,15 +18,19 @@ class OpeningModel:
 
     levels, filter_levels: number of candidate openings over the stroke, at the end and frame by frame.
     pixel_weight: the log-likelihood of a pixel is scaled by it, because pixels next to each other err together.
+    tip_weight: of the log-likelihood of a tip's map; tip_floor: chance per map cell of a tip that the map misses.
     switch_cost: price of a change between frames, so that a flicker of one frame does not pass (the hysteresis);
-    a change costs the same however wide it is. probability_floor: no mask is surer than this. min_pixels: with
+    a change costs the same however wide it is. same_m: readings this near are the same opening. probability_floor: no mask is surer than this. min_pixels: with
     fewer pixels that tell candidates apart a frame says nothing. state_sigma_m: of a state stream's opening.
     """
 
-    levels: int = 9
+    levels: int = 17
     filter_levels: int = 5
-    pixel_weight: float = 0.35
+    pixel_weight: float = 0.2
+    tip_weight: float = 0.5
+    tip_floor: float = 0.003
     switch_cost: float = 3.0
+    same_m: float = 0.0025
     probability_floor: float = 0.08
     min_pixels: int = 4
     state_sigma_m: float = 0.006
@@ -56,7 +62,24 @@ def log_likelihood(problem: Problem, t: np.ndarray, T: np.ndarray, model: Openin
             p = np.clip(masks[view, frame, y[known], x[known]], model.probability_floor, 1 - model.probability_floor)
             score[i] += model.pixel_weight * np.where(on, np.log(p), np.log(1 - p)).sum(1)
             told[i] += int(known.sum())
+    if problem.landmarks is not None:
+        score += _tip_score(problem, t, T, openings, model)
+        told[:] = np.maximum(told, model.min_pixels)  # a flat map says nothing by itself
     return score, told
+
+
+def _tip_score(problem: Problem, t: np.ndarray, T: np.ndarray, openings: np.ndarray, model: OpeningModel) -> np.ndarray:
+    """Log-likelihood (F, levels) of the finger tips' maps, hidden or not."""
+    tips = landmark_points(problem.sdf.gripper, openings)[:, CHANNELS == CHANNELS[-1]]
+    score = np.zeros((len(t), len(openings)))
+    for i, frame in enumerate(t):
+        for view in problem.views:
+            p = transform_points(problem.T_view_ref[view] @ T[i], tips.reshape(-1, 3))
+            K = problem.chunk.K[view]
+            uv = p[:, :2] / np.maximum(p[:, 2:], 0.05) * K[[0, 1], [0, 1]] + K[:2, 2]
+            chance = problem.landmarks.tip_chance(view, frame, uv).reshape(len(openings), -1)
+            score[i] += model.tip_weight * np.log(chance + model.tip_floor).sum(1)
+    return score
 
 
 def frame_zero_bias(problem: Problem, T_0: np.ndarray, start: float, model: OpeningModel) -> np.ndarray:
@@ -91,11 +114,12 @@ def _draw(problem: Problem, T: np.ndarray, openings: np.ndarray) -> tuple[np.nda
             drawing.corner[::levels].reshape(len(T), views, 2))
 
 
-def transition(levels: int, model: OpeningModel) -> np.ndarray:
-    """Chances (levels, levels) of going from one candidate to another between frames."""
-    # A neighbouring level is the same opening, half a level off; any other costs the same.
-    matrix = np.full((levels, levels), np.exp(-model.switch_cost) / levels) + np.eye(levels)
-    matrix += 0.3 * (np.eye(levels, k=1) + np.eye(levels, k=-1))
+def transition(openings: np.ndarray, model: OpeningModel) -> np.ndarray:
+    """Chances (levels, levels) of going from one candidate opening (levels,) [m] to another between frames."""
+    # A near level is the same opening, read a little off; any other costs the same.
+    apart = np.subtract.outer(openings, openings) / model.same_m
+    matrix = np.exp(-0.5 * apart**2) * (openings[1] - openings[0]) / (4 * model.same_m)
+    matrix += np.exp(-model.switch_cost) / len(openings)
     return matrix / matrix.sum(1, keepdims=True)
 
 
@@ -117,7 +141,7 @@ class OpeningFilter:
         self._problem, self._model = problem, replace(model, levels=model.filter_levels)
         self._openings = candidates(problem, self._model)
         self._chance = prior(self._openings, start)
-        self._transition = transition(len(self._openings), self._model)
+        self._transition = transition(self._openings, self._model)
         self._start = start
         self._bias = frame_zero_bias(problem, T_0, start, self._model)
 
@@ -141,7 +165,7 @@ def decode(scores: np.ndarray, openings: np.ndarray, start: float, model: Openin
     Posterior means of a chain whose changes cost `switch_cost` (forward-backward; Rabiner 1989).
     """
     n, levels = scores.shape
-    move = transition(levels, model)
+    move = transition(openings, model)
     seen = evidence(scores)
     seen[0] = prior(openings, start)
     alpha, beta = np.zeros((n, levels)), np.ones((n, levels))

@@ -9,6 +9,7 @@ import numpy as np
 from geo4d_ros.geometry.transforms import transform_points
 from geo4d_ros.tracking.chunk import MASK_LEVEL, Chunk, Masks
 from geo4d_ros.tracking.drawing import Drawing, Shape, draw, outline_points, paste
+from geo4d_ros.tracking.landmarks import CHANNELS, LandmarkMaps, landmark_points
 from geo4d_ros.tracking.sdf import GripperSdf
 from geo4d_ros.tracking.silhouette import (
     OutlineField,
@@ -35,9 +36,15 @@ class Weights:
     outline_sigma_px: float = 1.0
     outline_count: float = 24.0
     depth_points: int = 80
+    landmark_count: float = 6.0  # of the 6 landmarks of a view
+    landmark_sigma_px: float = 0.7  # beside the spread that their maps show
+    landmark_bias_share: float = 0.7
+    landmark_bias_px: float = 2.0
+    landmark_elsewhere: float = 3.0  # cost of a landmark that is seen, but not where it is expected
     depth_sigma_ratio: float = 0.02  # of the distance
     depth_sigma_min_m: float = 0.005
-    depth_count: float = 6.0
+    depth_sigma_max_m: float = 0.05
+    depth_count: float = 1.5
     tukey_sigmas: float = 3.5
     occlusion_margin_m: float = 0.03
     occlusion_margin_ratio: float = 0.03
@@ -88,6 +95,8 @@ class Problem:
         self._distance, self._known = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
         self._gradient = np.zeros((*shape, 2), np.float32)
         self._outlined = np.zeros(shape[:2], bool)
+        self.landmark_bias = np.zeros((chunk.views, len(CHANNELS), 2))
+        self.landmarks = None if masks.landmarks is None else LandmarkMaps(masks.landmarks)
         n = chunk.views * self.weights.depth_points
         self._points, self._point_weight = np.zeros((chunk.frames, n, 3)), np.zeros((chunk.frames, n))
         self._point_sigma = np.ones((chunk.frames, n))
@@ -147,7 +156,7 @@ class Problem:
         if not mask.any():
             return
         window = window_of(mask | drawn, FIELD_MARGIN_PX)
-        field = outline_field(mask[window], self._unknown[t, view][window])
+        field = outline_field(mask[window], self._unknown[t, view][window], self.masks.gripper[view, t][window])
         self._outlined[t, view] = field is not None
         if field is not None:
             self._distance[t, view][window], self._known[t, view] = field.distance, 1
@@ -167,6 +176,33 @@ class Problem:
         self._points[t, own] = self.chunk.points[view, t, y, x]
         self._point_sigma[t, own] = np.maximum(w.depth_sigma_min_m, w.depth_sigma_ratio * depth[y, x])
         self._point_weight[t, own] = min(w.depth_count, n) / max(n, 1)
+
+    def learn_landmark_bias(self, T_0: np.ndarray, opening: float) -> None:
+        """By how much the maps miss the landmarks in frame 0, whose pose (4, 4) is known: part of it stays."""
+        if self.landmarks is None:
+            return
+        points = np.repeat(landmark_points(self.sdf.gripper, np.array([opening]))[:, None], self.chunk.views, axis=1)
+        _, uv, _ = self._project(T_0[None], points)
+        mean, _, here, _ = self.landmarks.find(np.array([0]), uv, 3)
+        w = self.weights
+        off = np.clip(mean - uv, -w.landmark_bias_px, w.landmark_bias_px)
+        self.landmark_bias = w.landmark_bias_share * here[0, ..., None] * off[0]
+
+    def learn_depth_error(self, T: np.ndarray, openings: np.ndarray) -> None:
+        """Trust each view's depth as far as its points have lain on the gripper at T (T+1, 4, 4), frame 0 left out.
+
+        Outlines say where the gripper is whatever the depth; generated depth is off by anything between nothing and
+        several per cent.
+        """
+        w, t = self.weights, np.arange(1, len(T))
+        q = (self._points[t] - T[t, None, :3, 3]) @ T[t, :3, :3]
+        r = np.abs(self.sdf.query(q.reshape(-1, 3), np.repeat(openings[t], q.shape[1]))[0].reshape(q.shape[:2]))
+        for view in self.views:
+            own = slice(view * w.depth_points, (view + 1) * w.depth_points)
+            seen = self._point_weight[t, own] > 0
+            if seen.sum() >= w.depth_points:
+                sigma = 1.4826 * float(np.median(r[:, own][seen]))
+                self._point_sigma[:, own] = np.clip(sigma, w.depth_sigma_min_m, w.depth_sigma_max_m)
 
     def drop(self, view: int) -> None:
         """Leave a view out from now on."""
@@ -242,7 +278,31 @@ class Problem:
         normal.cost += (weight * (0.5 * np.minimum(np.abs(r), kernel_px) ** 2 * beyond / kernel_px
                                   + beyond * (beyond - kernel_px))).sum((1, 2))
         self._add_points(normal, t, T, openings)
+        if self.landmarks is not None:
+            self.add_landmarks(normal, t, T, openings, 5 if kernel_px > 3 else 3)
         return normal
+
+    def add_landmarks(self, normal: Normal, t: np.ndarray, T: np.ndarray, openings: np.ndarray, reach: int) -> None:
+        """Landmarks pulled to where their maps have them within `reach` cells of the expected pixels: mean shift
+        (Comaniciu and Meer 2002)."""
+        w, n = self.weights, len(T)
+        points = np.repeat(landmark_points(self.sdf.gripper, openings)[:, None], self.chunk.views, axis=1)
+        p, uv, T_view = self._project(T, points)
+        mean, variance, here, anywhere = self.landmarks.find(t, uv, reach)
+        used = np.isin(np.arange(self.chunk.views), self.views)[:, None]
+        share = w.landmark_count / points.shape[2] * used * (p[..., 2] > 0.05)
+        mean = mean - self.landmark_bias
+        weight = share * here / (variance + w.landmark_sigma_px**2)
+        z = np.maximum(p[..., 2], 0.05)
+        for axis in range(2):
+            f = self.chunk.K[:, axis, axis, None] / z
+            along = np.zeros_like(p)
+            along[..., axis], along[..., 2] = f, -f * p[..., axis] / z
+            J = np.concatenate([cross(points, along @ T_view[..., :3, :3]), along @ self.T_view_ref[:, :3, :3]], -1)
+            r = uv[..., axis] - mean[..., axis]
+            normal.add(J.reshape(n, -1, 6), r.reshape(n, -1), weight.reshape(n, -1))
+            normal.cost += 0.5 * (weight * r**2).sum((1, 2))
+        normal.cost += (share * w.landmark_elsewhere * (anywhere - np.minimum(here, anywhere))).sum((1, 2))
 
     def outline_terms(self, t: np.ndarray, T: np.ndarray, outlines: Outlines, kernel_px: float
                       ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -10,12 +9,15 @@ from typing import Any
 import numpy as np
 
 from geo4d_ros.errors import CheckpointError, require
+from geo4d_ros.generation.manifest import checkpoint_sha256, verify_manifest, write_manifest
 from geo4d_ros.resources import share_directory
 from geo4d_ros.tracking.chunk import Chunk, Masks
+from geo4d_ros.tracking.landmarks import MAPS
 
 CLASSES = ('rest', 'arm', 'hand', 'left_finger', 'right_finger', 'object', 'fixture')  # as the labels of episodes
 CONFIG, WEIGHTS = 'config.json', 'segmenter.safetensors'
 CLASS_NAME = 'GripperSegmenter'
+SIZE_STEP = 16  # image sides are padded to multiples of it
 
 
 def default_folder() -> Path:
@@ -23,8 +25,10 @@ def default_folder() -> Path:
     return share_directory() / 'models' / 'gripper-segmenter-small'
 
 
-def build_network(width: int = 24) -> Any:
-    """U-Net on 2x2 pixel blocks, (N, 4, H, W) colour and inverse depth -> (N, 7, H, W) logits; H, W multiples of 8."""
+def build_network(width: int = 32) -> Any:
+    """U-Net on 2x2 pixel blocks beside a thin branch on single pixels (fingers are 2-3 px wide): (N, 4, H, W) colour
+    and inverse depth -> (N, 7, H, W) logits of CLASSES and (N, 4, H/2, W/2) of the landmark maps; H, W multiples of
+    16. A landmark may also be nowhere in the image: that has logit 0."""
     import torch
     from torch import nn
 
@@ -35,22 +39,29 @@ def build_network(width: int = 24) -> Any:
     class SegmenterNet(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            a, b, c = width, 2 * width, 4 * width
+            a, b, c, d = width, 2 * width, 3 * width, max(width // 4, 2)
             self.fine = nn.Sequential(block(16, a), block(a, a))
             self.middle = nn.Sequential(block(a, b, 2), block(b, b))
             self.coarse = nn.Sequential(block(b, c, 2), block(c, c), block(c, c))
+            self.deep = nn.Sequential(block(c, c, 2), block(c, c))
+            self.up_coarse = block(2 * c, c, kernel=1)
             self.up_middle = nn.Sequential(block(b + c, b, kernel=1), block(b, b))
             self.up_fine = nn.Sequential(block(a + b, a, kernel=1), block(a, a))
-            self.head = nn.Conv2d(a, 4 * len(CLASSES), 1)
+            self.landmarks = nn.Sequential(block(a, a // 2), nn.Conv2d(a // 2, MAPS, 1))
+            self.blocks = nn.Conv2d(a, 4 * d, 1)
+            self.pixels = block(4, d)
+            self.head = nn.Sequential(block(2 * d, 2 * d), nn.Conv2d(2 * d, len(CLASSES), 1))
 
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
+        def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             resize = nn.functional.interpolate
             fine = self.fine(nn.functional.pixel_unshuffle(x, 2))
             middle = self.middle(fine)
             coarse = self.coarse(middle)
+            coarse = self.up_coarse(torch.cat([coarse, resize(self.deep(coarse), size=coarse.shape[2:])], 1))
             middle = self.up_middle(torch.cat([middle, resize(coarse, size=middle.shape[2:])], 1))
             fine = self.up_fine(torch.cat([fine, resize(middle, size=fine.shape[2:])], 1))
-            return nn.functional.pixel_shuffle(self.head(fine), 2)
+            pixels = nn.functional.pixel_shuffle(self.blocks(fine), 2)
+            return self.head(torch.cat([pixels, self.pixels(x)], 1)), self.landmarks(fine)
 
     return SegmenterNet()
 
@@ -72,72 +83,85 @@ class Segmenter:
     def load(cls, folder: Path | str | None = None) -> Segmenter:
         """Read `config.json` and the weights of a folder (default: the shipped ones). Raises CheckpointError."""
         network, config = load_network(Path(folder) if folder is not None else default_folder())
-        return cls(network, config['sha256'])
+        return cls(_fused(network), config['sha256'])
 
     def probabilities(self, rgb: np.ndarray, depth: np.ndarray) -> np.ndarray:
         """(N, 7, H, W) float32 over CLASSES for rgb (N, H, W, 3) uint8 and depth (N, H, W) float32 [m]."""
+        return self.read(rgb, depth)[0]
+
+    def read(self, rgb: np.ndarray, depth: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """As `probabilities`, and where the landmarks are: (N, 4, H/2, W/2) float32, each map sums to at most 1."""
         import torch
 
         height, width = depth.shape[1:]
-        pad = ((0, 0), (0, 0), (0, -height % 8), (0, -width % 8))
+        pad = ((0, 0), (0, 0), (0, -height % SIZE_STEP), (0, -width % SIZE_STEP))
         x = torch.from_numpy(np.pad(network_input(rgb, depth), pad, mode='edge'))
         with torch.inference_mode():
-            logits = self._network(x.contiguous(memory_format=torch.channels_last))
-            return torch.softmax(logits[..., :height, :width], dim=1).numpy()
+            logits, maps = self._network(x.contiguous(memory_format=torch.channels_last))
+            maps = maps[..., :(height + 1) // 2, :(width + 1) // 2]
+            flat = torch.cat([maps.flatten(2), maps.new_zeros(*maps.shape[:2], 1)], 2)
+            share = torch.softmax(flat, 2)[..., :-1].reshape(maps.shape)
+            return torch.softmax(logits[..., :height, :width], dim=1).numpy(), share.numpy()
 
     def logits_class(self, x: np.ndarray) -> np.ndarray:
-        """Most likely class (N, H, W) of network inputs (N, 4, H, W), sizes multiples of 8."""
+        """Most likely class (N, H, W) of network inputs (N, 4, H, W), sizes multiples of 16."""
         import torch
 
         with torch.inference_mode():
-            return self._network(torch.from_numpy(x)).argmax(1).numpy()
+            return self._network(torch.from_numpy(x))[0].argmax(1).numpy()
 
     def masks(self, chunk: Chunk, T_ref_gripper: np.ndarray, opening: float) -> Masks:
         """A `MaskSource`."""
         views, frames = chunk.depth.shape[:2]
         flat = (views * frames, *chunk.size)
-        p = self.probabilities(chunk.rgb.reshape(*flat, 3), chunk.depth.reshape(flat))
+        p, maps = self.read(chunk.rgb.reshape(*flat, 3), chunk.depth.reshape(flat))
         p = p.reshape(views, frames, len(CLASSES), *chunk.size)
         fingers = p[:, :, 3] + p[:, :, 4]
         return Masks(np.clip(p[:, :, 2] + fingers, 0, 1), 'segmenter', np.clip(fingers, 0, 1),
-                     np.clip(p[:, :, 1] + p[:, :, 5], 0, 1), p[:, :, 6])
+                     np.clip(p[:, :, 1] + p[:, :, 5], 0, 1), p[:, :, 6],
+                     maps.reshape(views, frames, *maps.shape[1:]))
 
 
 def load_network(folder: Path) -> tuple[Any, dict[str, Any]]:
     """The network of a folder, ready to be used, and its config. Raises CheckpointError."""
     config = _read_config(folder)
-    weights = folder / WEIGHTS
-    if not weights.is_file():
-        raise CheckpointError(f'{weights} is missing; fetch it again or train one: geo4d train segmenter')
-    data = weights.read_bytes()
-    digest = hashlib.sha256(data).hexdigest()
-    require(digest == config.get('sha256'),
-            f'{weights} has sha256 {digest[:12]} but {CONFIG} says {str(config.get("sha256"))[:12]}: truncated or '
-            'changed; fetch it again', CheckpointError)
-    from safetensors.torch import load
+    verify_manifest(folder)
+    config['sha256'] = checkpoint_sha256(folder)
+    from safetensors.torch import load_file
 
-    network = build_network(int(config.get('width', 24)))
+    state = load_file(folder / WEIGHTS)
+    network = build_network(int(config.get('width', 32)))
     try:
-        network.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in load(data).items()})
+        network.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
     except RuntimeError as error:
         first = str(error).splitlines()[0]
-        raise CheckpointError(f'{weights} does not fit the network ({first}); fetch it again') from error
+        raise CheckpointError(f'{folder / WEIGHTS} does not fit the network ({first}); fetch it again') from error
     return network.eval(), config
 
 
-def save(network: Any, folder: Path, config: dict[str, Any], width: int = 24) -> None:
-    """Write fp16 weights and `config.json` with their sha256 and the training record `config`."""
+def _fused(network: Any) -> Any:
+    """The network for inference only: every normalisation folded into the convolution before it."""
+    from torch import nn
+    from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+    for module in network.modules():
+        if isinstance(module, nn.Sequential) and len(module) == 3 and isinstance(module[1], nn.BatchNorm2d):
+            module[0], module[1] = fuse_conv_bn_eval(module[0], module[1]), nn.Identity()
+    return network
+
+
+def save(network: Any, folder: Path, config: dict[str, Any], width: int = 32) -> None:
+    """Write fp16 weights, `config.json` with the training record `config`, and the sha256 manifest of both."""
     import torch
-    from safetensors.torch import save as to_bytes
+    from safetensors.torch import save_file
 
     state = network.state_dict()
     half = {k: v.to(torch.float16).contiguous() if v.is_floating_point() else v for k, v in state.items()}
-    data = to_bytes(half)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / WEIGHTS).write_bytes(data)
-    record = {'_class_name': CLASS_NAME, 'classes': CLASSES, 'width': width,
-              'sha256': hashlib.sha256(data).hexdigest(), **config}
+    save_file(half, folder / WEIGHTS)
+    record = {'_class_name': CLASS_NAME, 'classes': CLASSES, 'width': width, **config}
     (folder / CONFIG).write_text(json.dumps(record, indent=1) + '\n')
+    write_manifest(folder)
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

@@ -12,6 +12,7 @@ SUPERSAMPLING = 3  # odd, so that every pixel has a cell at its centre
 MIN_DEPTH_M = 0.05
 MAX_CROP_PX = 400
 PADDING_PX = 2
+MIN_SLOPE = 0.15  # per pixel: a flatter edge does not say where it is
 
 
 @dataclass(frozen=True)
@@ -125,11 +126,13 @@ def sample_fields(distance: np.ndarray, gradient: np.ndarray, known: np.ndarray,
     return top * (1 - fy) + bottom * fy, gradient[index, row, column], known[index, row, column]
 
 
-def outline_field(mask: np.ndarray, unknown: np.ndarray | None = None) -> OutlineField | None:
+def outline_field(mask: np.ndarray, unknown: np.ndarray | None = None, chance: np.ndarray | None = None
+                  ) -> OutlineField | None:
     """Distance field of a mask (H, W) bool; None for an empty or full one, which has no outline.
 
     unknown (H, W) bool: pixels where the gripper may be hidden. Background is pulled towards mask or unknown
-    pixels, and nothing is known inside the latter.
+    pixels, and nothing is known inside the latter. chance (H, W) of the mask: says within the pixel where the outline
+    runs.
     """
     if not mask.any() or mask.all():
         return None
@@ -137,6 +140,10 @@ def outline_field(mask: np.ndarray, unknown: np.ndarray | None = None) -> Outlin
     inside = ndimage.distance_transform_edt(mask)
     outside = ndimage.distance_transform_edt(~possible)
     distance = np.where(mask, inside - 0.5, np.where(possible, 0, 0.5 - outside)).astype(np.float32)
+    if chance is not None:
+        slope = np.hypot(*np.gradient(chance))
+        edge = (np.abs(distance) < 1) & (slope > MIN_SLOPE) & ((chance > 0.5) == mask)
+        distance[edge] = np.clip((chance[edge] - 0.5) / slope[edge], -1, 1)
     dy, dx = np.gradient(distance)
     known = np.ones(mask.shape, np.float32)
     known[possible & ~mask] = 0

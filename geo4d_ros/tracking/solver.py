@@ -8,6 +8,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from geo4d_ros.tracking.confidence import compare
+from geo4d_ros.tracking.landmarks import MAX_REACH
 from geo4d_ros.tracking.opening import OpeningFilter
 from geo4d_ros.tracking.problem import Normal, Problem
 
@@ -33,7 +34,7 @@ class Motion:
     step_m: float = 0.06
     step_rad: float = 0.26
     still_rad: float = 0.012
-    turn_change_rad: float = 0.03
+    turn_change_rad: float = 0.02
     acceleration_ratio: float = 0.5
     beam: int = 2
     overlap_cost: float = 20.0
@@ -123,7 +124,7 @@ def forward(problem: Problem, T_0: np.ndarray, openings: np.ndarray, motion: Mot
             continue
         T_mean, frame = _expected(histories[:1], t)[0], np.array([t])
         drawn = problem.focus(frame, T_mean[None], openings[frame])
-        shift = _align_centroids(problem, t, T_mean, drawn[0], motion)
+        shift = _first_shift(problem, t, T_mean, drawn[0], openings[t], motion)
         parents, parent_costs = histories, costs
         histories, costs = _extend(problem, t, parents, parent_costs, shift, openings[t], motion)
         if opening_filter is None:
@@ -210,10 +211,16 @@ def _limit(delta: np.ndarray, angle: float = 0.3, distance: float = 0.08) -> np.
     return delta / np.maximum(factor, 1.0)[:, None]
 
 
-def _align_centroids(problem: Problem, t: int, T: np.ndarray, drawn: np.ndarray, motion: Motion) -> np.ndarray:
-    """The shift (3,) [m] after which drawn (V, H, W) and seen masks share their centroids; none unless they hardly
-    overlap."""
-    H, g, misplaced = np.diag(1 / motion.step_sigma[3:] ** 2), np.zeros(3), False
+def _first_shift(problem: Problem, t: int, T: np.ndarray, drawn: np.ndarray, opening: float, motion: Motion
+                 ) -> np.ndarray:
+    """The shift (3,) [m] to where the landmarks are seen; without landmarks that which makes drawn (V, H, W) and seen
+    masks share their centroids, and none unless they hardly overlap."""
+    prior = np.diag(1 / motion.step_sigma[3:] ** 2)
+    if problem.landmarks is not None:
+        normal = Normal.zero()
+        problem.add_landmarks(normal, np.array([t]), T[None], np.array([opening]), MAX_REACH)
+        return np.linalg.solve(normal.H[0, 3:, 3:] + prior, -normal.g[0, 3:])
+    H, g, misplaced = prior, np.zeros(3), False
     for view in problem.views:
         mask, own = problem.mask(view, t), drawn[view]
         if mask.sum() < 8 or own.sum() < 8:
@@ -224,8 +231,8 @@ def _align_centroids(problem: Problem, t: int, T: np.ndarray, drawn: np.ndarray,
         projection = np.array([[K[0, 0] / z, 0, -K[0, 0] * x / z**2], [0, K[1, 1] / z, -K[1, 1] * y / z**2]])
         J = projection @ T_view[:3, :3]
         shift = np.argwhere(mask).mean(0)[::-1] - np.argwhere(own).mean(0)[::-1]
-        H += J.T @ J / 2.0**2
-        g -= J.T @ shift / 2.0**2
+        H = H + J.T @ J / 2.0**2
+        g = g - J.T @ shift / 2.0**2
     return np.linalg.solve(H, -g) if misplaced else np.zeros(3)
 
 

@@ -9,6 +9,8 @@ import numpy as np
 
 from geo4d_ros.errors import CheckpointError, DatasetError, require
 from geo4d_ros.geometry.transforms import invert
+from geo4d_ros.tracking.gripper import panda_hand
+from geo4d_ros.tracking.landmarks import project_landmarks
 from geo4d_ros.training.episodes import DEPTH_UNIT_M, Episode, list_episodes, open_or_warn
 from geo4d_ros.training.segmenter_training import Samples
 from geo4d_ros.training.windows import HORIZON, STRIDE, cut_window
@@ -27,7 +29,8 @@ def generated_samples(directory: Path, generator: Any, predictions: int, seed: i
     rng = np.random.default_rng(seed)
     paths = list_episodes(directory)
     require(len(paths) > 0, f'{directory} has no readable episode; collect some: geo4d collect', DatasetError)
-    rgb, depth, labels, clip = [], [], [], []
+    rgb, depth, labels, landmarks, clip = [], [], [], [], []
+    gripper = panda_hand()
     for i in np.linspace(0, len(paths) - 1, predictions).astype(int):
         episode = open_or_warn(paths[i])
         if episode is None:
@@ -40,14 +43,18 @@ def generated_samples(directory: Path, generator: Any, predictions: int, seed: i
             rgb.append(video.rgb[view, steps])
             depth.append(np.rint(np.clip(z, 0, 6.5) / DEPTH_UNIT_M).astype(np.uint16))
             labels.append(window['labels'][view, steps])
+            landmarks.append(project_landmarks(
+                gripper, invert(window['T_ref_view'][view]) @ window['T_ref_gripper'][steps],
+                window['opening'][steps], window['K'][view]))
             clip.append(np.full(len(steps), len(clip)))
-    return Samples(*(np.concatenate(part) for part in (rgb, depth, labels, clip)))
+    return Samples(*(np.concatenate(part) for part in (rgb, depth, labels, landmarks, clip)))
 
 
 def joined(a: Samples, b: Samples) -> Samples:
     """Both sets; clips stay apart."""
     return Samples(np.concatenate([a.rgb, b.rgb]), np.concatenate([a.depth, b.depth]),
-                   np.concatenate([a.labels, b.labels]), np.concatenate([a.clip, b.clip + a.clip.max() + 1]))
+                   np.concatenate([a.labels, b.labels]),
+                   np.concatenate([a.landmarks, b.landmarks]), np.concatenate([a.clip, b.clip + a.clip.max() + 1]))
 
 
 def _window(episode: Episode, rng: np.random.Generator) -> dict[str, Any]:

@@ -12,7 +12,8 @@ import numpy as np
 
 from geo4d_ros.errors import CheckpointError, DatasetError, require
 from geo4d_ros.geometry.transforms import invert
-from geo4d_ros.tracking.gripper import HAND, GripperModel
+from geo4d_ros.tracking.gripper import HAND, GripperModel, panda_hand
+from geo4d_ros.tracking.landmarks import CHANNELS, MAPS, project_landmarks
 from geo4d_ros.tracking.segmenter import CLASSES, build_network, load_network, network_input, save
 from geo4d_ros.tracking.silhouette import rasterise
 from geo4d_ros.training.episodes import Episode, decode_depth, list_episodes, open_or_warn
@@ -31,32 +32,36 @@ class SegmenterTraining:
     batch: int = 16
     learning_rate: float = 3e-3
     frames: int = 10
-    width: int = 24
+    width: int = 32
     seed: int = 0
     threads: int = 1
     near_gripper_weight: float = 4.0
+    landmark_weight: float = 0.1
     crop: int = 64
 
 
 @dataclass
 class Samples:
     """Images of all clips: rgb (N, H, W, 3) uint8, depth (N, H, W) uint16 [0.1 mm], labels (N, H, W) uint8 of
-    CLASSES, clip (N,) int: which camera of which episode, so that a ghost comes from the same scene."""
+    CLASSES, landmarks (N, 6, 2) float32 [px] as `landmarks.CHANNELS`, NaN where unknown, clip (N,) int: which camera of
+    which episode, so that a ghost comes from the same scene."""
 
     rgb: np.ndarray
     depth: np.ndarray
     labels: np.ndarray
+    landmarks: np.ndarray
     clip: np.ndarray
 
 
 def load_samples(directory: Path, frames: int, gripper: GripperModel | None = None,
                  limit: int | None = None) -> Samples:
     """Evenly spread frames of every camera of (at most `limit`) episodes; with `gripper` the labels come from its
-    kinematics.
+    kinematics (and the landmarks, otherwise those of the Franka Hand).
 
     Raises DatasetError when there is nothing to learn from.
     """
-    rgb, depth, labels, clip = [], [], [], []
+    rgb, depth, labels, landmarks, clip = [], [], [], [], []
+    shape = gripper or panda_hand()
     paths = list_episodes(directory)
     if limit is not None and limit < len(paths):
         paths = [paths[i] for i in np.linspace(0, len(paths) - 1, limit).astype(int)]
@@ -71,9 +76,12 @@ def load_samples(directory: Path, frames: int, gripper: GripperModel | None = No
             depth.append(d)
             labels.append(episode.read('labels', camera)[pick] if gripper is None
                           else kinematic_labels(episode, camera, pick, decode_depth(d), gripper))
+            T_camera_gripper = invert(episode.read('T_base_camera', camera)) @ episode.read('T_base_gripper')[pick]
+            landmarks.append(project_landmarks(shape, T_camera_gripper, episode.read('opening')[pick],
+                                               episode.read('K', camera)))
             clip.append(np.full(len(pick), len(clip)))
     require(len(rgb) > 0, f'{directory} has no readable episode; collect some: geo4d collect', DatasetError)
-    return Samples(*(np.concatenate(part) for part in (rgb, depth, labels, clip)))
+    return Samples(*(np.concatenate(part) for part in (rgb, depth, labels, landmarks, clip)))
 
 
 def kinematic_labels(episode: Episode, camera: int, pick: np.ndarray, depth: np.ndarray, gripper: GripperModel
@@ -110,23 +118,24 @@ class Damage:
         order = np.argsort(samples.clip, kind='stable')
         self._clips = np.split(order, np.flatnonzero(np.diff(samples.clip[order])) + 1)
 
-    def batch(self, size: int) -> tuple[np.ndarray, np.ndarray]:
-        """Network input (size, 4, H, W) float32 and labels (size, H, W) int64; whole images, or windows of `crop`."""
-        images, targets = [], []
+    def batch(self, size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Network input (size, 4, H, W) float32, labels (size, H, W) int64 and landmarks (size, 6, 2) [px]; whole
+        images, or windows of `crop`."""
+        samples = []
         for _ in range(size):
             clip = self._clips[self.rng.integers(len(self._clips))]
             i, j = self.rng.choice(clip, 2)
-            image, label = self._sample(i, j)
-            images.append(image)
-            targets.append(label)
-        return np.stack(images), np.stack(targets)
+            samples.append(self._sample(i, j))
+        images, labels, landmarks = (np.stack(part) for part in zip(*samples, strict=True))
+        return images, labels, landmarks
 
-    def _sample(self, i: int, j: int) -> tuple[np.ndarray, np.ndarray]:
+    def _sample(self, i: int, j: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         rng, s = self.rng, self.samples
         window = self._window(s.labels[i])
         label = s.labels[i][window].astype(np.int64)
+        points = s.landmarks[i] - [window[1].start, window[0].start]
         x = self._input(i, window)
-        if rng.random() < 0.6:
+        if rng.random() < 0.4:
             x = self._ghost(x, label, self._input(j, window), s.labels[j][window])
         if rng.random() < 0.6:
             x = self._blur_and_wobble(x)
@@ -137,7 +146,8 @@ class Damage:
             x[3] = 0
         if rng.random() < 0.5:
             x, label = x[:, :, ::-1], label[:, ::-1]
-        return np.ascontiguousarray(x, np.float32), np.ascontiguousarray(label)
+            points[:, 0] = label.shape[1] - 1 - points[:, 0]
+        return np.ascontiguousarray(x, np.float32), np.ascontiguousarray(label), points.astype(np.float32)
 
     def _input(self, i: int, window: tuple[slice, slice]) -> np.ndarray:
         s = self.samples
@@ -217,8 +227,7 @@ def train_segmenter(samples: Samples, out: Path, config: SegmenterTraining, reco
         done = (time.process_time() - started) / (60 * config.minutes)
         for group in optimiser.param_groups:
             group['lr'] = config.learning_rate * min(1.0, (steps + 1) / 50) * max(0.0, 0.5 * (1 + np.cos(np.pi * done)))
-        image, label = damage.batch(config.batch)
-        loss = _step(network, optimiser, image, label, config)
+        loss = _step(network, optimiser, damage.batch(config.batch), config)
         steps += 1
         decay = min(0.99, steps / (steps + 10))
         for key, value in network.state_dict().items():
@@ -240,23 +249,68 @@ def _save(weights: dict[str, Any], out: Path, config: SegmenterTraining, record:
     save(network.eval(), out, record, config.width)
 
 
-def _step(network: Any, optimiser: Any, image: np.ndarray, label: np.ndarray, config: SegmenterTraining) -> float:
+def _step(network: Any, optimiser: Any, batch: tuple[np.ndarray, np.ndarray, np.ndarray], config: SegmenterTraining
+          ) -> float:
     import torch
 
+    image, label, points = batch
     x = torch.from_numpy(image).contiguous(memory_format=torch.channels_last)
     y = torch.from_numpy(label)
-    logits = network(x)
-    loss = torch.nn.functional.cross_entropy(logits, y, reduction='none')
+    logits, maps = network(x)
+    loss = _class_loss(logits, y)
     # More weight around the gripper, whatever the class there: outlines stay unbiased.
     own = ((y >= HAND_CLASS) & (y <= RIGHT_CLASS)).float()
     near = torch.nn.functional.max_pool2d(own[:, None], 9, 1, 4)[:, 0]
     weight = 1 + (config.near_gripper_weight - 1) * near
-    loss = (loss * weight).sum() / weight.sum()
+    loss = (loss * weight).sum() / weight.sum() + config.landmark_weight * _landmark_loss(maps, points)
     optimiser.zero_grad(set_to_none=True)
     loss.backward()
     torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
     optimiser.step()
     return float(loss.detach())
+
+
+def _class_loss(logits: Any, y: Any) -> Any:
+    """Cross-entropy per pixel (N, H, W) in which the two fingers are nearly one class: which is left can seldom be
+    told, what is finger must be."""
+    import torch
+
+    logp = torch.log_softmax(logits, 1)
+    finger = torch.logsumexp(logp[:, LEFT_CLASS:RIGHT_CLASS + 1], 1)
+    own = torch.gather(logp, 1, y[:, None])[:, 0]
+    is_finger = (y == LEFT_CLASS) | (y == RIGHT_CLASS)
+    return -torch.where(is_finger, 0.9 * finger + 0.1 * own, own)
+
+
+def _landmark_loss(maps: Any, points: np.ndarray) -> Any:
+    """Cross-entropy of the maps (N, 4, h, w), "nowhere" included, with where the landmarks (N, 6, 2) [px] are."""
+    import torch
+
+    n, count, h, w = maps.shape
+    target, known = landmark_targets(points, (h, w))
+    flat = torch.cat([maps.reshape(n, count, h * w), maps.new_zeros(n, count, 1)], 2)
+    loss = -(torch.log_softmax(flat, 2) * torch.from_numpy(target)).sum(2)
+    return (loss * torch.from_numpy(known)).sum() / max(float(known.sum()), 1.0)
+
+
+def landmark_targets(points: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Where landmarks (N, 6, 2) [px] lie in maps of size (h, w), 2 px per cell: shares (N, 4, h w + 1) float32 over the
+    cells, the last one for "nowhere", and which maps are known (N, 4) float32."""
+    (h, w), n = size, len(points)
+    target, known = np.zeros((n, MAPS, h * w + 1), np.float32), np.ones((n, MAPS), np.float32)
+    share = 1 / np.bincount(CHANNELS)
+    rows = np.arange(n)
+    for k, channel in enumerate(CHANNELS):
+        finite = np.isfinite(points[:, k]).all(1)
+        known[~finite, channel] = 0
+        cell = np.where(finite[:, None], (points[:, k] + 0.5) / 2 - 0.5, -9.0)
+        low = np.floor(cell).astype(np.intp)
+        for dx, dy in ((0, 0), (1, 0), (0, 1), (1, 1)):
+            x, y = low[:, 0] + dx, low[:, 1] + dy
+            weight = np.abs(1 - dx - cell[:, 0] + low[:, 0]) * np.abs(1 - dy - cell[:, 1] + low[:, 1])
+            inside = (x >= 0) & (x < w) & (y >= 0) & (y < h)
+            target[rows, channel, np.where(inside, y * w + x, h * w)] += share[channel] * weight
+    return target, known
 
 
 def evaluate_segmenter(samples: Samples, folder: Path | None, damaged: bool = False, count: int = 600
@@ -268,7 +322,7 @@ def evaluate_segmenter(samples: Samples, folder: Path | None, damaged: bool = Fa
     rng = np.random.default_rng(0)
     pick = np.sort(rng.choice(len(samples.rgb), min(count, len(samples.rgb)), replace=False))
     if damaged:
-        image, label = Damage(samples, 1).batch(len(pick))
+        image, label, _ = Damage(samples, 1).batch(len(pick))
         predicted = np.concatenate([segmenter.logits_class(image[i:i + 32]) for i in range(0, len(image), 32)])
     else:
         label = samples.labels[pick]

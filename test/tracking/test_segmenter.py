@@ -8,8 +8,10 @@ import pytest
 from fakes.gripper_scene import gripper_scene
 
 from geo4d_ros.errors import CheckpointError, ConfigurationError, DatasetError
+from geo4d_ros.geometry.transforms import invert
 from geo4d_ros.tracking.chunk import prepare
 from geo4d_ros.tracking.gripper import panda_hand
+from geo4d_ros.tracking.landmarks import project_landmarks
 from geo4d_ros.tracking.masks import ColourMasks, FileMasks, kinematic_mask, mask_source
 from geo4d_ros.tracking.segmenter import CLASSES, WEIGHTS, Segmenter, build_network, save
 from geo4d_ros.training.segmenter_training import Damage, Samples, SegmenterTraining, iou_table, train_segmenter
@@ -33,6 +35,7 @@ def test_probabilities_have_the_images_size_and_sum_to_one(weights, size):
 def test_masks_of_a_chunk(weights):
     scene = gripper_scene(0, frames=2)
     masks = Segmenter.load(weights).masks(prepare(scene.video, scene.observation), None, 0.08)
+    assert masks.landmarks.shape == (2, 2, 4, 48, 64) and masks.landmarks.sum((3, 4)).max() <= 1 + 1e-5
     assert masks.gripper.shape == masks.fingers.shape == masks.occluder.shape == (2, 2, 96, 128)
     assert (masks.fingers <= masks.gripper + 1e-6).all()
 
@@ -41,6 +44,8 @@ def test_masks_of_a_chunk(weights):
     (lambda f: (f / WEIGHTS).write_bytes((f / WEIGHTS).read_bytes()[:-50]), 'truncated'),
     (lambda f: (f / WEIGHTS).unlink(), 'missing'),
     (lambda f: (f / 'config.json').write_text('{'), 'cannot be read'),
+    (lambda f: (f / 'manifest.json').unlink(), 'manifest'),
+    (lambda f: (f / 'config.json').write_text((f / 'config.json').read_text() + ' '), 'changed'),
     (lambda f: (f / 'config.json').write_text(json.dumps({'_class_name': 'Other'})), '_class_name')])
 def test_damaged_files_are_named(tmp_path, damage, message):
     save(build_network(8).eval(), tmp_path, {}, 8)
@@ -54,7 +59,10 @@ def samples_of(seeds):
     rgb = np.concatenate([s.video.rgb.reshape(-1, 96, 128, 3) for s in scenes])
     depth = np.concatenate([[s.video.depth(v, t) for v in range(2) for t in range(3)] for s in scenes])
     labels = np.concatenate([s.labels.reshape(-1, 96, 128) for s in scenes])
-    return Samples(rgb, np.rint(depth * 1e4).astype(np.uint16), labels, np.arange(len(rgb)) // 3)
+    landmarks = np.concatenate([
+        project_landmarks(s.gripper, invert(s.video.T_ref_view[v]) @ s.T_ref_gripper[:3], s.opening[:3], s.video.K[v])
+        for s in scenes for v in range(2)])
+    return Samples(rgb, np.rint(depth * 1e4).astype(np.uint16), labels, landmarks, np.arange(len(rgb)) // 3)
 
 
 def test_a_short_training_beats_the_untrained_network(tmp_path):
@@ -71,10 +79,15 @@ def test_a_short_training_beats_the_untrained_network(tmp_path):
 
 def test_damage_keeps_labels_and_ranges():
     samples = samples_of([0])
-    image, label = Damage(samples, 0, crop=64).batch(12)
+    image, label, landmarks = Damage(samples, 0, crop=64).batch(12)
     assert image.shape == (12, 4, 64, 64) and image.dtype == np.float32 and np.isfinite(image).all()
     assert set(np.unique(label)) <= set(range(len(CLASSES)))
     assert np.isin(label, (2, 3, 4)).any(axis=(1, 2)).mean() > 0.5
+    # Landmarks move with the window and its mirror image: the tool point stays between the fingers of the label.
+    for points, fingers in zip(landmarks, np.isin(label, (3, 4)), strict=True):
+        if fingers.sum() > 40:
+            y, x = np.nonzero(fingers)
+            assert np.hypot(points[0, 0] - x.mean(), points[0, 1] - y.mean()) < 12
 
 
 def test_mesh_projected_by_kinematics_is_the_label():

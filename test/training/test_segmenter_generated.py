@@ -50,6 +50,6 @@ def test_a_generator_without_a_state_stream_is_named():
 def test_joined_clips_stay_apart():
     def samples(n):
         return Samples(np.zeros((n, 4, 4, 3), np.uint8), np.zeros((n, 4, 4), np.uint16), np.zeros((n, 4, 4), np.uint8),
-                       np.arange(n) // 2)
+                       np.zeros((n, 6, 2)), np.arange(n) // 2)
 
     assert joined(samples(4), samples(2)).clip.tolist() == [0, 0, 1, 1, 2, 2]
