@@ -17,7 +17,7 @@ class Agreement:
     """Of one frame. iou: the worst view's overlap of drawn and seen gripper, hidden pixels left out, 0 when no
     view sees it; views: how many do; visible: share of the drawn gripper that is neither hidden nor outside the
     image, the best view's; depth_m: median |signed distance| of the masked points; sigma_m, sigma_rad: of the
-    solution."""
+    solution; met: share of the landmarks seen where the pose has them, NaN where nothing looks for them."""
 
     iou: float
     views: int
@@ -25,6 +25,7 @@ class Agreement:
     depth_m: float
     sigma_m: float
     sigma_rad: float
+    met: float = np.nan
 
 
 def agreement(problem: Problem, T: np.ndarray, openings: np.ndarray, covariance: np.ndarray) -> list[Agreement]:
@@ -32,6 +33,7 @@ def agreement(problem: Problem, T: np.ndarray, openings: np.ndarray, covariance:
     (T+1, 6, 6)."""
     n = len(T)
     overlap, share = compare(problem, np.arange(n), T, openings)
+    met = problem.landmarks_met(np.arange(n), T, openings)
     result = []
     for t in range(n):
         seen = overlap[t][np.isfinite(overlap[t])]
@@ -41,7 +43,7 @@ def agreement(problem: Problem, T: np.ndarray, openings: np.ndarray, covariance:
             depth = float(np.median(np.abs(distance)))
         sigma = np.sqrt(np.maximum(np.diag(covariance[t]), 0))
         result.append(Agreement(float(seen.min()) if len(seen) else 0.0, len(seen), float(share[t].max()), depth,
-                                float(np.linalg.norm(sigma[3:])), float(np.linalg.norm(sigma[:3]))))
+                                float(np.linalg.norm(sigma[3:])), float(np.linalg.norm(sigma[:3])), float(met[t])))
     return result
 
 
@@ -89,6 +91,7 @@ class ConfidenceModel:
 
     bias: float = -0.673
     iou: float = 4.224
+    met: float = 0.0
     min_reference_iou: float = 0.6
     hidden: float = -7.81
     depth_cm: float = -0.497
@@ -113,7 +116,9 @@ class ConfidenceModel:
         if a.views == 0:
             return 0.0
         overlap = min(a.iou / max(reference.iou, self.min_reference_iou), 1.0)
-        score = (self.bias + self.iou * overlap + self.hidden * max(0.5 - a.visible, 0)
+        # Where nothing looks for landmarks the overlap stands for them.
+        met = overlap if np.isnan(a.met) else min(a.met / max(reference.met, self.min_reference_iou), 1.0)
+        score = (self.bias + self.iou * overlap + self.met * met + self.hidden * max(0.5 - a.visible, 0)
                  + self.depth_cm * min(max(100 * (a.depth_m - reference.depth_m), 0), 10)
                  + self.one_view * (a.views == 1))
         if state_m is None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from geo4d_ros.tracking.chunk import Chunk
 from geo4d_ros.tracking.confidence import view_overlap
+from geo4d_ros.tracking.landmarks import MAX_REACH
 from geo4d_ros.tracking.problem import Normal, Problem
 from geo4d_ros.tracking.solver import apply, difference
 
@@ -25,11 +26,10 @@ class FrameZeroLimits:
     # A second view is moved only when it is off: a good calibration knows more than one frame can tell.
     correct_above_m: float = 0.003
     overlap_slack: float = 0.2
-    prior_m: float = 0.03
-    prior_rad: float = 0.05
     max_correction_m: float = 0.06
     max_correction_rad: float = 0.10
     max_static_residual_m: float = 0.012
+    max_uncertainty_m: float = 0.012
     min_static_points: int = 60
     iterations: int = 12
     prior_rad: float = 0.04
@@ -78,9 +78,10 @@ def check_frame_zero(problem: Problem, T_0: np.ndarray, opening: float, limits: 
 
 def _drop_bad_views(problem: Problem, result: FrameZero, limits: FrameZeroLimits) -> None:
     bad = [v for v, overlap in enumerate(result.overlap) if overlap < limits.min_overlap]
-    good = [v for v, overlap in enumerate(result.overlap) if overlap >= limits.min_overlap]
-    result.dropped = bad
-    for view in bad:
+    result.dropped = sorted({*result.dropped, *bad})
+    good = [v for v, overlap in enumerate(result.overlap)
+            if overlap >= limits.min_overlap and v not in result.dropped]
+    for view in result.dropped:
         problem.drop(view)
     if not good:
         seen = ', '.join('out of view' if np.isnan(x) else f'{x:.2f}' for x in result.overlap)
@@ -145,6 +146,7 @@ def _correct_view(problem: Problem, view: int, T_0: np.ndarray, opening: float, 
         T_fix = apply(T_fix, delta)
         if np.abs(delta).max() < 1e-4:
             break
+    uncertain = _uncertainty_at(np.linalg.inv(normal.H[0]), T_fix, T_0)
     _, residual = _static_normal(T_fix, source, target, chunk, 0.02)
     turn, move = rotation_of(T_fix), _shift_at(T_fix, chunk)
     result.correction_m[view], result.correction_rad[view] = move, turn
@@ -156,10 +158,23 @@ def _correct_view(problem: Problem, view: int, T_0: np.ndarray, opening: float, 
     elif enough and result.static_residual_m[view] > limits.max_static_residual_m:
         result.reason = (f'frame-0 points of view {view} and the reference view differ by '
                          f'{1000 * result.static_residual_m[view]:.0f} mm after correction; calibrate them again')
+    elif uncertain > limits.max_uncertainty_m:
+        result.dropped.append(view)
     else:
         chunk.move_view(view, T_fix)
         problem.T_view_ref = chunk.T_view_ref
         problem.focus(ZERO, T_0[None], np.array([opening]))
+
+
+def _uncertainty_at(covariance: np.ndarray, T_fix: np.ndarray, T_0: np.ndarray) -> float:
+    """Sigma [m] of where a correction T_fix with covariance (6, 6) leaves the hand, in its least known direction.
+
+    A bare table slides over itself, and a scene without the hand in sight leaves that to the prior.
+    """
+    arm = T_fix[:3, :3].T @ (T_0[:3, 3] - T_fix[:3, 3])
+    cross = np.array([[0, -arm[2], arm[1]], [arm[2], 0, -arm[0]], [-arm[1], arm[0], 0]])
+    J = np.concatenate([-T_fix[:3, :3] @ cross, np.eye(3)], axis=1)
+    return float(np.sqrt(np.linalg.eigvalsh(J @ covariance @ J.T)[-1]))
 
 
 def rotation_of(T: np.ndarray) -> float:
@@ -235,6 +250,9 @@ def _add_hand(normal: Normal, problem: Problem, view: int, T_0: np.ndarray, open
     J, r, weight = problem.outline_terms(ZERO, T_0[None], outlines, 4.0)
     # Moving the camera's frame by a small motion is moving the hand the other way, about another centre.
     normal.add(J[:, view] @ _adjoint(T_0, T_fix), r[:, view], weight[:, view])
+    if problem.landmarks is not None:
+        J, r, weight, _ = problem.landmark_terms(ZERO, T_0[None], np.array([opening]), MAX_REACH)
+        normal.add(J[:, view] @ _adjoint(T_0, T_fix), r[:, view], weight[:, view])
     problem.T_view_ref = kept
 
 

@@ -285,24 +285,43 @@ class Problem:
     def add_landmarks(self, normal: Normal, t: np.ndarray, T: np.ndarray, openings: np.ndarray, reach: int) -> None:
         """Landmarks pulled to where their maps have them within `reach` cells of the expected pixels: mean shift
         (Comaniciu and Meer 2002)."""
-        w, n = self.weights, len(T)
+        J, r, weight, elsewhere = self.landmark_terms(t, T, openings, reach)
+        n = len(T)
+        normal.add(J.reshape(n, -1, 6), r.reshape(n, -1), weight.reshape(n, -1))
+        normal.cost += 0.5 * (weight * r**2).sum((1, 2)) + self.weights.landmark_elsewhere * elsewhere
+
+    def landmark_terms(self, t: np.ndarray, T: np.ndarray, openings: np.ndarray, reach: int
+                       ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Jacobians (F, V, 12, 6), residuals (F, V, 12) [px] and weights of the landmarks, u first, then v; and how many
+        (F,) are seen, but farther away."""
+        w = self.weights
         points = np.repeat(landmark_points(self.sdf.gripper, openings)[:, None], self.chunk.views, axis=1)
         p, uv, T_view = self._project(T, points)
         mean, variance, here, anywhere = self.landmarks.find(t, uv, reach)
         used = np.isin(np.arange(self.chunk.views), self.views)[:, None]
         share = w.landmark_count / points.shape[2] * used * (p[..., 2] > 0.05)
-        mean = mean - self.landmark_bias
         weight = share * here / (variance + w.landmark_sigma_px**2)
         z = np.maximum(p[..., 2], 0.05)
+        jacobians = []
         for axis in range(2):
             f = self.chunk.K[:, axis, axis, None] / z
             along = np.zeros_like(p)
             along[..., axis], along[..., 2] = f, -f * p[..., axis] / z
-            J = np.concatenate([cross(points, along @ T_view[..., :3, :3]), along @ self.T_view_ref[:, :3, :3]], -1)
-            r = uv[..., axis] - mean[..., axis]
-            normal.add(J.reshape(n, -1, 6), r.reshape(n, -1), weight.reshape(n, -1))
-            normal.cost += 0.5 * (weight * r**2).sum((1, 2))
-        normal.cost += (share * w.landmark_elsewhere * (anywhere - np.minimum(here, anywhere))).sum((1, 2))
+            jacobians.append(np.concatenate([cross(points, along @ T_view[..., :3, :3]),
+                                             along @ self.T_view_ref[:, :3, :3]], -1))
+        r = np.moveaxis(uv - mean + self.landmark_bias, -1, 2).reshape(*weight.shape[:2], -1)
+        elsewhere = (share * (anywhere - np.minimum(here, anywhere))).sum((1, 2))
+        return np.concatenate(jacobians, axis=2), r, np.tile(weight, 2), elsewhere
+
+    def landmarks_met(self, t: np.ndarray, T: np.ndarray, openings: np.ndarray) -> np.ndarray:
+        """Share (F,) of the landmarks that the maps have within a cell or two of where poses T (F, 4, 4) put them; NaN
+        without maps."""
+        if self.landmarks is None or not self.views:
+            return np.full(len(T), np.nan)
+        points = np.repeat(landmark_points(self.sdf.gripper, openings)[:, None], self.chunk.views, axis=1)
+        _, uv, _ = self._project(T, points)
+        _, _, here, _ = self.landmarks.find(t, uv + self.landmark_bias, 1)
+        return here[:, self.views].mean((1, 2))
 
     def outline_terms(self, t: np.ndarray, T: np.ndarray, outlines: Outlines, kernel_px: float
                       ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

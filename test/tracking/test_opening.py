@@ -37,7 +37,7 @@ def test_without_evidence_the_measured_opening_holds():
 
 
 def test_chances_are_chances():
-    matrix = transition(9, MODEL)
+    matrix = transition(LEVELS, MODEL)
     np.testing.assert_allclose(matrix.sum(1), 1)
     assert (matrix > 0).all() and (np.diag(matrix) > 0.5).all()
     assert LEVELS[prior(LEVELS, 0.031).argmax()] == pytest.approx(0.03)
