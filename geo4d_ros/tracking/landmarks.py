@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-
 from scipy.ndimage import gaussian_filter
 
 from geo4d_ros.tracking.gripper import HAND, LEFT_FINGER, RIGHT_FINGER, GripperModel
@@ -80,7 +79,8 @@ class LandmarkMaps:
         mean = BLOCK_PX * (cell + np.stack([dx, dy], -1)) + (BLOCK_PX - 1) / 2
         share = 1 / np.bincount(CHANNELS)[CHANNELS]
         total = np.moveaxis(self._total[:, t], 0, 1)[..., CHANNELS]
-        return (mean, BLOCK_PX**2 * np.maximum(spread, 0) / 2, np.minimum(mass / share, 1), np.minimum(total / share, 1))
+        variance = BLOCK_PX**2 * np.maximum(spread, 0) / 2
+        return mean, variance, np.minimum(mass / share, 1), np.minimum(total / share, 1)
 
     def tip_chance(self, view: int, t: int, uv: np.ndarray) -> np.ndarray:
         """Chance per map cell that a finger tip is at pixels uv (..., 2), (...) float; 0 outside the image."""

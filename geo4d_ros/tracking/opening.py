@@ -20,8 +20,9 @@ class OpeningModel:
     pixel_weight: the log-likelihood of a pixel is scaled by it, because pixels next to each other err together.
     tip_weight: of the log-likelihood of a tip's map; tip_floor: chance per map cell of a tip that the map misses.
     switch_cost: price of a change between frames, so that a flicker of one frame does not pass (the hysteresis);
-    a change costs the same however wide it is. same_m: readings this near are the same opening. probability_floor: no mask is surer than this. min_pixels: with
-    fewer pixels that tell candidates apart a frame says nothing. state_sigma_m: of a state stream's opening.
+    a change costs the same however wide it is. same_m: readings this near are the same opening. probability_floor:
+    no mask is surer than this. min_pixels: with fewer pixels that tell candidates apart a frame says nothing.
+    state_sigma_m: of a state stream's opening.
     """
 
     levels: int = 17
@@ -70,7 +71,7 @@ def log_likelihood(problem: Problem, t: np.ndarray, T: np.ndarray, model: Openin
 
 def _tip_score(problem: Problem, t: np.ndarray, T: np.ndarray, openings: np.ndarray, model: OpeningModel) -> np.ndarray:
     """Log-likelihood (F, levels) of the finger tips' maps, hidden or not."""
-    tips = landmark_points(problem.sdf.gripper, openings)[:, CHANNELS == CHANNELS[-1]]
+    tips = landmark_points(problem.sdf.gripper, openings)[:, CHANNELS[-1] == CHANNELS]
     score = np.zeros((len(t), len(openings)))
     for i, frame in enumerate(t):
         for view in problem.views:

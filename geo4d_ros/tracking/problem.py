@@ -292,8 +292,8 @@ class Problem:
 
     def landmark_terms(self, t: np.ndarray, T: np.ndarray, openings: np.ndarray, reach: int
                        ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Jacobians (F, V, 12, 6), residuals (F, V, 12) [px] and weights of the landmarks, u first, then v; and how many
-        (F,) are seen, but farther away."""
+        """Jacobians (F, V, 12, 6), residuals (F, V, 12) [px] and weights of the landmarks, u first, then v; and how
+        many (F,) are seen, but farther away."""
         w = self.weights
         points = np.repeat(landmark_points(self.sdf.gripper, openings)[:, None], self.chunk.views, axis=1)
         p, uv, T_view = self._project(T, points)
