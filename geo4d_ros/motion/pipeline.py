@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from geo4d_ros.geometry.transforms import rotation_angle, translation_distance
+from geo4d_ros.geometry.transforms import interpolate, rotation_angle, translation_distance
 from geo4d_ros.motion import gates
 from geo4d_ros.motion.collision import CollisionChecker, Scene
 from geo4d_ros.motion.fingers import Fingers, let_go_early
@@ -22,6 +22,8 @@ from geo4d_ros.motion.timing import JointPath, MoveSegment, path_deviation, time
 from geo4d_ros.types import Plan
 
 Segment = MoveSegment | GripperSegment
+_HALVINGS = 6  # of a sample's distance, where joints turn fast
+
 Stop = tuple[int, GripperSegment | None]  # sample of the path where the arm stands, and what the gripper does there
 
 # Refusals of a place, near which another may do; the others say that the plan itself cannot be trusted.
@@ -88,9 +90,11 @@ def plan_trajectory(plan: Plan, state: RobotState, limits: MotionLimits, scene: 
     opening = _first_opening(legs)
     blocked = opening is not None and opening.end_pose == n and cut_by is not None and cut_by.reason in _PLACES
     path = densify(T_start, plan.T_base_gripper[:n + blocked], limits)
+    path, q, followed_cut = _follow(path, state.q, limits, robot)
     fingers = _fingers(state, opening, path, limits)
     checker = collision_checker(robot, scene, limits.collision_margin)
-    q, condition, path_cut = _joint_path(path, state.q, fingers, checker, limits, robot, values)
+    q, condition, joint_cut = _safe_samples(q, fingers, checker, limits, robot, values)
+    path_cut = joint_cut or followed_cut
     n, cut_by = min(n, path.poses_within(len(q))), path_cut or cut_by
     stops = _stops(legs, path, n)
     if opening is not None and opening.end_pose >= n and cut_by is not None and cut_by.reason in _PLACES:
@@ -190,26 +194,57 @@ def _fingers(state: RobotState, opening: Leg | None, path: PosePath, limits: Mot
     return Fingers(min(max(state.opening / limits.stroke, 0.0), 1.0), at)
 
 
-def _joint_path(path: PosePath, q_start: np.ndarray, fingers: Fingers, checker: CollisionChecker, limits: MotionLimits,
-                robot: RobotModel, values: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, Refusal | None]:
-    """Joint samples (N, n) of the path's safe part, their condition numbers (N,), and what cut the rest."""
+def _follow(path: PosePath, q_start: np.ndarray, limits: MotionLimits,
+            robot: RobotModel) -> tuple[PosePath, np.ndarray, Refusal | None]:
+    """The path as far as the tool may go and the arm can follow, joint samples (N, n) along it, what cut the rest.
+
+    The path comes back with samples added where joints turn fast: one at its limit hands over to the others.
+    """
     tolerance = limits.path_tolerance
     n, cut_by = _first(len(path.T), [
         lambda m: gates.workspace_prefix(path.T[:m], limits, tolerance),
         lambda m: gates.keep_out_prefix(path.T[:m], limits),
         lambda m: gates.table_prefix(path.T[:m], limits, tolerance),
     ])
-    q, ik_cut = _inverse_along(path.T[:n], q_start, limits, robot)
-    condition = robot.condition_numbers(q)
-    n, joint_cut = _first(len(q), [
+    T, q, where = [path.T[0]], [q_start], [0]
+    for pose in path.T[1:n]:
+        refusal = _reach(pose, T, q, limits, robot, _HALVINGS)
+        if refusal:
+            cut_by = refusal
+            break
+        where.append(len(q) - 1)
+    samples = np.append(where, np.full(len(path.T) - len(where), len(q)))  # what is not reached lies beyond the end
+    return PosePath(np.array(T), samples[path.pose_samples]), np.array(q)[:len(q) if n else 0], cut_by
+
+
+def _reach(pose: np.ndarray, T: list[np.ndarray], q: list[np.ndarray], limits: MotionLimits, robot: RobotModel,
+           halvings: int) -> Refusal | None:
+    """Append `pose` (4, 4) and its joints, seeded by the last; first the pose half way when they turn too far."""
+    result = robot.inverse(pose, q[-1], margin=limits.joint_margin)
+    if halvings and np.abs(result.q - q[-1]).max() > limits.joint_jump / 2:
+        middle = interpolate(T[-1], pose, np.array([0.5]))[0]
+        return (_reach(middle, T, q, limits, robot, halvings - 1)
+                or _reach(pose, T, q, limits, robot, halvings - 1))
+    refusal = gates.check_ik(result.distance, result.angle, limits)
+    if refusal is None:
+        T.append(pose)
+        q.append(result.q)
+    return refusal
+
+
+def _safe_samples(q: np.ndarray, fingers: Fingers, checker: CollisionChecker, limits: MotionLimits, robot: RobotModel,
+                  values: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, Refusal | None]:
+    """The joint samples (N, n) before the first that is not safe, their condition numbers (N,), what cut the rest."""
+    condition = robot.condition_numbers(q) if len(q) else np.zeros(0)
+    n, cut_by = _first(len(q), [
         lambda m: gates.joint_limit_prefix(q[:m], robot.lower, robot.upper, limits),
         lambda m: gates.joint_jump_prefix(q[:m], limits),
         lambda m: gates.singularity_prefix(condition[:m], limits),
         lambda m: fingers.prefix(checker, q[:m]),
     ])
-    values.update(samples=len(path.T), samples_passed=n, condition_number=float(condition[:max(n, 1)].max()),
+    values.update(samples=len(q), samples_passed=n, condition_number=float(condition[:max(n, 1)].max(initial=0.0)),
                   joint_slack_rad=float(np.minimum(q[:n] - robot.lower, robot.upper - q[:n]).min()) if n else None)
-    return q[:n], condition[:n], joint_cut or ik_cut or cut_by
+    return q[:n], condition[:n], cut_by
 
 
 def _stops(legs: Sequence[Leg], path: PosePath, n: int) -> list[Stop]:
@@ -228,19 +263,6 @@ def _first(n: int, prefix_gates: list[Callable[[int], Prefix]]) -> Prefix:
         if refusal:
             n, cut_by = passed, refusal
     return n, cut_by
-
-
-def _inverse_along(T: np.ndarray, q_start: np.ndarray, limits: MotionLimits,
-                   robot: RobotModel) -> tuple[np.ndarray, Refusal | None]:
-    """Joint samples along the poses, each seeded by the one before; stops at the first that cannot be reached."""
-    q = [q_start]
-    for pose in T[1:]:
-        result = robot.inverse(pose, q[-1])
-        refusal = gates.check_ik(result.distance, result.angle, limits)
-        if refusal:
-            return np.array(q), refusal
-        q.append(result.q)
-    return np.array(q), None
 
 
 _checkers: dict[tuple[int, Scene, float], tuple[RobotModel, CollisionChecker]] = {}

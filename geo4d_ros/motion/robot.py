@@ -129,22 +129,24 @@ class RobotModel:
         s = np.linalg.svd(np.stack([self.jacobian(row) for row in q]), compute_uv=False)
         return s[:, 0] / np.maximum(s[:, -1], 1e-12)
 
-    def inverse(self, T_base_tool: np.ndarray, seed: np.ndarray, relax: bool = True) -> IkResult:
+    def inverse(self, T_base_tool: np.ndarray, seed: np.ndarray, relax: bool = True, margin: float = 0.0) -> IkResult:
         """Joint positions near `seed` (n,) that put the tool at T_base_tool (4, 4), and the residual.
 
-        Damped least squares (Buss 2009) from one seed only, so the branch of the arm never changes;
-        with `relax`, one small null-space step towards the posture. Joint limits are kept: a joint at
-        its limit is taken out of the step. Never raises; the caller gates on the residual.
+        Damped least squares (Buss 2009) from one seed only, so the branch of the arm never changes; with `relax`,
+        one small null-space step towards the posture. A joint that gets within `margin` [rad] of its limit is taken
+        out of the step, so that the others take over; one that is nearer than that in the seed gets no nearer.
+        Never raises; the caller gates on the residual.
         """
         target = self.M_root_base * pin.SE3(T_base_tool[:3, :3], T_base_tool[:3, 3])
         q = np.clip(seed, self.lower, self.upper)
+        bounds = np.minimum(self.lower + margin, q), np.maximum(self.upper - margin, q)
         if relax:
-            q = np.clip(q + self._null_space_step(q), self.lower, self.upper)
+            q = np.clip(q + self._null_space_step(q), *bounds)
         error = self._error(q, target)
         for _ in range(_ITERATIONS):
             if (np.abs(error) < _CONVERGED).all():
                 break
-            q = self._step(q, error)
+            q = self._step(q, error, bounds)
             error = self._error(q, target)
         return IkResult(q, float(np.linalg.norm(error[:3])), float(np.linalg.norm(error[3:])))
 
@@ -160,16 +162,16 @@ class RobotModel:
         pin.forwardKinematics(self.model, self.data, q)
         return pin.log6(pin.updateFramePlacement(self.model, self.data, self._tool).actInv(target)).vector
 
-    def _step(self, q: np.ndarray, error: np.ndarray) -> np.ndarray:
-        J = self.jacobian(q)
+    def _step(self, q: np.ndarray, error: np.ndarray, bounds: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+        J, (lower, upper) = self.jacobian(q), bounds
         for _ in range(2):
             dq = J.T @ np.linalg.solve(J @ J.T + _DAMPING * np.eye(6), error)
             dq *= min(1.0, _MAX_ITERATION_STEP / max(float(np.abs(dq).max()), 1e-9))
-            blocked = (q + dq < self.lower) | (q + dq > self.upper)
+            blocked = (q + dq < lower) | (q + dq > upper)
             if not blocked.any():
                 break
             J = np.where(blocked, 0.0, J)
-        return np.clip(q + dq, self.lower, self.upper)
+        return np.clip(q + dq, lower, upper)
 
     def _null_space_step(self, q: np.ndarray) -> np.ndarray:
         J = self.jacobian(q)
