@@ -88,25 +88,26 @@ def readouts(reports: dict[str, Report]) -> str:
     return table(['scenes and cameras', *names, 'clips of episodes'], rows)
 
 
-def baselines(reports: dict[str, Report]) -> str:
-    """Every baseline of the video evaluation with its closed-loop success, the shipped model first."""
-    video, loop = reports['baselines_video'], reports['baselines_closed_loop']
-    loops = {'model': loop, **loop['baselines']}
-    readouts = {'model': video['readouts'], **{name: row.get('readouts', {}) for name, row in video['rows'].items()
-                                               if name != 'model'}}
-    rows = []
-    for name, row in video['rows'].items():
-        if name == 'codec':
-            continue
-        title = 'the shipped model' if name == 'model' else BASELINES[name].title
-        trained, moved = video['training'].get(name, {}), row['motion_masked']
-        first = [_plain(readouts[name][r]['position_cm_first5_median']) if r in readouts[name] else '-'
-                 for r in ('state', 'video')]
-        rows.append([f'`{name}` {title}', _plain(trained.get('trained_min', '-')), str(trained.get('steps', '-')),
-                     *(_plain(moved[key]) for key in ('psnr', 'abs_rel', 'error_3d_cm')), _consistency(row), *first,
-                     f'{loops[name]["readout"]}: {_overall(loops[name])}' if name in loops else '-'])
-    return table(['row', 'min', 'steps', 'PSNR', 'AbsRel', '3D [cm]', 'consistency mIoU', 'state [cm]', 'video [cm]',
-                  'closed loop'], rows)
+def comparison(name: str) -> Callable[[dict[str, Report]], str]:
+    """A block of `<name>_video.json`, every row of it, with the closed-loop success in `<name>_closed_loop.json`."""
+    def block(reports: dict[str, Report]) -> str:
+        video, loop = reports[f'{name}_video'], reports[f'{name}_closed_loop']
+        loops = {'model': loop, **loop['baselines']}
+        rows = [_compared(row, key, video, loops.get(key)) for key, row in video['rows'].items() if key != 'codec']
+        return table(['row', 'trained [min]', 'PSNR', 'AbsRel', '3D [cm]', 'consistency mIoU', 'state [cm]',
+                      'video [cm]', 'closed loop'], rows)
+    return block
+
+
+def _compared(row: Report, name: str, video: Report, loop: Report | None) -> list[str]:
+    """One line: motion-masked metrics, consistency, gripper error of the first 5 frames, success."""
+    title = 'the shipped model' if name == 'model' else BASELINES[name].title
+    trained, moved = video['training'].get(name, {}), row['motion_masked']
+    readouts = video['readouts'] if name == 'model' else row.get('readouts', {})
+    first = [_plain(readouts[r]['position_cm_first5_median']) if r in readouts else '-' for r in ('state', 'video')]
+    return [f'`{name}` {title}', _plain(trained.get('trained_min', '-')),
+            *(_plain(moved[key]) for key in ('psnr', 'abs_rel', 'error_3d_cm')), _consistency(row), *first,
+            '-' if loop is None else f'{loop["readout"]}: {_overall(loop)}']
 
 
 def openvino(reports: dict[str, Report]) -> str:
@@ -120,6 +121,18 @@ def openvino(reports: dict[str, Report]) -> str:
             rows.append([str(report['threads']), stage, *(f'{t["p50"]:.0f} / {t["p95"]:.0f}' for t in times),
                          f'{report["speedup_" + stage]:.2f}x'])
     return table(['threads', 'stage', 'torch p50 / p95 [ms]', 'OpenVINO p50 / p95 [ms]', 'faster'], rows)
+
+
+def gaussians(reports: dict[str, Report]) -> str:
+    """The reconstruction row of `gaussians_video.json` beside the copy."""
+    rows = []
+    for name in ('gaussians', 'copy'):
+        row = reports['gaussians_video']['rows'][name]
+        for region in ('full_frame', 'motion_masked'):
+            rows.append([name, region.replace('_', ' '), *(_plain(row[region][key]) for key in
+                                                           ('psnr', 'abs_rel', 'delta1', 'error_3d_cm')),
+                         _consistency(row) if region == 'full_frame' else '-'])
+    return table(['row', 'pixels', 'PSNR', 'AbsRel', 'delta1', '3D error [cm]', 'consistency mIoU'], rows)
 
 
 def _consistency(row: Report) -> str:
@@ -160,7 +173,9 @@ BLOCKS: dict[str, Callable[[dict[str, Report]], str]] = {
     'closed-loop': closed_loop,
     'video': video,
     'read-outs': readouts,
-    'baselines': baselines,
+    'baselines': comparison('baselines'),
+    'variants': comparison('variants'),
+    'gaussians': gaussians,
     'openvino': openvino,
     'tracker': tracker,
     'faults': faults,

@@ -35,7 +35,7 @@ def test_every_row_of_the_reports_is_in_the_table():
     table = [line for line in lines if line.startswith('| `')]
     assert [line.split('`')[1] for line in table] == ['model', 'svd', 'copy']
     assert '0.70 [0.60, 0.80] | 1 | 1.7 | fused: 0.80 [0.10, 0.90] (n=10)' in table[0]
-    assert '| 5 | 300 |' in table[1] and '| - | - | 8 | fused: 0.00' in table[1]
+    assert '| 5 | 16 |' in table[1] and '| - | - | 8 | fused: 0.00' in table[1]
     assert table[2].rstrip(' |').endswith('-')
 
 
