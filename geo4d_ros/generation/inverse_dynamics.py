@@ -27,6 +27,7 @@ from geo4d_ros.types import GripperTrack, Observation, TrackStatus, Video4D
 
 MAX_OPENING_M = 0.08
 STEP_M, STEP_RAD = 0.1, 0.3  # typical motion between two frames: the network's units
+REACH_M, CROP_PX = 0.3, 48  # the network sees a square around the gripper, this far to every side at its depth
 STATE_SIZE = 13
 
 
@@ -35,28 +36,45 @@ def state_vector(T_ref_gripper: torch.Tensor, opening: torch.Tensor) -> torch.Te
     return torch.cat([T_ref_gripper[:, :3, 3], T_ref_gripper[:, :3, :3].flatten(1), opening[:, None] * 10], 1)
 
 
+def around_gripper(images: torch.Tensor, position: torch.Tensor, K: torch.Tensor) -> torch.Tensor:
+    """Squares (N, C, CROP_PX, CROP_PX) around positions (N, 3) [m] of images (N, C, H, W) with K (N, 3, 3).
+
+    They reach REACH_M to every side at the position's depth, so that a shift in them is a distance; outside the
+    image they are 0.
+    """
+    height, width = images.shape[-2:]
+    z = position[:, 2].clamp(min=0.1)
+    focal, centre = K[:, [0, 1], [0, 1]], K[:, [0, 1], [2, 2]]
+    at = (focal * position[:, :2] / z[:, None] + centre)[:, None, None]
+    side = torch.linspace(-1, 1, CROP_PX, dtype=images.dtype, device=images.device)
+    y, x = torch.meshgrid(side, side, indexing='ij')
+    pixels = at + torch.stack([x, y], -1) * (REACH_M * focal / z[:, None])[:, None, None]
+    scale = pixels.new_tensor([width - 1, height - 1])
+    return F.grid_sample(images, 2 * pixels / scale - 1, align_corners=True)
+
+
 class InverseDynamicsNetwork(ModelMixin, ConfigMixin):
     """Two frames of the reference view and the gripper's state at the first -> its motion to the second."""
 
     @register_to_config
-    def __init__(self, height: int = 96, width: int = 128, channels: int = 32) -> None:
+    def __init__(self, channels: int = 32) -> None:
         super().__init__()
         widths = [6, channels, 2 * channels, 3 * channels, 4 * channels]
         self.convolutions = nn.ModuleList(
             nn.Conv2d(a, b, 5 if a == 6 else 3, stride=2, padding=2 if a == 6 else 1)
             for a, b in pairwise(widths))
         self.norms = nn.ModuleList(nn.GroupNorm(8, b) for b in widths[1:])
-        self.flat = nn.Linear(widths[-1] * (height // 16) * (width // 16), 256)
+        self.flat = nn.Linear(widths[-1] * (CROP_PX // 16) ** 2, 256)
         self.state = nn.Linear(STATE_SIZE, 256)
         self.out = nn.Sequential(nn.Linear(256, 256), nn.GELU(), nn.Linear(256, 7))
 
-    def forward(self, before: torch.Tensor, after: torch.Tensor,
-                state: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """before, after (N, 3, H, W) in [-1, 1]; state (N, 13) at `before`.
+    def forward(self, before: torch.Tensor, after: torch.Tensor, state: torch.Tensor,
+                K: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """before, after (N, 3, H, W) in [-1, 1]; state (N, 13) at `before`; K (N, 3, 3).
 
         -> translation (N, 3) [m] and rotation vector (N, 3) [rad], both in the reference frame; opening (N,) [m].
         """
-        x = torch.cat([before, after], 1)
+        x = around_gripper(torch.cat([before, after], 1), state[:, :3], K)
         for convolution, norm in zip(self.convolutions, self.norms, strict=True):
             x = F.silu(norm(convolution(x)))
         out = self.out(F.gelu(self.flat(x.flatten(1)) + self.state(state)))
@@ -96,11 +114,12 @@ class InverseDynamicsPredictor:
     def read(self, video: Video4D, observation: Observation) -> GripperTrack:
         """Motions between the reference view's frames, added up from the measured pose."""
         images = torch.from_numpy(video.rgb[0]).movedim(-1, 1).float().to(self.network.device) / 127.5 - 1
+        K = torch.as_tensor(video.K[:1], dtype=torch.float32, device=images.device)
         poses, openings = [observation.T_ref_gripper], [float(observation.opening)]
         for before, after in pairwise(images):
             T = torch.as_tensor(poses[-1], dtype=torch.float32, device=images.device)[None]
             opening = torch.tensor([openings[-1]], dtype=torch.float32, device=images.device)
-            motion = self.network(before[None], after[None], state_vector(T, opening))
+            motion = self.network(before[None], after[None], state_vector(T, opening), K)
             move, turn, opening = (a[0].double().cpu().numpy() for a in motion)
             R = from_rotvec(turn)[:3, :3] @ poses[-1][:3, :3]
             poses.append(make_transform(R, poses[-1][:3, 3] + move))

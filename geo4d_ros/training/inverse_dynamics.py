@@ -44,7 +44,7 @@ class InverseDynamicsTraining:
 
 def pairs_of(window: dict[str, Any], rng: np.random.Generator) -> dict[str, np.ndarray]:
     """Ten pairs of the window's reference view: before, after (10, 3, H, W) in [-1, 1], state (10, 13) with noise,
-    move (10, 3) [m], turn (10, 3) [rad], opening (10,) [m] after."""
+    K (10, 3, 3), move (10, 3) [m], turn (10, 3) [rad], opening (10,) [m] after."""
     rgb = window['rgb'][0].astype(np.float32).transpose(0, 3, 1, 2) / 127.5 - 1
     gain, offset = 1 + 0.15 * rng.normal(size=(3, 1, 1)), 0.08 * rng.normal()
     rgb = np.clip(rgb * gain + offset, -1, 1).astype(np.float32)
@@ -57,7 +57,8 @@ def pairs_of(window: dict[str, Any], rng: np.random.Generator) -> dict[str, np.n
     before = opening[:-1] + rng.normal(0, NOISE_OPENING_M, len(noisy))
     state = state_vector(torch.from_numpy(noisy).float(), torch.from_numpy(before).float()).numpy()
     return {'before': rgb[:-1], 'after': rgb[1:], 'state': state, 'move': T[1:, :3, 3] - T[:-1, :3, 3],
-            'turn': rotvec(T[1:] @ invert(T[:-1])), 'opening': opening[1:]}
+            'K': np.tile(window['K'][0], (len(noisy), 1, 1)), 'turn': rotvec(T[1:] @ invert(T[:-1])),
+            'opening': opening[1:]}
 
 
 class PairBatches(IterableDataset):
@@ -77,7 +78,7 @@ class PairBatches(IterableDataset):
 
 def loss_of(network: InverseDynamicsNetwork, batch: dict[str, torch.Tensor]) -> torch.Tensor:
     """Smooth L1 of translation, rotation and opening, in the network's units."""
-    move, turn, opening = network(batch['before'], batch['after'], batch['state'])
+    move, turn, opening = network(batch['before'], batch['after'], batch['state'], batch['K'])
     return (F.smooth_l1_loss(move / STEP_M, batch['move'] / STEP_M, beta=0.1)
             + F.smooth_l1_loss(turn / STEP_RAD, batch['turn'] / STEP_RAD, beta=0.1)
             + F.smooth_l1_loss(opening * 25, batch['opening'] * 25, beta=0.1))

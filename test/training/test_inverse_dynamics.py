@@ -7,7 +7,12 @@ import pytest
 import torch
 
 from geo4d_ros.errors import ConfigurationError
-from geo4d_ros.generation.inverse_dynamics import InverseDynamicsNetwork, InverseDynamicsPredictor
+from geo4d_ros.generation.inverse_dynamics import (
+    REACH_M,
+    InverseDynamicsNetwork,
+    InverseDynamicsPredictor,
+    around_gripper,
+)
 from geo4d_ros.generation.loading import load_generator
 from geo4d_ros.generation.two_view.network import TwoViewNetwork
 from geo4d_ros.generation.two_view.predictor import TwoViewPredictor
@@ -30,7 +35,8 @@ def curved_path(frames=11):
 def window():
     T, opening = curved_path()
     rng = np.random.default_rng(0)
-    return {'rgb': rng.integers(0, 256, (1, 11, 96, 128, 3), dtype=np.uint8), 'T_ref_gripper': T, 'opening': opening}
+    return {'rgb': rng.integers(0, 256, (1, 11, 96, 128, 3), dtype=np.uint8), 'T_ref_gripper': T, 'opening': opening,
+            'K': np.array([[[128.0, 0, 63.5], [0, 128, 47.5], [0, 0, 1]]])}
 
 
 class Teacher(torch.nn.Module):
@@ -40,7 +46,7 @@ class Teacher(torch.nn.Module):
         super().__init__()
         self.pairs, self.calls, self.device = pairs, 0, torch.device('cpu')
 
-    def forward(self, before, after, state):
+    def forward(self, before, after, state, K):
         i, self.calls = self.calls, self.calls + 1
         return tuple(torch.as_tensor(self.pairs[k][i:i + 1]) for k in ('move', 'turn', 'opening'))
 
@@ -62,6 +68,14 @@ def test_true_motions_add_up_to_the_true_path():
     assert isinstance(track, GripperTrack)
     np.testing.assert_allclose(track.T_ref_gripper, truth['T_ref_gripper'], atol=1e-9)
     np.testing.assert_allclose(track.opening, truth['opening'], atol=1e-9)
+
+
+def test_the_crop_is_centred_on_the_gripper_and_measures_metres():
+    rows, columns = torch.meshgrid(torch.arange(96.0), torch.arange(128.0), indexing='ij')
+    K = torch.tensor([[[100.0, 0, 63.5], [0, 100, 47.5], [0, 0, 1]]])
+    crop = around_gripper(torch.stack([columns, rows])[None], torch.tensor([[0.1, -0.05, 1.0]]), K)
+    assert crop.mean((0, 2, 3)).tolist() == pytest.approx([73.5, 42.5], abs=1e-3)
+    assert (crop[0, 0, 0, -1] - crop[0, 0, 0, 0]).item() == pytest.approx(2 * 100 * REACH_M, abs=1e-3)
 
 
 def test_the_network_can_learn_a_window():
@@ -86,7 +100,8 @@ def test_a_run_from_episodes_to_a_checkpoint(tmp_path):
     tiny = dict(**size, channels=16, dim=24, heads=2, encoder_layers=1, pointers=2, refinements=1, given_poses=True)
     TwoViewPredictor(TwoViewNetwork(**tiny)).save_pretrained(tmp_path / 'generator')
     values = {'model': 'inverse_dynamics', 'data': str(tmp_path / 'data'), 'output': str(tmp_path / 'run'),
-              'generator': str(tmp_path / 'generator'), 'minutes': 0.002, 'workers': 0, 'batch': 1, 'network': size}
+              'generator': str(tmp_path / 'generator'), 'minutes': 0.002, 'workers': 0, 'batch': 1,
+              'network': {'channels': 8}}
     output = train(values)
     assert json.loads((output / 'summary.json').read_text())['steps'] >= 1
     observation = Observation.example()
