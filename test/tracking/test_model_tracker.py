@@ -11,6 +11,7 @@ from geo4d_ros.evaluation.tracker_metrics import add_distance
 from geo4d_ros.evaluation.tracker_sequences import shift_second_view
 from geo4d_ros.geometry.transforms import from_rotvec, rotation_angle, translation_distance
 from geo4d_ros.tracking.chunk import Masks
+from geo4d_ros.tracking.frame_zero import FrameZeroLimits
 from geo4d_ros.tracking.model_tracker import ModelTracker, ModelTrackerConfig
 from geo4d_ros.types import GripperTrack, Observation, TrackStatus
 
@@ -60,6 +61,15 @@ def test_a_wrong_calibration_is_corrected_or_refused():
         refused = result.trusted == 1
         assert refused or add_mm(result, scene).mean() < 12
         assert refused or result.details['frame_zero'].correction_m[1] > 0.003
+
+
+def test_a_correction_that_the_scene_leaves_open_drops_the_view():
+    scene = gripper_scene(0)
+    video = shift_second_view(scene.video, np.random.default_rng(0), np.radians(2), 0.02)
+    # The scene itself leaves millimetres open; a stricter limit stands for one that leaves more.
+    result = track(replace(scene, video=video), frame_zero=FrameZeroLimits(max_uncertainty_m=1e-6))
+    assert result.details['frame_zero'].dropped == [1]
+    assert result.confidence[1:].max() < ModelTrackerConfig().confidence.ok
 
 
 def test_a_gross_calibration_error_is_refused_with_the_reason():
