@@ -112,7 +112,9 @@ def trusted_errors(records: Iterable[TrackRecord]) -> dict[str, float]:
 
 def one_view(clip: TruthClip, video: Video4D) -> tuple[TruthClip, Video4D]:
     """The clip and video with the reference view alone."""
-    observation = replace(clip.observation, views=clip.observation.views[:1])
+    whole = clip.observation
+    observation = replace(whole, views=whole.views[:1],
+                          T_ref_view=None if whole.T_ref_view is None else whole.T_ref_view[:1])
     cut = replace(video, rgb=video.rgb[:1], points=video.points[:1], valid=video.valid[:1], K=video.K[:1],
                   T_ref_view=video.T_ref_view[:1],
                   gripper_mask=None if video.gripper_mask is None else video.gripper_mask[:1])
