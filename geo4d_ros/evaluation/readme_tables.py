@@ -147,8 +147,8 @@ def _overall(loop: Report) -> str:
 
 def tracker(reports: dict[str, Report]) -> str:
     """One row per `tracker_<source>.json`."""
-    keys = ('add_mm_mean', 'add_mm_median', 'adds_auc', 'failure_rate', 'open_closed_accuracy', 'opening_error_mm', 'lost_auroc',
-            'ok_but_wrong_rate', 'refused_sequences', 'n')
+    keys = ('add_mm_mean', 'add_mm_median', 'adds_auc', 'failure_rate', 'open_closed_accuracy', 'opening_error_mm',
+            'lost_auroc', 'ok_but_wrong_rate', 'refused_sequences', 'n')
     rows = [[name.removeprefix('tracker_').replace('_', ' '), *(_plain(report.get(key, '-')) for key in keys)]
             for name, report in reports.items() if name.startswith('tracker_')]
     return table(['sequences', *(key.replace('_', ' ') for key in keys)], rows)

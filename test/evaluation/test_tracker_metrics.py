@@ -1,11 +1,16 @@
 """Pose metrics in closed form."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from geo4d_ros.evaluation.tracker import one_view
 from geo4d_ros.evaluation.tracker_baselines import best_threshold, finger_distance, threshold_rule
 from geo4d_ros.evaluation.tracker_metrics import add_distance, adds_distance, auc, auroc, failed
+from geo4d_ros.evaluation.truth import TruthClip
 from geo4d_ros.geometry.transforms import from_rotvec
+from geo4d_ros.types import GripperTrack, Observation, Video4D
 
 
 def test_add_of_a_shift_is_its_length_and_adds_is_blind_to_symmetry():
@@ -48,3 +53,13 @@ def test_centroid_rule_and_its_best_threshold():
     assert threshold_rule(unseen, 0.05, False).tolist() == [False, False, True, True]
     threshold, accuracy = best_threshold([unseen], [np.array([False, False, True, True])])
     assert 0.02 < threshold < 0.08 and accuracy == 1
+
+
+def test_one_view_cuts_video_and_observation_alike():
+    video, observation = Video4D.example(), Observation.example()
+    poses = np.tile(np.eye(4), (len(observation.views), 1, 1))
+    labels = np.zeros(video.rgb.shape[:4], np.uint8)
+    clip = TruthClip(replace(observation, T_ref_view=poses), video, GripperTrack.example(), labels)
+    cut, cut_video = one_view(clip, video)
+    assert len(cut.observation.views) == cut_video.views == len(cut.observation.T_ref_view) == 1
+    assert one_view(replace(clip, observation=observation), video)[0].observation.T_ref_view is None
