@@ -63,7 +63,7 @@ def figures(name: str, keys: list[str]) -> Callable[[dict[str, Report]], str]:
 
 
 def _plain(value: Any) -> str:
-    return f'{value:.3g}' if isinstance(value, float) else str(value)
+    return f'{value:.3g}' if isinstance(value, float) else '-' if value is None else str(value)
 
 
 def video(reports: dict[str, Report]) -> str:
