@@ -78,8 +78,9 @@ def _on_start(state: LoopState, event: Event, config: LoopConfig) -> Result:
 
 
 def _on_reset(state: LoopState, event: Event, config: LoopConfig) -> Result:
-    return LoopState(now=state.now, cycle=state.cycle, used_plans=state.used_plans,
-                     gripper_closed=state.gripper_closed), ()
+    """What the gripper was told outlives a reset, unless it did not do it: then its measured opening tells."""
+    closed = None if state.reason is Reason.GRIPPER_FAILED else state.gripper_closed
+    return LoopState(now=state.now, cycle=state.cycle, used_plans=state.used_plans, gripper_closed=closed), ()
 
 
 def _on_approve(state: LoopState, event: Event, config: LoopConfig) -> Result:

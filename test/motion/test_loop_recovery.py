@@ -239,6 +239,14 @@ def test_fingers_that_creep_while_a_recovery_opens_are_a_fault(loop):
     assert loop.state.latch and loop.state.reason is Reason.GRIPPER_FAILED
 
 
+def test_after_a_reset_the_measured_opening_tells_whether_the_gripper_is_closed(loop):
+    """One that failed to close and then to open would else count as closed for ever, and never close again."""
+    loop.send('START').observed().predicted().planned(CLOSE).refused('GRASP_UNSETTLED').rested()
+    loop.planned(OPEN, MOVE).refused('GRIPPER_FAILED').rested()
+    assert loop.state.phase is Phase.FAULT and loop.state.gripper_closed is True
+    assert loop.send('RESET').state.gripper_closed is None
+
+
 def test_an_arm_that_does_not_come_to_rest_after_a_missed_grasp_is_stopped(loop):
     loop.send('START').observed().predicted().planned(CLOSE).done(opening=0.0).send('TICK', 5.1)
     assert loop.state.phase is Phase.STOPPING and loop.state.reason is Reason.SETTLE_TIMEOUT and loop.state.latch
