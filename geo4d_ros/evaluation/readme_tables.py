@@ -156,7 +156,7 @@ def tracker(reports: dict[str, Report]) -> str:
 
 def faults(reports: dict[str, Report]) -> str:
     """Runs, outcome and times of every injected fault."""
-    rows = [[name.replace('_', ' '), f'{entry["ok"]}/{entry["runs"]}', str(entry['code']),
+    rows = [[name.replace('_', ' '), f'{entry["runs_ok"]}/{entry["runs"]}', ', '.join(filter(None, entry['code'])),
              *(_times(entry[key]) for key in ('detection_ms', 'standstill_ms'))]
             for name, entry in reports['faults']['faults'].items()]
     return table(['fault', 'right', 'code', 'detection [ms]', 'standstill [ms]'], rows)
