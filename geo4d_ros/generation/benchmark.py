@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from geo4d_ros.generation.packed import flop_formulas
+from geo4d_ros.generation.packed import fixed_weights, flop_formulas, linear
 from geo4d_ros.generation.pipeline import Geo4dPipeline
 from geo4d_ros.generation.presets import RELEASED_UNET, build
 from geo4d_ros.generation.released_algorithm import ReleasedAlgorithm
@@ -22,6 +22,9 @@ from geo4d_ros.types import Observation
 PRESETS = {'small': 'geo4d-sim-unet', 'reduced-width': 'geo4d-svd-reduced', 'svd': 'geo4d-svd'}
 # What the consumer asks for: pointmaps only (the tracker's need), with the reference's RGB, or everything.
 CONSUMERS: dict[str, tuple[int, ...] | None] = {'points': (), 'points_and_reference_rgb': (0,), 'everything': None}
+
+REFERENCE_STEPS = 25
+STEPS = (25, 8, 4)
 
 
 @dataclass
@@ -90,21 +93,27 @@ def benchmark(
     """The report of `geo4d benchmark generator`; every time in it is of a complete prediction.
 
     On the CPU, times are processor time of `threads` threads, which other processes cannot stretch.
-    The pipeline runs `repeats` times per setting, the released algorithm twice, before and after
-    most of them, so that a drift of the machine falls on both. speedup_*: the released algorithm's
-    p50 at 25 steps over the pipeline's, for the `points` consumer; `consumers` has the same for the
-    others. relative_output_difference: at 25 steps, to the released algorithm in float32.
+    `repeats` rounds, each with one prediction of every setting and one of the released algorithm, so
+    that a drift of the machine falls on both. speedup_*: median over the rounds of the released
+    algorithm's time at 25 steps over the pipeline's, for the `points` consumer; `consumers` has the
+    others and the range over the rounds. relative_output_difference: at 25 steps, to the released
+    algorithm in float32. fraction_of_matmul_rate: the prediction's operations over what the device
+    does in its time in one large matrix product of the same precision.
     """
     if device == 'cpu':
         torch.set_num_threads(threads)
     torch.manual_seed(0)
     observation = Observation.example()
     pipeline = benchmark_pipeline(preset).to(device)
-    clock = time.process_time if device == 'cpu' else time.perf_counter
-    pipeline.clock = clock
-    released = ReleasedAlgorithm(pipeline, clock)
+    pipeline.clock = time.process_time if device == 'cpu' else time.perf_counter
+    released = ReleasedAlgorithm(pipeline, pipeline.clock)
     if dtype != 'float32':
         pipeline.to(dtype=getattr(torch, dtype))
+    # Counted before compiling: the counter does not see into compiled code.
+    counts = {} if not flops else {
+        'flops': {str(n): count_flops(lambda k: optimised_run(pipeline, observation, k, 'points'), n) for n in STEPS},
+        'released_flops': count_flops(lambda k: released(observation, 0, k), REFERENCE_STEPS),
+    }
     if compiled:
         pipeline.compile()
     started = time.perf_counter()
@@ -125,11 +134,12 @@ def benchmark(
     }
     first = report['consumers']['points']
     names = ('stages_ms', 'speedup_25_steps', 'speedup_8_steps', 'relative_output_difference')
-    report.update({'consumer': 'points', **{name: first[name] for name in names}})
+    report.update({'consumer': 'points', **{name: first[name] for name in names}, **counts})
     if flops:
-        report['flops'] = {str(n): count_flops(lambda k: optimised_run(pipeline, observation, k, 'points'), n)
-                           for n in (25, 8)}
-        report['released_flops'] = count_flops(lambda k: released(observation, 0, k), 25)
+        rate = matmul_rate(device, getattr(torch, dtype), pipeline.clock)
+        seconds = {n: float(np.median([r.total for r in runs['points', n]])) for n in STEPS}
+        fractions = {str(n): counts['flops'][str(n)] / rate / seconds[n] for n in STEPS}
+        report.update({'matmul_flops_per_s': rate, 'fraction_of_matmul_rate': fractions})
     return {**report, 'wall_s': time.perf_counter() - started}
 
 
@@ -137,35 +147,61 @@ def time_both(
     pipeline: Geo4dPipeline, released: ReleasedAlgorithm, observation: Observation, repeats: int, device: str
 ) -> tuple[dict[tuple[str, int], list[Run]], list[Run], float]:
     """The pipeline's runs by (consumer, steps), the released algorithm's, and the pipeline's peak memory [MiB]."""
-    settings = [(c, n) for c in CONSUMERS for n in (25, 8)]
+    settings = [(c, n) for c in CONSUMERS for n in STEPS]
     for consumer in CONSUMERS:  # warm-up, also of what is compiled per number of streams
         optimised_run(pipeline, observation, 1, consumer)
-    runs = {s: [optimised_run(pipeline, observation, s[1], s[0])] for s in settings}
+    if device.startswith('cuda'):
+        torch.cuda.reset_peak_memory_stats()
+        for consumer in CONSUMERS:
+            optimised_run(pipeline, observation, 1, consumer)
     peak = peak_memory_mib(device)
-    references = [released_run(released, observation)]
-    for _ in range(repeats - 1):
+    runs: dict[tuple[str, int], list[Run]] = {s: [] for s in settings}
+    references = []
+    for _ in range(repeats):
         for consumer, steps in settings:
             runs[consumer, steps].append(optimised_run(pipeline, observation, steps, consumer))
-    return runs, [*references, released_run(released, observation)], peak
+        references.append(released_run(released, observation))
+    return runs, references, peak
 
 
 def released_run(released: ReleasedAlgorithm, observation: Observation) -> Run:
     """One complete prediction of the released algorithm, 25 steps."""
-    images, stages = released(observation, 0)
+    images, stages = released(observation, 0, REFERENCE_STEPS)
     return Run(stages, images)
 
 
 def consumer_report(runs: dict[tuple[str, int], list[Run]], consumer: str, references: list[Run]) -> dict[str, Any]:
     """Timings, speed-ups and output difference for one consumer."""
-    totals = {n: float(np.median([r.total for r in runs[consumer, n]])) for n in (25, 8)}
-    reference = float(np.median([r.total for r in references]))
-    return {
-        'stages_ms': percentiles(runs[consumer, 25]),
-        'stages_8_steps_ms': percentiles(runs[consumer, 8]),
-        'speedup_25_steps': reference / totals[25],
-        'speedup_8_steps': reference / totals[8],
-        'relative_output_difference': relative_difference(runs[consumer, 25][0].images, references[0].images),
-    }
+    report: dict[str, Any] = {'stages_ms': percentiles(runs[consumer, REFERENCE_STEPS])}
+    for steps in STEPS:
+        if steps != REFERENCE_STEPS:
+            report[f'stages_{steps}_steps_ms'] = percentiles(runs[consumer, steps])
+    for steps in STEPS:
+        ratios = [r.total / run.total for run, r in zip(runs[consumer, steps], references, strict=True)]
+        report[f'speedup_{steps}_steps'] = float(np.median(ratios))
+        report[f'speedup_{steps}_steps_range'] = [min(ratios), max(ratios)]
+    images = runs[consumer, REFERENCE_STEPS][0].images
+    return {**report, 'relative_output_difference': relative_difference(images, references[0].images)}
+
+
+def matmul_rate(device: str, dtype: torch.dtype, clock: Callable[[], float], size: int = 0) -> float:
+    """Floating-point operations per second of the best of several large square matrix products."""
+    size = size or (8192 if device.startswith('cuda') else 1024)
+    layer = torch.nn.Linear(size, size, bias=False, device=device, dtype=dtype)
+    x = torch.randn(size, size, device=device, dtype=dtype)
+    seconds = []
+    with torch.no_grad(), fixed_weights():
+        for _ in range(8):
+            start = _caught_up(device, clock)
+            linear(layer, x)
+            seconds.append(_caught_up(device, clock) - start)
+    return 2 * size**3 / min(seconds)
+
+
+def _caught_up(device: str, clock: Callable[[], float]) -> float:
+    if device.startswith('cuda'):
+        torch.cuda.synchronize()
+    return clock()
 
 
 def peak_memory_mib(device: str) -> float:

@@ -57,6 +57,10 @@ class ReleasedAlgorithm:
         self.pipeline, self.clock = pipeline, clock
         self.unet = stock_copy(pipeline.unet, SequentialUNet)
         self.vaes = (stock_copy(pipeline.points_vae), stock_copy(pipeline.rgb_vae))
+        self.image_encoder = None
+        if pipeline.image_encoder is not None:  # a copy, which stays in float32 whatever becomes of the pipeline's
+            self.image_encoder = type(pipeline.image_encoder)(pipeline.image_encoder.config).eval()
+            self.image_encoder.load_state_dict(pipeline.image_encoder.state_dict(), assign=True)
 
     @torch.no_grad()
     def __call__(
@@ -102,7 +106,7 @@ class ReleasedAlgorithm:
         routing = pipeline.unet.config.token_routing
         if routing == 'learned':
             return torch.stack(latents)[None], None
-        tokens = [image_tokens(pipeline.image_encoder, view[None].repeat(frames, 1, 1, 1))[:1] for view in images]
+        tokens = [image_tokens(self.image_encoder, view[None].repeat(frames, 1, 1, 1))[:1] for view in images]
         return torch.stack(latents)[None], torch.stack(
             [tokens[token_view(s, routing, len(images))] for s in streams], 1
         )
