@@ -123,6 +123,19 @@ def openvino(reports: dict[str, Report]) -> str:
     return table(['threads', 'stage', 'torch p50 / p95 [ms]', 'OpenVINO p50 / p95 [ms]', 'faster'], rows)
 
 
+def loop(reports: dict[str, Report]) -> str:
+    """Latencies of the running nodes."""
+    report = reports['loop']
+    names = {'camera_to_plan_ms': 'camera image to published plan', 'plan_to_motion_ms': 'plan to motion',
+             'overhead_ms': 'a cycle beside model and motion'}
+    rows = [[label, *(f'{report[key][p]:.0f}' for p in ('p50', 'p95')), str(report[key]['n'])]
+            for key, label in names.items()]
+    predict = report['stages_ms']['predict']
+    rows.insert(0, ['`/geo4d/predict`, waiting for a fresh pair included',
+                    *(f'{predict[p]:.0f}' for p in ('p50', 'p95')), str(predict['n'])])
+    return table(['latency [ms]', 'p50', 'p95', 'n'], rows)
+
+
 def gaussians(reports: dict[str, Report]) -> str:
     """The reconstruction row of `gaussians_video.json` beside the copy."""
     rows = []
@@ -179,6 +192,7 @@ BLOCKS: dict[str, Callable[[dict[str, Report]], str]] = {
     'openvino': openvino,
     'tracker': tracker,
     'faults': faults,
+    'loop': loop,
     'safety': figures('safety', ['cases', 'violations', 'refusals_without_code']),
     'generator': figures('generator', ['device', 'speedup_25_steps', 'speedup_8_steps', 'relative_output_difference',
                                        'peak_memory_mib']),
