@@ -3,6 +3,7 @@
 from launch import LaunchDescription
 from launch.actions import (
     DeclareLaunchArgument,
+    ExecuteProcess,
     IncludeLaunchDescription,
     OpaqueFunction,
     SetEnvironmentVariable,
@@ -48,6 +49,8 @@ ARGUMENTS = [
                           description='Generator and tracker in one process; false passes images through topics.'),
     DeclareLaunchArgument('params_file', default_value=str(resource('config', 'geo4d.yaml')),
                           description='YAML with parameters of the nodes; launch arguments win.'),
+    DeclareLaunchArgument('record', default_value='',
+                          description='New folder for an MCAP recording of all topics (ros2 bag). Empty: none.'),
     DeclareLaunchArgument('use_sim_time', default_value='', choices=['', *BOOLEAN],
                           description='Take the time from /clock. Empty: as `sim`.'),
     DeclareLaunchArgument('loopback', default_value='true', choices=BOOLEAN,
@@ -98,6 +101,9 @@ def start(context):
         actions.append(Node(package='rviz2', executable='rviz2', output='log',
                             arguments=['-d', str(resource('config', 'plan_and_execute.rviz'))],
                             parameters=parameters(value, ())[1:]))
+    if value['record']:
+        actions.append(ExecuteProcess(cmd=['ros2', 'bag', 'record', '--all', '--storage', 'mcap', '--output',
+                                           value['record']], output='screen'))
     return [*actions, *prediction, executor]
 
 

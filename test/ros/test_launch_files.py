@@ -9,7 +9,7 @@ pytest.importorskip('launch.actions', reason='the launch package comes with ROS'
 pytest.importorskip('launch_ros.actions', reason='the launch_ros package comes with ROS')
 
 from launch import LaunchContext
-from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch.actions import DeclareLaunchArgument, ExecuteProcess, OpaqueFunction
 from launch.launch_description_sources import get_launch_description_from_python_launch_file
 from launch_ros.actions import Node
 
@@ -48,3 +48,12 @@ def test_every_argument_is_described(path):
 def test_the_loop_starts_its_nodes(values, executables):
     nodes = [a for a in started(resource('launch', 'plan_and_execute.launch.py'), **values) if isinstance(a, Node)]
     assert [node.node_executable for node in nodes] == executables
+
+
+def test_all_topics_are_recorded_when_asked():
+    path = resource('launch', 'plan_and_execute.launch.py')
+    recorders = {folder: [a for a in started(path, record=folder)
+                          if isinstance(a, ExecuteProcess) and not isinstance(a, Node)] for folder in ('', 'bags/now')}
+    assert not recorders['']
+    command = [part[0].text for part in recorders['bags/now'][0].cmd]
+    assert command == ['ros2', 'bag', 'record', '--all', '--storage', 'mcap', '--output', 'bags/now']
