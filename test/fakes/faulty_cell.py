@@ -166,4 +166,8 @@ class FaultyCell(SimulatedCell):
 
 if __name__ == '__main__':
     os.environ.setdefault('MUJOCO_GL', 'egl')
-    sys.exit(run_node(FaultyCell, sys.argv[1:], threads=6))
+    code = run_node(FaultyCell, sys.argv[1:], threads=6)
+    # As the real cell ends: the destructors of the GL driver sometimes crash, so they are not run.
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
