@@ -17,6 +17,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     'collect': ('collect', 'record expert demonstrations as zarr episodes'),
     'train': ('train', 'train a generator from a config'),
     'train segmenter': ('train_segmenter', 'train the gripper segmenter'),
+    'train opening': ('train_opening', "train the network that reads the gripper's opening"),
     'predict': ('predict', 'predict a 4D video from one observation file'),
     'import svd': ('import_svd', 'start a geo4d-svd checkpoint from Stable Video Diffusion'),
     'import 4dgen': ('import_4dgen', "convert the authors' released checkpoint"),

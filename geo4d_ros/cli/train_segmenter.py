@@ -24,6 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--episodes', type=int, metavar='N', help='use at most N episodes, spread evenly (default all)')
     parser.add_argument('--generator', metavar='DIR', help='learn from its frames too, painted along the true paths '
                         '(default: the shipped one with --labels episode; none: true frames only)')
+    parser.add_argument('--predictions', type=int, metavar='N', help='how many of its predictions to learn from, 12 '
+                        'frames each (default: one per 9 cameras of an episode)')
     parser.add_argument('--init', type=Path, metavar='DIR', help='start from these weights (default: from nothing)')
     parser.add_argument('--learning-rate', type=float, default=3e-3, help='highest (default 3e-3; less with --init)')
     parser.add_argument('--threads', type=int, default=1, help='threads of torch (default 1)')
@@ -38,13 +40,14 @@ def run(args: argparse.Namespace) -> int:
     from geo4d_ros.training.segmenter_generated import generated_samples, joined
     from geo4d_ros.training.segmenter_training import SegmenterTraining, load_samples, train_segmenter
 
-    require(args.minutes > 0 and args.frames >= 1 and args.threads >= 1,
-            '--minutes, --frames and --threads should be positive')
+    require(args.minutes > 0 and args.frames >= 1 and args.threads >= 1 and (args.predictions or 1) >= 1,
+            '--minutes, --frames, --threads and --predictions should be positive')
     started = time.monotonic()
     samples = load_samples(args.data, args.frames, _gripper(args), args.episodes)
     generator = _generator(args)
     if generator is not None:
-        samples = joined(samples, generated_samples(args.data, generator, len(np.unique(samples.clip)) // 9 + 1))
+        predictions = args.predictions or len(np.unique(samples.clip)) // 9 + 1
+        samples = joined(samples, generated_samples(args.data, generator, predictions))
     config = SegmenterTraining(minutes=args.minutes, frames=args.frames, threads=args.threads, seed=args.seed,
                                learning_rate=args.learning_rate)
     try:

@@ -16,7 +16,7 @@ BACKENDS = ('model', 'foundationpose', 'isaac')
 def create_tracker(backend: str = 'model', *, readout: str = 'fused', gripper: GripperModel | dict | None = None,
                    masks: str = 'auto', segmenter: Path | str | None = None, mask_folder: Path | None = None,
                    views: int | None = None, expected_step_m: float | None = None,
-                   expected_step_rad: float | None = None, **options: Any) -> Tracker:
+                   expected_step_rad: float | None = None, opening: str = 'auto', **options: Any) -> Tracker:
     """The tracker by name; what cannot run here raises, nothing is replaced by something else.
 
     backend: model | foundationpose | isaac. readout: video (the generated video only), state (the state stream
@@ -24,7 +24,8 @@ def create_tracker(backend: str = 'model', *, readout: str = 'fused', gripper: G
     `solver.Motion`). gripper: a model, a description for `load_gripper`
     or None for the Franka Hand. masks: auto (the segmenter; the generator's mask where no weights are shipped) |
     generator | segmenter | colour | files. segmenter: weights folder, None for the shipped one. views: use the
-    first so many. expected_step_m, expected_step_rad: usual motion between frames. options: the backend's own
+    first so many. expected_step_m, expected_step_rad: usual motion between frames. opening: network | masks | auto
+    (the network where it knows the gripper); tracks say in `details` which it was. options: the backend's own
     (`FoundationPoseOptions`; `client` for isaac).
     Raises ConfigurationError, BackendUnavailableError, CheckpointError.
     """
@@ -36,9 +37,10 @@ def create_tracker(backend: str = 'model', *, readout: str = 'fused', gripper: G
         return StateTracker()
     from geo4d_ros.tracking.masks import mask_source
     from geo4d_ros.tracking.model_tracker import ModelTracker, ModelTrackerConfig
+    from geo4d_ros.tracking.opening_network import opening_reader
 
     model = load_gripper(gripper) if isinstance(gripper, dict) else gripper or panda_hand()
-    config = ModelTrackerConfig(views=views)
+    config = ModelTrackerConfig(views=views, reader=opening_reader(opening, model))
     steps = {'step_m': expected_step_m, 'step_rad': expected_step_rad}
     config = replace(config, motion=replace(config.motion, **{k: v for k, v in steps.items() if v is not None}))
     source = mask_source(masks, model, segmenter, mask_folder)

@@ -140,7 +140,8 @@ class _Auto:
 
     def __call__(self, chunk: Chunk, T_ref_gripper: np.ndarray, opening: float) -> Masks:
         if self._source is None:
-            from geo4d_ros.tracking.segmenter import CONFIG, Segmenter, default_folder
+            from geo4d_ros.tracking.segmenter import Segmenter, default_folder
+            from geo4d_ros.tracking.weights import CONFIG
 
             folder = Path(self._folder) if self._folder is not None else default_folder()
             # A folder that is there but damaged raises; only none at all makes room for the generator's mask.

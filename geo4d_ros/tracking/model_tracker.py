@@ -16,7 +16,16 @@ from geo4d_ros.tracking.confidence import Agreement, ConfidenceModel, agreement,
 from geo4d_ros.tracking.frame_zero import FrameZero, FrameZeroLimits, check_frame_zero
 from geo4d_ros.tracking.gripper import GripperModel, nearest_symmetric
 from geo4d_ros.tracking.masks import MaskSource, check_masks
-from geo4d_ros.tracking.opening import OpeningFilter, OpeningModel, candidates, decode, frame_zero_bias, log_likelihood
+from geo4d_ros.tracking.opening import (
+    OpeningFilter,
+    OpeningModel,
+    candidates,
+    decode,
+    frame_zero_bias,
+    log_likelihood,
+    middle_of,
+)
+from geo4d_ros.tracking.opening_network import OpeningReader
 from geo4d_ros.tracking.problem import Problem, Weights
 from geo4d_ros.tracking.sdf import gripper_sdf
 from geo4d_ros.tracking.solver import Motion, Solution, believed_frames, forward, refine
@@ -27,7 +36,10 @@ MAX_GAP = 2  # frames
 
 @dataclass(frozen=True)
 class ModelTrackerConfig:
-    """Everything that can be set; the defaults suit 2 Hz videos of 10 frames."""
+    """Everything that can be set; the defaults suit 2 Hz videos of 10 frames.
+
+    reader: reads the opening off pictures of the fingers; None: it is read off the masks, as `opening` says.
+    """
 
     weights: Weights = field(default_factory=Weights)
     motion: Motion = field(default_factory=Motion)
@@ -35,6 +47,7 @@ class ModelTrackerConfig:
     frame_zero: FrameZeroLimits = field(default_factory=FrameZeroLimits)
     confidence: ConfidenceModel = field(default_factory=ConfidenceModel)
     views: int | None = None
+    reader: OpeningReader | None = None
 
 
 class ModelTracker:
@@ -47,7 +60,7 @@ class ModelTracker:
         require(readout in ('fused', 'video'), f'readout should be fused or video but got {readout!r}')
         self.gripper, self.readout = gripper, readout
         self.config = config or ModelTrackerConfig()
-        self.masks = masks
+        self.masks, self.reader = masks, self.config.reader
         self._sdf = gripper_sdf(gripper)
 
     def close(self) -> None:
@@ -66,7 +79,8 @@ class ModelTracker:
         problem = Problem(chunk, masks, self._sdf, self.config.weights)
         zero = check_frame_zero(problem, T_0, opening, self.config.frame_zero)
         details: dict[str, Any] = {'backend': self.name, 'masks': masks.source, 'frame_zero': zero,
-                                   'readout': 'video' if state is None else 'fused'}
+                                   'readout': 'video' if state is None else 'fused',
+                                   'opening': 'masks' if self.reader is None else 'network'}
         if zero.reason:
             track = lost_track(T_0, opening, chunk.frames, zero.reason, details)
         else:
@@ -99,11 +113,15 @@ class ModelTracker:
             believed, fingers = believed_frames(problem, T_0, T_state, openings, motion), None
         histories, costs = forward(problem, T_0, openings, motion, T_state, believed, fingers)
         details['histories'], details['history_costs'] = histories, costs
+        if self.reader is not None and state is None:
+            openings = self._network_openings(problem, histories[0], opening, None)[0]
         problem.learn_depth_error(histories[0], openings)
         return refine(problem, histories[0], openings, motion, T_state, believed)
 
     def _openings(self, problem: Problem, solution: Solution, start: float, state: GripperTrack | None
                   ) -> tuple[np.ndarray, np.ndarray]:
+        if self.reader is not None:
+            return self._network_openings(problem, solution.T, start, state, solution.believed)
         model, T = self.config.opening, solution.T
         levels = candidates(problem, model)
         bias = frame_zero_bias(problem, T[0], start, model)
@@ -115,6 +133,22 @@ class ModelTracker:
                 scores[solution.believed] *= self.config.motion.video_share
             scores[1:] -= 0.5 * ((levels - state.opening[1:, None]) / model.state_sigma_m) ** 2
         return decode(scores, levels, start, model)
+
+    def _network_openings(self, problem: Problem, T: np.ndarray, start: float, state: GripperTrack | None,
+                          believed: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        stroke = self.gripper.max_opening
+        chances = self.reader.chances(problem.chunk, problem.views, T, start / stroke)
+        levels = np.linspace(0, stroke, chances.shape[1])
+        if state is not None:
+            score = np.log(chances + 1e-9)
+            if believed is not None:
+                score[believed] *= self.config.motion.video_share
+            score -= 0.5 * ((levels - state.opening[:, None]) / self.config.opening.state_sigma_m) ** 2
+            chances = np.exp(score - score.max(1, keepdims=True))
+            chances /= chances.sum(1, keepdims=True)
+        openings, confidence = middle_of(chances, levels)
+        openings[0], confidence[0] = start, 1.0
+        return openings, confidence
 
     def _confidence(self, solution: Solution, found: list[Agreement], zero: FrameZero, state: GripperTrack | None,
                     details: dict[str, Any]) -> np.ndarray:

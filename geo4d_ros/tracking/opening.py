@@ -186,6 +186,20 @@ def decode(scores: np.ndarray, openings: np.ndarray, start: float, model: Openin
     return mean, confidence
 
 
+def middle_of(chances: np.ndarray, openings: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Medians (T+1,) [m] of chances (T+1, levels) over evenly spread openings (levels,) [m], and their confidence
+    (T+1,). A median lies on the likelier side of any threshold."""
+    half = (openings[1] - openings[0]) / 2
+    edges = np.append(openings - half, openings[-1] + half)
+    total = np.concatenate([np.zeros((len(chances), 1)), np.cumsum(chances, axis=1)], axis=1)
+    total /= total[:, -1:]
+    median = np.array([np.interp(0.5, row, edges) for row in total])
+    mean = chances @ openings
+    spread = np.sqrt(np.maximum(chances @ openings**2 - mean**2, 0))
+    confidence = np.clip(1 - spread / (0.25 * (openings[-1] - openings[0])), 0, 1)
+    return np.clip(median, openings[0], openings[-1]), confidence
+
+
 def is_closed(opening: np.ndarray, max_opening: float, switch: float = 0.012) -> np.ndarray:
     """Whether the fingers are off their open stop, (T+1,) bool, with hysteresis.
 

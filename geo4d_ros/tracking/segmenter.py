@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from geo4d_ros.errors import CheckpointError, require
-from geo4d_ros.generation.manifest import checkpoint_sha256, verify_manifest, write_manifest
 from geo4d_ros.resources import share_directory
 from geo4d_ros.tracking.chunk import Chunk, Masks
 from geo4d_ros.tracking.landmarks import MAPS
+from geo4d_ros.tracking.weights import read_config, read_weights, write_weights
 
 CLASSES = ('rest', 'arm', 'hand', 'left_finger', 'right_finger', 'object', 'fixture')  # as the labels of episodes
-CONFIG, WEIGHTS = 'config.json', 'segmenter.safetensors'
+WEIGHTS = 'segmenter.safetensors'
 CLASS_NAME = 'GripperSegmenter'
 SIZE_STEP = 16  # image sides are padded to multiples of it
 
@@ -124,19 +122,8 @@ class Segmenter:
 
 def load_network(folder: Path) -> tuple[Any, dict[str, Any]]:
     """The network of a folder, ready to be used, and its config. Raises CheckpointError."""
-    config = _read_config(folder)
-    verify_manifest(folder)
-    config['sha256'] = checkpoint_sha256(folder)
-    from safetensors.torch import load_file
-
-    state = load_file(folder / WEIGHTS)
-    network = build_network(int(config.get('width', 32)))
-    try:
-        network.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()})
-    except RuntimeError as error:
-        first = str(error).splitlines()[0]
-        raise CheckpointError(f'{folder / WEIGHTS} does not fit the network ({first}); fetch it again') from error
-    return network.eval(), config
+    config = read_config(folder, CLASS_NAME, 'geo4d train segmenter')
+    return read_weights(build_network(int(config.get('width', 32))), folder / WEIGHTS), config
 
 
 def _fused(network: Any) -> Any:
@@ -151,27 +138,5 @@ def _fused(network: Any) -> Any:
 
 
 def save(network: Any, folder: Path, config: dict[str, Any], width: int = 32) -> None:
-    """Write fp16 weights, `config.json` with the training record `config`, and the sha256 manifest of both."""
-    import torch
-    from safetensors.torch import save_file
-
-    state = network.state_dict()
-    half = {k: v.to(torch.float16).contiguous() if v.is_floating_point() else v for k, v in state.items()}
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file(half, folder / WEIGHTS)
-    record = {'_class_name': CLASS_NAME, 'classes': CLASSES, 'width': width, **config}
-    (folder / CONFIG).write_text(json.dumps(record, indent=1) + '\n')
-    write_manifest(folder)
-
-
-def _read_config(folder: Path) -> dict[str, Any]:
-    path = folder / CONFIG
-    try:
-        config = json.loads(path.read_text())
-    except FileNotFoundError:
-        raise CheckpointError(f'{folder} has no {CONFIG}, so no segmenter; train one: geo4d train segmenter') from None
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f'{path} cannot be read ({error}); fetch it again') from error
-    require(isinstance(config, dict) and config.get('_class_name') == CLASS_NAME,
-            f'{path} is not a segmenter config (_class_name should be {CLASS_NAME})', CheckpointError)
-    return config
+    """Write the weights, and `config.json` with the training record `config`."""
+    write_weights(network, folder / WEIGHTS, {'_class_name': CLASS_NAME, 'classes': CLASSES, 'width': width, **config})

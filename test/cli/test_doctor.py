@@ -8,7 +8,7 @@ from geo4d_ros.resources import share_directory
 
 def test_every_shipped_model_matches_its_manifest():
     checks = {check.name: check for check in doctor.models()}
-    assert {'model geo4d-sim-small', 'model gripper-segmenter-small'} <= set(checks)
+    assert {'model geo4d-sim-small', 'model gripper-segmenter-small', 'model gripper-opening-small'} <= set(checks)
     assert all(check.ok for check in checks.values()), [check.detail for check in checks.values()]
 
 
