@@ -34,7 +34,7 @@ class Motion:
     step_m: float = 0.06
     step_rad: float = 0.26
     still_rad: float = 0.012
-    turn_change_rad: float = 0.02
+    turn_change_rad: float = 0.01
     acceleration_ratio: float = 0.5
     beam: int = 2
     overlap_cost: float = 20.0
@@ -43,7 +43,7 @@ class Motion:
     video_share: float = 0.01
     believed_overlap: float = 0.4
     forward_iterations: int = 4
-    joint_iterations: int = 3
+    joint_iterations: int = 5
 
     @property
     def acceleration_sigma(self) -> np.ndarray:
