@@ -119,12 +119,7 @@ class SimulatedCell(Node):
 def main(args: list[str] | None = None) -> int:
     """Entry point of the executable `simulated_cell`."""
     os.environ.setdefault('MUJOCO_GL', 'egl')
-    code = run_node(SimulatedCell, args, threads=6)
-    # Nodes, threads and GL contexts are gone by now, yet about 2 of 47 ends crashed at interpreter exit with no Python
-    # frame left; the destructors of the GL driver (Mesa 22.3, llvmpipe) are suspected, so they are not run.
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
+    return run_node(SimulatedCell, args, threads=6)
 
 
 if __name__ == '__main__':

@@ -62,5 +62,7 @@ def loopback_environment(domain_id: int | None = None) -> dict[str, str]:
         'RMW_IMPLEMENTATION': 'rmw_fastrtps_cpp',
         # Of a process that is stopped, what it said last must not stay in a buffer.
         'PYTHONUNBUFFERED': '1',
+        # One that crashes says where.
+        'PYTHONFAULTHANDLER': '1',
         **dict.fromkeys(PROFILE_VARIABLES, str(resource('config', 'fastdds_loopback.xml'))),
     }

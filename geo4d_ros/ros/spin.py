@@ -15,6 +15,7 @@ from rclpy.exceptions import (
 )
 from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor, SingleThreadedExecutor
 from rclpy.node import Node
+from rclpy.signals import uninstall_signal_handlers
 
 from geo4d_ros.errors import Geo4dError
 
@@ -71,10 +72,12 @@ def run_node(factory: Callable[[], Node], args: list[str] | None = None, threads
 
 
 def end(executor: SingleThreadedExecutor, nodes: list[Node]) -> None:
-    """Shut down in the one order that neither hangs nor aborts; later signals are ignored."""
+    """Shut down in the one order that neither hangs nor crashes; later signals are ignored."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    steps: list[Callable[[], object]] = [lambda: executor.shutdown(timeout_sec=1.0)]
+    # A thread of rclpy's wakes the executors after a signal, one after the other and without a lock. It may still be at
+    # it: an executor that ended now would free the list under its hands (signal 11). This waits for the thread.
+    steps: list[Callable[[], object]] = [uninstall_signal_handlers, lambda: executor.shutdown(timeout_sec=1.0)]
     for node in nodes:
         steps += [node.close] if hasattr(node, 'close') else []
         steps.append(node.destroy_node)

@@ -166,8 +166,4 @@ class FaultyCell(SimulatedCell):
 
 if __name__ == '__main__':
     os.environ.setdefault('MUJOCO_GL', 'egl')
-    code = run_node(FaultyCell, sys.argv[1:], threads=6)
-    # As the real cell ends: the destructors of the GL driver sometimes crash, so they are not run.
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
+    sys.exit(run_node(FaultyCell, sys.argv[1:], threads=6))

@@ -102,3 +102,22 @@ def test_all_threads_of_a_pool_run_from_the_start():
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=60, check=True,
                           env=os.environ | loopback_environment(free_domain_id()))
     assert done.stdout.split()[-1] == '5'
+
+
+def test_the_signal_thread_of_rclpy_is_gone_before_executors_end():
+    """It reads the list of their guard conditions without a lock: freed under its hands, signal 11 at the end."""
+    code = """
+import os, rclpy
+from geo4d_ros.ros.spin import end
+def threads():
+    return len(os.listdir('/proc/self/task'))
+class Executor:
+    def shutdown(self, timeout_sec):
+        print(before - threads())
+rclpy.init()
+before = threads()
+end(Executor(), [])
+"""
+    done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=60, check=True,
+                          env=os.environ | loopback_environment(free_domain_id()))
+    assert done.stdout.split()[-1] == '1'
