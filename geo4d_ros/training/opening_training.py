@@ -18,6 +18,7 @@ from geo4d_ros.tracking.opening import is_closed, middle_of
 from geo4d_ros.tracking.opening_network import LEVELS, build_network, load_network, save
 from geo4d_ros.training.episodes import Episode, list_episodes, open_or_warn
 from geo4d_ros.training.segmenter_generated import paint_along
+from geo4d_ros.training.small_networks import WeightAverage, set_learning_rate
 from geo4d_ros.training.windows import HORIZON, STRIDE, cut_window
 
 log = logging.getLogger(__name__)
@@ -233,12 +234,11 @@ def train_opening(samples: OpeningSamples, gripper: GripperModel, out: Path, con
     network = build_network(config.width).train()
     optimiser = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=1e-2)
     batches = Batches(samples, gripper, config)
-    average = {k: v.detach().clone() for k, v in network.state_dict().items()}
+    average = WeightAverage(network, 0.995)
     started, steps, done = time.process_time(), 0, 0.0
     while done < 1:
         done = (time.process_time() - started) / (60 * config.minutes)
-        for group in optimiser.param_groups:
-            group['lr'] = config.learning_rate * min(1.0, (steps + 1) / 50) * max(0.0, 0.5 * (1 + np.cos(np.pi * done)))
+        set_learning_rate(optimiser, config.learning_rate, steps, done)
         pick = batches.rng.choice(len(samples.opening), config.batch)
         *inputs, opening = batches.batch(pick)
         loss = level_loss(network(*inputs), opening)
@@ -247,15 +247,10 @@ def train_opening(samples: OpeningSamples, gripper: GripperModel, out: Path, con
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimiser.step()
         steps += 1
-        decay = min(0.995, steps / (steps + 10))
-        for key, value in network.state_dict().items():
-            if value.is_floating_point():
-                average[key].mul_(decay).add_(value.detach(), alpha=1 - decay)
-            else:
-                average[key].copy_(value)
+        average.update(network)
         if steps % 100 == 0:
             log.warning('opening: %3.0f %% of the time, step %d, loss %.3f', 100 * done, steps, float(loss.detach()))
-    network.load_state_dict(average)
+    network.load_state_dict(average.weights)
     record = {**record, 'gripper_sha256': gripper.sha256, 'width': config.width, 'training': asdict(config),
               'steps': steps, 'windows': len(samples.opening), 'final_loss': float(loss.detach())}
     save(network.eval(), out, record)

@@ -17,6 +17,7 @@ from geo4d_ros.tracking.landmarks import CHANNELS, MAPS, project_landmarks
 from geo4d_ros.tracking.segmenter import CLASSES, build_network, load_network, network_input, save
 from geo4d_ros.tracking.silhouette import rasterise
 from geo4d_ros.training.episodes import Episode, decode_depth, list_episodes, open_or_warn
+from geo4d_ros.training.small_networks import WeightAverage, set_learning_rate
 
 log = logging.getLogger(__name__)
 
@@ -221,25 +222,19 @@ def train_segmenter(samples: Samples, out: Path, config: SegmenterTraining, reco
         record = {**record, 'init_sha256': earlier['sha256'], 'init_steps': earlier.get('steps')}
     optimiser = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=1e-3)
     damage = Damage(samples, config.seed, config.crop)
-    average = {k: v.detach().clone() for k, v in network.state_dict().items()}
+    average = WeightAverage(network, 0.99)
     started, steps, done = time.process_time(), 0, 0.0
     while done < 1:
         done = (time.process_time() - started) / (60 * config.minutes)
-        for group in optimiser.param_groups:
-            group['lr'] = config.learning_rate * min(1.0, (steps + 1) / 50) * max(0.0, 0.5 * (1 + np.cos(np.pi * done)))
+        set_learning_rate(optimiser, config.learning_rate, steps, done)
         loss = _step(network, optimiser, damage.batch(config.batch), config)
         steps += 1
-        decay = min(0.99, steps / (steps + 10))
-        for key, value in network.state_dict().items():
-            if value.is_floating_point():
-                average[key].mul_(decay).add_(value.detach(), alpha=1 - decay)
-            else:
-                average[key].copy_(value)
+        average.update(network)
         if steps % 200 == 0:
-            _save(average, out, config, {**record, 'steps': steps, 'final_loss': loss})
+            _save(average.weights, out, config, {**record, 'steps': steps, 'final_loss': loss})
             log.warning('segmenter: %3.0f %% of the time, step %d, loss %.3f', 100 * done, steps, loss)
     record = {**record, 'training': asdict(config), 'steps': steps, 'images': len(samples.rgb), 'final_loss': loss}
-    _save(average, out, config, record)
+    _save(average.weights, out, config, record)
     return record
 
 
