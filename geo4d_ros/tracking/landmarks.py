@@ -13,6 +13,7 @@ CHANNELS = np.array([0, 1, 2, 2, 3, 3])
 MAPS = 4
 BLOCK_PX = 2  # image pixels per map cell and axis
 MAX_REACH = 8  # cells
+GRID_SPREAD = 0.25  # cells^2: variance per axis of an exactly known point halfway between two cells
 TIP_BLUR = 0.7  # cells: how far a tracked tip may be off
 TIP_DEPTH_M = 0.006  # vertices this near the farthest one make the tip
 
@@ -59,8 +60,8 @@ class LandmarkMaps:
 
     def find(self, t: np.ndarray, uv: np.ndarray, reach: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Around expected pixels uv (F, V, 6, 2) of frames t (F,), in windows of `reach` blocks to each side: mean
-        pixel (F, V, 6, 2), variance per axis (F, V, 6) [px^2], chance inside the window and in all the image
-        (F, V, 6), both at most 1."""
+        pixel (F, V, 6, 2), variance per axis (F, V, 6) [px^2] beyond what the grid makes, chance inside the window
+        and in all the image (F, V, 6), both at most 1."""
         h, w = self._size
         centre = np.nan_to_num((uv + 0.5) / BLOCK_PX - 0.5, nan=-99.0)
         cell = np.clip(np.rint(centre).astype(np.intp), [-MAX_REACH, -MAX_REACH], [w + MAX_REACH, h + MAX_REACH])
@@ -79,7 +80,7 @@ class LandmarkMaps:
         mean = BLOCK_PX * (cell + np.stack([dx, dy], -1)) + (BLOCK_PX - 1) / 2
         share = 1 / np.bincount(CHANNELS)[CHANNELS]
         total = np.moveaxis(self._total[:, t], 0, 1)[..., CHANNELS]
-        variance = BLOCK_PX**2 * np.maximum(spread, 0) / 2
+        variance = BLOCK_PX**2 * np.maximum(spread / 2 - GRID_SPREAD, 0)
         return mean, variance, np.minimum(mass / share, 1), np.minimum(total / share, 1)
 
     def tip_chance(self, view: int, t: int, uv: np.ndarray) -> np.ndarray:

@@ -37,7 +37,7 @@ class Weights:
     outline_count: float = 24.0
     depth_points: int = 80
     landmark_count: float = 6.0  # of the 6 landmarks of a view
-    landmark_sigma_px: float = 0.4  # beside the spread that their maps show
+    landmark_sigma_px: float = 0.6  # beside the spread that their maps show
     landmark_bias_share: float = 0.4
     landmark_bias_px: float = 2.0
     landmark_elsewhere: float = 3.0  # cost of a landmark that is seen, but not where it is expected

@@ -19,10 +19,10 @@ MIN_GAIN = 0.01  # of overlap, for another opening to be believed
 class Motion:
     """How the gripper is expected to move from frame to frame, and how far a state stream is trusted.
 
-    step_m, step_rad: steps between frames. Planned motions turn at a constant rate or not at all, and change that
-    seldom: still_rad is the sigma of a turn that goes on as it was (or stays none), turn_change_rad the scale of its
-    change, priced ever less beyond that (Cauchy). beam: histories kept; overlap_cost: what a fit that overlaps nothing
-    of the mask costs, as a negative log-likelihood.
+    step_m, step_rad: steps between frames. Planned motions move and turn at a constant rate or not at all, and change
+    that seldom: still_rad is the sigma of a turn that goes on as it was (or stays none), turn_change_rad the scale of
+    its change and acceleration_ratio (of step_m) that of a shift's, priced ever less beyond that (Cauchy). beam:
+    histories kept; overlap_cost: what a fit that overlaps nothing of the mask costs, as a negative log-likelihood.
     state_sigma_m, state_sigma_rad: errors of the state stream per axis at frame 1, growing with the square root of the
     frame (a random walk; measured on 54 validation windows). video_share: weight of the video's evidence beside a
     stream. A video painted along the stream repeats its errors, and conservative fusion of two estimates of unknown
@@ -35,7 +35,7 @@ class Motion:
     step_rad: float = 0.26
     still_rad: float = 0.012
     turn_change_rad: float = 0.01
-    acceleration_ratio: float = 0.5
+    acceleration_ratio: float = 0.1
     beam: int = 2
     overlap_cost: float = 20.0
     state_sigma_m: float = 0.005
@@ -47,7 +47,7 @@ class Motion:
 
     @property
     def acceleration_sigma(self) -> np.ndarray:
-        """Sigmas (6,) of the change of the step between frames: rotation [rad], translation [m]."""
+        """Scales (6,) of the change of the step between frames: rotation [rad], translation [m]."""
         return np.repeat([self.turn_change_rad, self.acceleration_ratio * self.step_m], 3)
 
     @property
@@ -238,7 +238,7 @@ def _first_shift(problem: Problem, t: int, T: np.ndarray, drawn: np.ndarray, ope
 
 def refine(problem: Problem, poses: np.ndarray, openings: np.ndarray, motion: Motion, state: np.ndarray | None,
            believed: np.ndarray) -> Solution:
-    """All frames together: their evidence, and a Gaussian prior on each step and its change; frame 0 is fixed."""
+    """All frames together: their evidence, and a prior on each step and its change; frame 0 is fixed."""
     n = len(poses) - 1
     T, t, frames = poses.copy(), np.arange(1, n + 1), np.arange(n)
     held = believed[1:] & (state is not None)
@@ -278,10 +278,10 @@ def _add_motion(H: np.ndarray, g: np.ndarray, T: np.ndarray, motion: Motion, hel
     second = (np.eye(n) - 2 * np.eye(n, k=-1) + np.eye(n, k=-2))[1:]
     change = np.diff(steps, axis=0)
     free = (~held).astype(float)
-    # Cauchy: a change of turn beyond its scale is let go.
-    sudden = 1 / (1 + ((change[:, :3] / motion.turn_change_rad) ** 2).sum(1) / 3)
+    # Cauchy: a change of turn or of shift beyond its scale is let go.
+    sudden = 1 / (1 + ((change.reshape(-1, 2, 3) / motion.acceleration_sigma.reshape(2, 3)) ** 2).sum(2) / 3)
     for k in range(6):
         w1 = 0.25 * free / motion.step_sigma[k] ** 2
-        w2 = (sudden if k < 3 else 1.0) * free[1:] / motion.acceleration_sigma[k] ** 2
+        w2 = sudden[:, k // 3] * free[1:] / motion.acceleration_sigma[k] ** 2
         H[:, k, :, k] += first.T * w1 @ first + second.T * w2 @ second
         g[:, k] += first.T * w1 @ steps[:, k] + second.T * w2 @ change[:, k]

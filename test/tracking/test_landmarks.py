@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from fakes.gripper_scene import gripper_scene
+from scipy.ndimage import gaussian_filter
 
 from geo4d_ros.geometry.transforms import invert
 from geo4d_ros.tracking.chunk import Masks, prepare
@@ -62,6 +63,16 @@ def test_a_peak_is_found_from_nearby_and_not_from_afar():
     assert here[0, 0, 1] == 0 and anywhere[0, 0, 1] == pytest.approx(1)
     outside = maps.find(np.array([0]), expected + 500, 3)
     assert outside[2].max() == 0 and np.isfinite(outside[0]).all()
+
+
+@pytest.mark.parametrize('place', [(40.5, 30.5), (41.5, 31.5)])
+def test_a_sharp_peak_is_as_sure_between_cells_as_in_the_middle_of_one(place):
+    maps = landmark_targets(np.tile(np.array(place), (1, 6, 1)), (48, 64))[0][:, :, :-1].reshape(1, 1, 4, 48, 64)
+    expected = np.tile(np.array(place) + 1, (1, 1, 6, 1))
+    sharp = LandmarkMaps(maps).find(np.array([0]), expected, 3)[1]
+    np.testing.assert_allclose(sharp, 0, atol=1e-4)
+    blurred = LandmarkMaps(gaussian_filter(maps, (0, 0, 0, 1, 1))).find(np.array([0]), expected, 3)[1]
+    assert (blurred > 2).all()
 
 
 def test_pose_and_opening_follow_from_the_maps_where_no_outline_is_seen():
