@@ -3,7 +3,8 @@
 A NumPy .npz without pickled objects. For the views i = 0, 1, ... (0 is the reference):
 `rgb_i` (H, W, 3) uint8; `depth_i` (H, W) float32 [m] with 0 = invalid; `K_i` (3, 3) float64 [px]; optional
 `stamp_i` int64 [ns] and `frame_id_i`. Optional robot state: `T_ref_gripper` (4, 4) float64 (tool centre point in
-the reference optical frame) and `opening` float64 [m]. `version` is 1.
+the reference optical frame), `opening` float64 [m] and `arm_points` (J, 3) float64 [m] (`types.Observation`).
+`version` is 1.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ def save_observation(path: Path, observation: Observation) -> None:
         arrays['T_ref_gripper'] = observation.T_ref_gripper
     if observation.opening is not None:
         arrays['opening'] = np.float64(observation.opening)
+    if observation.arm_points is not None:
+        arrays['arm_points'] = observation.arm_points
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         np.savez_compressed(path, **arrays)
@@ -55,7 +58,8 @@ def load_observation(path: Path) -> Observation:
                                 int(arrays.get(f'stamp_{i}', 0)), str(arrays.get(f'frame_id_{i}', f'view_{i}')))
                       for i in range(count))
         opening = arrays.get('opening')
-        return Observation(views, arrays.get('T_ref_gripper'), None if opening is None else float(opening))
+        return Observation(views, arrays.get('T_ref_gripper'), None if opening is None else float(opening),
+                           arm_points=arrays.get('arm_points'))
     except KeyError as error:
         raise InvalidInputError(f'{path} lacks {error.args[0]}') from None
     except InvalidInputError as error:

@@ -79,13 +79,15 @@ class Observation:
     views[0] is the reference. T_ref_gripper (4, 4) is the tool centre point in the reference
     optical frame (x any, y along the finger opening, z approach), opening [m] between the pads.
     T_ref_view (V, 4, 4): the cameras' true poses where known, identity for view 0; evaluations give them, and only
-    baselines that are told the poses read them.
+    baselines that are told the poses read them. arm_points (J, 3) float64 [m]: measured origins of the arm's links,
+    base first, hand last, in the reference frame, for generators that move the arm's pixels.
     """
 
     views: tuple[RgbdFrame, ...]
     T_ref_gripper: np.ndarray | None = None
     opening: float | None = None
     T_ref_view: np.ndarray | None = None
+    arm_points: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         require(len(self.views) >= 1, 'an observation needs at least one view')
@@ -98,6 +100,9 @@ class Observation:
             _check_array('T_ref_view', self.T_ref_view, (len(self.views), 4, 4), np.float64)
             for i, T in enumerate(self.T_ref_view):
                 check_transform(f'T_ref_view[{i}]', T)
+        if self.arm_points is not None:
+            _check_array('arm_points', self.arm_points, (None, 3), np.float64)
+            require(bool(np.isfinite(self.arm_points).all()), 'arm_points has NaN or infinite values')
 
     @property
     def stamp(self) -> int:
@@ -109,7 +114,8 @@ class Observation:
         """A random valid observation with robot state."""
         T_ref_gripper = np.eye(4)
         T_ref_gripper[2, 3] = 0.9
-        return cls(tuple(RgbdFrame.example(seed=seed + i) for i in range(views)), T_ref_gripper, 0.04)
+        arm = np.linspace([0.0, -0.5, 1.2], [0.0, 0.0, 0.8], 7)
+        return cls(tuple(RgbdFrame.example(seed=seed + i) for i in range(views)), T_ref_gripper, 0.04, arm_points=arm)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import numpy as np
 
 from geo4d_ros.evaluation.truth import Recording
 from geo4d_ros.geometry.cameras import Camera, scale_intrinsics
-from geo4d_ros.geometry.transforms import invert
+from geo4d_ros.geometry.transforms import invert, transform_points
 from geo4d_ros.simulation.cameras import sample_cameras
 from geo4d_ros.simulation.noise import add_depth_noise
 from geo4d_ros.simulation.rendering import RgbdRenderer
@@ -64,7 +64,8 @@ class CellRig:
         )
         T_ref_base = invert(self.cameras[0].T_base_camera)
         T_ref_view = T_ref_base @ np.stack([c.T_base_camera for c in self.cameras])
-        return Observation(views, T_ref_base @ cell.T_base_gripper, cell.opening, T_ref_view)
+        return Observation(views, T_ref_base @ cell.T_base_gripper, cell.opening, T_ref_view,
+                           transform_points(T_ref_base, cell.arm_points))
 
     def snapshot(self, cell: Any) -> dict[str, Any]:
         """One moment of the truth at the model's size, for `recording_of`."""
@@ -72,7 +73,7 @@ class CellRig:
         rgb, depth, labels = zip(*rendered, strict=True)
         return {'rgb': np.stack(rgb), 'depth': np.stack(depth), 'T_base_gripper': cell.T_base_gripper,
                 'labels': np.stack(labels) if self._labels else np.zeros(np.shape(depth), np.uint8),
-                'opening': cell.opening, 'stamp': round(cell.time * 1e9)}
+                'opening': cell.opening, 'arm_points': cell.arm_points, 'stamp': round(cell.time * 1e9)}
 
     def recording_of(self, snapshots: list[dict[str, Any]], dt: float) -> Recording:
         """Snapshots `dt` [s] apart as one recording; stamps count from the first."""
@@ -83,4 +84,4 @@ class CellRig:
         return Recording(stacked('rgb', 1), stacked('depth', 1), stacked('labels', 1),
                          np.stack([c.K for c in self.small_cameras]),
                          np.stack([c.T_base_camera for c in self.small_cameras]),
-                         stacked('T_base_gripper', 0), stacked('opening', 0), stamps)
+                         stacked('T_base_gripper', 0), stacked('opening', 0), stacked('arm_points', 0), stamps)

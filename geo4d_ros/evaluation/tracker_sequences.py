@@ -55,10 +55,13 @@ def load_sequences(directory: Path, per_episode: int, seed: int = 0) -> Iterator
 
 
 def _clips(episode: Episode, count: int, rng: np.random.Generator) -> Iterator[TruthClip]:
+    from geo4d_ros.simulation.ik import shared_kinematics
+
     recording = Recording(
         episode.read('rgb')[:2], decode_depth(episode.read('depth')[:2]), episode.read('labels')[:2],
         episode.read('K')[:2], episode.read('T_base_camera')[:2], episode.read('T_base_gripper'),
-        episode.read('opening'), np.rint(episode.read('times') * 1e9).astype(np.int64))
+        episode.read('opening'), shared_kinematics().arm_points(episode.read('joints')),
+        np.rint(episode.read('times') * 1e9).astype(np.int64))
     latest = max(1, len(recording) - STRIDE * FRAMES)
     edges = np.linspace(0, latest, count + 1).astype(int)
     for low, high in pairwise(edges):

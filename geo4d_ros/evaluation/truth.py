@@ -20,7 +20,8 @@ class Recording:
     """T+1 moments of a cell seen by V still cameras.
 
     rgb (V, T+1, H, W, 3) uint8; depth (V, T+1, H, W) float32 [m], 0 = invalid; labels (V, T+1, H, W) uint8;
-    K (V, 3, 3); T_base_camera (V, 4, 4); T_base_gripper (T+1, 4, 4); opening (T+1,) [m]; stamps (T+1,) [ns].
+    K (V, 3, 3); T_base_camera (V, 4, 4); T_base_gripper (T+1, 4, 4); opening (T+1,) [m];
+    arm_points (T+1, J, 3) [m] in the base frame, see `Observation`; stamps (T+1,) [ns].
     """
 
     rgb: np.ndarray
@@ -30,6 +31,7 @@ class Recording:
     T_base_camera: np.ndarray
     T_base_gripper: np.ndarray
     opening: np.ndarray
+    arm_points: np.ndarray
     stamps: np.ndarray
 
     def __len__(self) -> int:
@@ -43,7 +45,8 @@ class Recording:
         step = int(self.stamps[1] - self.stamps[0]) * stride if len(self) > 1 else 500_000_000
         stamps = self.stamps[start] + step * np.arange(frames + 1, dtype=np.int64)
         return Recording(self.rgb[:, index], self.depth[:, index], self.labels[:, index], self.K,
-                         self.T_base_camera, self.T_base_gripper[index], self.opening[index], stamps)
+                         self.T_base_camera, self.T_base_gripper[index], self.opening[index],
+                         self.arm_points[index], stamps)
 
 
 @dataclass(frozen=True)
@@ -88,9 +91,10 @@ def observe(recording: Recording, index: int) -> Observation:
         RgbdFrame(rgb[index], depth[index], K, int(recording.stamps[index]), f'view{i}_optical_frame')
         for i, (rgb, depth, K) in enumerate(zip(recording.rgb, recording.depth, recording.K, strict=True))
     )
-    T_ref_gripper = invert(recording.T_base_camera[0]) @ recording.T_base_gripper[index]
-    T_ref_view = invert(recording.T_base_camera[0]) @ recording.T_base_camera
-    return Observation(views, T_ref_gripper, float(recording.opening[index]), T_ref_view)
+    T_ref_base = invert(recording.T_base_camera[0])
+    return Observation(views, T_ref_base @ recording.T_base_gripper[index], float(recording.opening[index]),
+                       T_ref_base @ recording.T_base_camera,
+                       transform_points(T_ref_base, recording.arm_points[index]))
 
 
 def copy_video(clip: TruthClip) -> Video4D:

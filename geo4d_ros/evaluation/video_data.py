@@ -65,6 +65,8 @@ def simulate(task: str, seed: int, cameras: str, dt: float, size: tuple[int, int
 
 def _recorded(path: Path, dt: float, size: tuple[int, int]) -> tuple[Recording, int]:
     """The first two cameras of an episode, and how many of its moments make one step of `dt`."""
+    from geo4d_ros.simulation.ik import shared_kinematics
+
     episode = Episode.open(path)
     require(episode.cameras >= 2, f'{path} has one camera; video evaluation needs two', DatasetError)
     rate = float(episode.attributes['rate_hz'])
@@ -76,7 +78,8 @@ def _recorded(path: Path, dt: float, size: tuple[int, int]) -> tuple[Recording, 
     require(found == size, f'{path} has images of {found[0]}x{found[1]}, the model {size[0]}x{size[1]}', DatasetError)
     stamps = np.round(episode.read('times') * 1e9).astype(np.int64)
     recording = Recording(data['rgb'], decode_depth(data['depth']), data['labels'], data['K'], data['T_base_camera'],
-                          episode.read('T_base_gripper'), episode.read('opening'), stamps)
+                          episode.read('T_base_gripper'), episode.read('opening'),
+                          shared_kinematics().arm_points(episode.read('joints')), stamps)
     return recording, stride
 
 

@@ -18,6 +18,7 @@ from geo4d_ros.ros.joint_state_buffer import JointStateBuffer, listen_to_joint_s
 from geo4d_ros.ros.parameters import parameter
 from geo4d_ros.ros.rgbd_sync import RgbdSync, read_frames
 from geo4d_ros.ros.transforms import TransformBuffer, TransformError, TransformListener
+from geo4d_ros.simulation.panda import ARM_FRAMES
 from geo4d_ros.types import Observation, RgbdFrame
 
 # A gripper that moved this far must have changed the picture.
@@ -45,6 +46,10 @@ class ObserverParameters:
                                 "y the finger opening; '' observes without robot state.", read_only=True)
     transform_tolerance: float = parameter(0.1, 'How long past its last stamp a transform or joint state is held '
                                            '[s].', minimum=0.0, maximum=2.0)
+    arm_frames: tuple[str, ...] = parameter(ARM_FRAMES, 'Transform frames along the arm, base first, hand last: the '
+                                            "generator moves the straight pieces between their origins; [''] for "
+                                            'none.',
+                                            read_only=True)
     finger_joints: tuple[str, ...] = parameter(('panda_finger_joint1', 'panda_finger_joint2'),
                                                'Joints whose positions give the opening.', read_only=True)
     opening_scale: float = parameter(1.0, 'Opening [m] per sum of the finger joint positions.', minimum=-10.0,
@@ -89,7 +94,8 @@ class Observer:
         state = self._awaited_robot_state(frames, p)
         if isinstance(state, Refusal):
             return self._refuse(state)
-        observation = Observation(frames, *state)
+        T_ref_gripper, opening, arm_points = state
+        observation = Observation(frames, T_ref_gripper, opening, arm_points=arm_points)
         frozen = self._frozen(observation)
         if frozen:
             return self._refuse(frozen)
@@ -114,24 +120,27 @@ class Observer:
             time.sleep(0.02)
 
     def _robot_state(self, frames: tuple[RgbdFrame, ...], p: ObserverParameters) -> tuple | Refusal:
-        """T_ref_gripper and opening [m] at the reference's stamp; (None, None) when not asked for."""
+        """T_ref_gripper, opening [m] and arm points [m] at the reference's stamp; None each when not asked for."""
         reference, stamp = frames[0].frame_id, frames[0].stamp
         if not p.tool_frame:
-            return None, None
+            return None, None, None
         try:
             T_ref_gripper = self.transforms.lookup(reference, p.tool_frame, stamp, p.transform_tolerance)
+            arm = [self.transforms.lookup(reference, frame, stamp, p.transform_tolerance)[:3, 3]
+                   for frame in p.arm_frames if frame]
         except TransformError as error:
             return Refusal(Reason.TRANSFORM_MISSING, str(error))
         for frame in frames[1:]:
             refusal = self._check_rig(frames[0], frame, p)
             if refusal is not None:
                 return refusal
+        arm_points = np.stack(arm) if arm else None
         if not p.finger_joints:
-            return T_ref_gripper, None
+            return T_ref_gripper, None, arm_points
         fingers = self.joints.at(stamp, p.finger_joints, p.transform_tolerance)
         if isinstance(fingers, Refusal):
             return fingers
-        return T_ref_gripper, p.opening_offset + p.opening_scale * float(fingers.sum())
+        return T_ref_gripper, p.opening_offset + p.opening_scale * float(fingers.sum()), arm_points
 
     def _check_rig(self, reference: RgbdFrame, second: RgbdFrame, p: ObserverParameters) -> Refusal | None:
         """Where both cameras are calibrated: do they stand apart, and see the same surfaces from there?"""

@@ -113,6 +113,11 @@ class Cell:
         """Tool centre point (4, 4) in the base frame; z is the approach, y the finger opening."""
         return make_transform(self.data.site_xmat[self._tool].reshape(3, 3), self.data.site_xpos[self._tool])
 
+    @property
+    def arm_points(self) -> np.ndarray:
+        """Origins (7, 3) [m] of `panda.ARM_FRAMES` in the base frame: the arm's skeleton."""
+        return np.stack([self.data.body(name).xpos for name in panda.ARM_FRAMES])
+
     def object_pose(self) -> np.ndarray:
         """T_base_object (4, 4)."""
         return make_transform(self.data.xmat[self._object].reshape(3, 3), self.data.xpos[self._object])

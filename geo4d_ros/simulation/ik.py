@@ -30,10 +30,6 @@ class IkSolution:
         return self.position_error < POSITION_TOLERANCE and self.rotation_error < ROTATION_TOLERANCE
 
 
-# Bodies between which the arm is straight, base first; link 2 begins where link 1 does, link 6 where link 5 does.
-ARM_POINTS = tuple(f'panda_{name}' for name in ('link0', 'link1', 'link3', 'link4', 'link5', 'link7', 'hand'))
-
-
 class PandaKinematics:
     """Forward and inverse kinematics on a private arm-only model; not thread-safe, make one per thread."""
 
@@ -57,9 +53,12 @@ class PandaKinematics:
         return T
 
     def arm_points(self, q: np.ndarray) -> np.ndarray:
-        """Origins (7, 3) [m] of `ARM_POINTS` in the base frame at joint angles q (7,) [rad]: the arm's skeleton."""
-        self.forward(q)
-        return np.stack([self._data.body(name).xpos for name in ARM_POINTS])
+        """Origins (..., 7, 3) [m] of `panda.ARM_FRAMES` in the base frame at joint angles q (..., 7) [rad]."""
+        points = []
+        for angles in q.reshape(-1, 7):
+            self.forward(angles)
+            points.append([self._data.body(name).xpos.copy() for name in panda.ARM_FRAMES])
+        return np.reshape(points, (*q.shape[:-1], len(panda.ARM_FRAMES), 3))
 
     def jacobian(self) -> np.ndarray:
         """Geometric Jacobian (6, 7) of the tool centre point at the last `forward`, in the base frame."""

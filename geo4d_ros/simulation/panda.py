@@ -20,6 +20,8 @@ FINGER_OFFSET = 0.0584  # hand -> finger bodies [m]
 MAX_OPENING = 0.08  # between the pads [m]
 BASE_FRAME, TOOL_FRAME = 'panda_link0', 'panda_hand_tcp'
 JOINT_NAMES = tuple(f'panda_joint{i}' for i in range(1, 8))
+# Links between whose origins the arm is straight, base first; links 2 and 6 begin where links 1 and 5 do.
+ARM_FRAMES = tuple(f'panda_{name}' for name in ('link0', 'link1', 'link3', 'link4', 'link5', 'link7', 'hand'))
 FINGER_JOINT_NAMES = ('panda_finger_joint1', 'panda_finger_joint2')
 # Arm pose at rest: gripper straight down, tool centre point 0.28 m above the table at x = 0.46.
 HOME = np.array([0.0, -0.20235, 0.0, -2.42882, 0.0, 2.22647, np.pi / 4])

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from geo4d_ros.errors import CheckpointError, DatasetError, require
-from geo4d_ros.geometry.transforms import invert
+from geo4d_ros.geometry.transforms import invert, transform_points
+from geo4d_ros.simulation.ik import shared_kinematics
 from geo4d_ros.tracking.gripper import panda_hand
 from geo4d_ros.tracking.landmarks import project_landmarks
 from geo4d_ros.training.episodes import DEPTH_UNIT_M, Episode, list_episodes, open_or_warn
@@ -74,7 +75,8 @@ def paint_along(generator: Any, window: dict[str, Any]) -> Video4D:
     frames = tuple(RgbdFrame(rgb[0], depth[0], K)
                    for rgb, depth, K in zip(window['rgb'], window['depth'], window['K'], strict=True))
     try:
-        return generator.predict(Observation(frames, T[0], float(window['opening'][0])))
+        arm = transform_points(invert(window['T_base_ref']), shared_kinematics().arm_points(window['joints'][0]))
+        return generator.predict(Observation(frames, T[0], float(window['opening'][0]), arm_points=arm))
     finally:
         network.state_head = kept
 

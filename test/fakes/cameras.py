@@ -11,6 +11,7 @@ from geo4d_ros.geometry.cameras import intrinsics
 from geo4d_ros.geometry.transforms import make_transform
 from geo4d_ros.ros.conversions import camera_info_message, image_message, to_stamp, transform_message
 from geo4d_ros.ros.qos import IMAGE_QOS, TF_QOS, TF_STATIC_QOS
+from geo4d_ros.simulation.panda import ARM_FRAMES, BASE_FRAME, TOOL_FRAME
 
 SIZE = (24, 32)
 FRAMES = ('cam1_optical', 'cam2_optical')
@@ -40,14 +41,14 @@ class FakeCameras(Node):
         """The static transforms; the second camera is 20 cm beside the first unless told otherwise."""
         offset = make_transform(None, np.array([0.2, 0, 0])) if T_ref_second is None else T_ref_second
         self._static.publish(TFMessage(transforms=[
-            transform_message(T, 0, 'panda_link0', frame)
+            transform_message(T, 0, BASE_FRAME, frame)
             for T, frame in zip((T_BASE_CAMERA, T_BASE_CAMERA @ offset), FRAMES, strict=True)]))
 
     def _tick(self) -> None:
         now = self.get_clock().now().nanoseconds
         if self.fault != 'no tf':
-            self._tf.publish(TFMessage(transforms=[
-                transform_message(self.T_base_tool, now, 'panda_link0', 'panda_hand_tcp')]))
+            self._tf.publish(TFMessage(transforms=[transform_message(self.T_base_tool, now, BASE_FRAME, frame)
+                                                   for frame in (TOOL_FRAME, *ARM_FRAMES[1:])]))
         joints = JointState(name=['panda_finger_joint1', 'panda_finger_joint2'], position=[0.02, 0.02])
         joints.header.stamp = to_stamp(now)
         if self.fault != 'no joints':

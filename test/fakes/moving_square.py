@@ -25,4 +25,5 @@ def moving_square(frames: int = 4, step: int = 3) -> Recording:
         labels[:, t, 8:14, columns] = 2
         T_base_gripper[t, 0, 3] = 0.4 + 0.02 * t
     stamps = np.arange(frames + 1, dtype=np.int64) * 500_000_000
-    return Recording(rgb, depth, labels, K, cameras, T_base_gripper, np.full(frames + 1, 0.08), stamps)
+    return Recording(rgb, depth, labels, K, cameras, T_base_gripper, np.full(frames + 1, 0.08),
+                     np.zeros((frames + 1, 7, 3)), stamps)

@@ -9,10 +9,11 @@ import torch
 from geo4d_ros.errors import InvalidInputError, RegistrationError
 from geo4d_ros.generation.two_view import predictor as predictor_module
 from geo4d_ros.generation.two_view.guide import (
+    ARM,
     FINGER,
     HAND,
     background_plate,
-    hand_guide,
+    body_guide,
     pixel_rays,
     splat,
 )
@@ -68,7 +69,7 @@ def guide_inputs(T_g0_g: np.ndarray, opening: float = 0.08):
 
 def test_a_hand_that_stays_is_seen_where_it_was():
     inputs = guide_inputs(np.eye(4))
-    guide = hand_guide(**inputs)[0, 0, 0]
+    guide = body_guide(**inputs)[0, 0, 0]
     mask = inputs['segments'][0, 0] == HAND
     assert bool((guide[4][mask] == 1).all())
     torch.testing.assert_close(guide[3][mask], torch.full_like(guide[3][mask], 0.8))
@@ -76,17 +77,45 @@ def test_a_hand_that_stays_is_seen_where_it_was():
 
 def test_a_hand_that_moves_one_pixel_width_shifts_by_it():
     step = 5 * 0.8 / 50  # five pixels at this depth
-    guide = hand_guide(**guide_inputs(make_transform(t=np.array([step, 0, 0]))))[0, 0, 0, 4]
+    guide = body_guide(**guide_inputs(make_transform(t=np.array([step, 0, 0]))))[0, 0, 0, 4]
     assert guide[13:17, 26:32].min() == 1
     assert guide[:, :24].max() == 0
 
 
 def test_fingers_slide_with_the_opening_and_the_palm_does_not():
     inputs = guide_inputs(np.eye(4), opening=0.0)
-    still = hand_guide(**inputs)[0, 0, 0, 4]
+    still = body_guide(**inputs)[0, 0, 0, 4]
     inputs['segments'] = torch.where(inputs['segments'] == HAND, FINGER, 0)
-    slid = hand_guide(**inputs)[0, 0, 0, 4]
+    slid = body_guide(**inputs)[0, 0, 0, 4]
     assert not torch.equal(still, slid)
+
+
+def test_the_arm_moves_with_its_bones_and_what_it_left_is_told():
+    inputs = guide_inputs(np.eye(4))
+    inputs['segments'] = torch.where(inputs['segments'] == HAND, ARM, 0)
+    arm0 = torch.tensor([[[0.0, -0.3, 0], [0.0, 0.1, 0], [0, 0.3, 0]]])
+    step = 5 * 0.8 / 50  # five pixels
+    unmoved, moved = (body_guide(**inputs, arm0=arm0, arm=arm0[:, None] + torch.tensor([x, 0, 0]))[0, 0, 0]
+                      for x in (0.0, step))
+    was = inputs['segments'][0, 0] == ARM
+    assert bool((unmoved[5][was] == 1).all()) and unmoved[4].max() == 0 and unmoved[6].max() == 0
+    assert moved[5, 13:17, 26:32].min() == 1 and moved[5, :, :24].max() == 0
+    assert moved[6, 12:18, 20:24].min() == 1 and (moved[6] * moved[5]).max() == 0
+    assert body_guide(**inputs).max() == 0, 'an arm whose joints are not known stays out'
+
+
+def test_a_views_own_pixels_come_before_another_views_within_the_registration_error():
+    frame, K = plane(0.8), intrinsics(50, WIDTH, HEIGHT)
+    tensor = lambda a: torch.as_tensor(np.asarray(a))[None].float()  # noqa: E731
+    for lift, own in ((0.01, True), (0.1, False)):
+        T_g0_view = np.stack([make_transform(t=np.array([0, 0, z])) for z in (-0.8, -0.8 - lift)])
+        points = np.stack([transform_points(T, unproject(frame.depth, K)) for T in T_g0_view])
+        segments = torch.full((1, 2, HEIGHT, WIDTH), HAND)
+        rgb = torch.stack([torch.zeros(3, HEIGHT, WIDTH), torch.ones(3, HEIGHT, WIDTH)])[None]
+        guide = body_guide(tensor(points), rgb, segments, tensor(invert(np.stack([T_g0_view[0]] * 2))),
+                           tensor(np.stack([K, K])), tensor(np.eye(4))[None], torch.tensor([0.08]),
+                           torch.tensor([[0.08]]))
+        assert bool(guide[0, 0, 0, 0, 10:20, 10:20].max() == 0) == own, 'view 1 stands nearer by `lift`'
 
 
 def test_the_nearer_point_wins():
@@ -179,6 +208,16 @@ def test_an_unregistered_second_view_is_invalid_and_changes_nothing_else(predict
 def test_robot_state_is_required(predictor):
     with pytest.raises(InvalidInputError, match='gripper pose'):
         predictor.predict(Observation((plane(),)))
+
+
+def test_a_model_that_moves_the_arm_needs_its_joints(monkeypatch):
+    fixed_registration(monkeypatch)
+    predictor = TwoViewPredictor(TwoViewNetwork(**TINY, arm_joints=3))
+    arm = np.array([[0, -0.5, 1.0], [0, -0.2, 0.9], [0, 0, 0.8]])
+    assert len(predictor.predict(replace(observation(), arm_points=arm)).state) == 11
+    for wrong in (None, arm[:2]):
+        with pytest.raises(InvalidInputError, match='arm_points of 3'):
+            predictor.predict(replace(observation(), arm_points=wrong))
 
 
 def test_weights_survive_saving(predictor, tmp_path):

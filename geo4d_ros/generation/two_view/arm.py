@@ -1,7 +1,8 @@
-"""Where the arm's joints will be, and what that says about every patch: the skeleton that the decoder paints around.
+"""Where the arm's joints will be, and what that says about every pixel: the skeleton that the decoder paints around.
 
-The network never sees the joint angles. A head tells the joints' positions from the scene and a gripper pose; each
-straight piece between two joints, a bone, is then shown to the decoder as every pixel's ray sees it.
+The joints' positions are measured at the observation. A head tells where they go when the gripper goes somewhere;
+frame-0 arm pixels are moved with the straight piece between two joints, a bone, that they belong to, and every bone
+is shown to the decoder as every pixel's ray sees it.
 """
 
 from __future__ import annotations
@@ -9,43 +10,64 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from geo4d_ros.generation.two_view.encoder import BANDS, Scene
-from geo4d_ros.generation.two_view.layers import fourier, fourier_size
-
 WIDTHS = (0.04, 0.1, 0.25)  # [m] of the bells around a bone: the arm is 6 to 12 cm thick
 BONE_FEATURES = len(WIDTHS) + 6
+NEIGHBOUR = 0.05  # weight of the next joints in a bone's motion: they tell how it turns about itself
 
 
 class ArmHead(nn.Module):
-    """Positions of the arm's joints, base first, at given gripper poses; by pointing at points of the scene."""
+    """Positions of the arm's joints, base first, at given gripper poses: a learned inverse kinematics."""
 
-    def __init__(self, channels: int, dim: int, joints: int, pointers: int = 8, size: int = 32) -> None:
+    def __init__(self, dim: int, joints: int) -> None:
         super().__init__()
-        self.joints, self.pointers, self.size = joints, pointers, size
-        self.key = nn.Linear(channels + fourier_size(3, BANDS), size)
-        self.ask = nn.Linear(dim + 12, size * pointers)
-        self.out = nn.Sequential(nn.Linear(dim + 12 + 3 * pointers, dim), nn.GELU(),
-                                 nn.Linear(dim, joints * (pointers + 7)))
+        self.out = nn.Sequential(nn.Linear(6 * joints + 12, dim), nn.GELU(), nn.Linear(dim, dim), nn.GELU(),
+                                 nn.Linear(dim, 7 * joints))
+        self.with_hand = nn.Parameter(torch.linspace(-3, 3, joints))
 
-    def forward(self, scene: Scene, queries: torch.Tensor, T_g0_g: torch.Tensor) -> torch.Tensor:
-        """queries (B, K, D) and gripper poses (B, K, 4, 4) of the frames -> joints (B, K, J, 3) in g0 [m].
+    def forward(self, T_g0_g: torch.Tensor, arm0: torch.Tensor) -> torch.Tensor:
+        """Gripper poses (B, K, 4, 4) and joints now, arm0 (B, J, 3) -> joints (B, K, J, 3), all in g0 [m].
 
-        Each joint is a mix of the points pointed at and of the gripper's position, plus an offset along the axes of
+        Each joint is between where it was and where the hand would take it, plus an offset along the axes of
         g0 (what stands still) and one along the gripper's (what turns with the hand).
         """
         R, t = T_g0_g[..., :3, :3], T_g0_g[..., :3, 3]
-        points = scene.points.flatten(1, 3)
-        features = scene.features.permute(0, 1, 3, 4, 2).flatten(1, 3)
-        state = torch.cat([queries, R.flatten(-2), t * 3], -1)
-        keys = self.key(torch.cat([features, fourier(points, BANDS)], -1))
-        asks = self.ask(state).unflatten(-1, (self.pointers, self.size))
-        logits = torch.einsum('bkmd,bnd->bkmn', asks, keys) * self.size**-0.5
-        weights = logits.masked_fill(~scene.valid.flatten(1)[:, None, None], -1e4).softmax(-1)
-        pointed = torch.einsum('bkmn,bnd->bkmd', weights, points)
-        out = self.out(torch.cat([state, pointed.flatten(-2)], -1)).unflatten(-1, (self.joints, -1))
-        share, with_hand, fixed, turned = out.split([self.pointers, 1, 3, 3], -1)
-        mixed = torch.einsum('bkjm,bkmd->bkjd', share, pointed) + with_hand * t[:, :, None]
-        return mixed + 0.3 * fixed + 0.3 * torch.einsum('bkxy,bkjy->bkjx', R, turned)
+        stays = arm0[:, None].expand(-1, T_g0_g.shape[1], -1, -1)
+        taken = stays @ R.transpose(-1, -2) + t[:, :, None]
+        state = torch.cat([stays.flatten(-2), taken.flatten(-2), R.flatten(-2), t], -1)
+        share, fixed, turned = self.out(state).unflatten(-1, (-1, 7)).split([1, 3, 3], -1)
+        share = (share + self.with_hand[:, None]).sigmoid()
+        return torch.lerp(stays, taken, share) + 0.1 * fixed + 0.1 * turned @ R.transpose(-1, -2)
+
+
+def bone_motions(arm0: torch.Tensor, arm: torch.Tensor, T_g0_g: torch.Tensor) -> torch.Tensor:
+    """Rigid motions (B, K, J - 1, 4, 4) of the bones in g0, from joints arm0 (B, J, 3) to arm (B, K, J, 3) [m].
+
+    The best fit to a bone's own ends and, lightly, to the next joints (Kabsch); the last bone is the hand's.
+    """
+    joints = arm0.shape[1]
+    distance = (torch.arange(joints)[None] - torch.arange(joints - 1)[:, None] - 0.5).abs()
+    weight = (distance < 1).to(arm) + NEIGHBOUR * ((distance > 1) & (distance < 2)).to(arm)
+    weight = weight / weight.sum(1, keepdim=True)
+    middle0, middle = weight @ arm0[:, None], weight @ arm
+    from0, to = arm0[:, None, None] - middle0[..., None, :], arm[:, :, None] - middle[..., None, :]
+    H = torch.einsum('nj,bknjx,bknjy->bknxy', weight, from0.expand_as(to), to)
+    U, _, Vt = torch.linalg.svd(H)
+    V = Vt.transpose(-1, -2)
+    sign = torch.linalg.det(V @ U.transpose(-1, -2))
+    flip = torch.stack([torch.ones_like(sign), torch.ones_like(sign), sign], -1)
+    T = torch.eye(4).to(arm).repeat(*H.shape[:3], 1, 1)
+    T[..., :3, :3] = (V * flip[..., None, :]) @ U.transpose(-1, -2)
+    T[..., :3, 3] = middle - (T[..., :3, :3] @ middle0[..., None])[..., 0]
+    T[:, :, -1] = T_g0_g
+    return T
+
+
+def nearest_bone(points: torch.Tensor, joints: torch.Tensor) -> torch.Tensor:
+    """Index (B, N) of the bone between joints (B, J, 3) that each point (B, N, 3) is nearest to."""
+    start, bone = joints[:, None, :-1], (joints[:, 1:] - joints[:, :-1])[:, None]
+    to_point = points[:, :, None] - start
+    along = (to_point * bone).sum(-1, keepdim=True) / bone.square().sum(-1, keepdim=True).clamp(min=1e-6)
+    return (to_point - along.clamp(0, 1) * bone).square().sum(-1).argmin(-1)
 
 
 def bones_seen(joints: torch.Tensor, rays: torch.Tensor, origins: torch.Tensor, R_g0_view: torch.Tensor,

@@ -27,6 +27,7 @@ class Decoder(nn.Module):
         self.in_hand = nn.Linear(2 * fourier_size(3, HAND_BANDS) + 6, channels)
         self.bones = nn.Sequential(nn.Linear(bones * BONE_FEATURES, channels), nn.GELU(),
                                    nn.Linear(channels, channels)) if bones else None
+        self.arm = nn.Conv2d(PATCH**2 * 6, channels, 1) if bones else None
         self.when = nn.Sequential(nn.Linear(dim + fourier_size(3, 4) + 10, dim), nn.GELU(), nn.Linear(dim, dim))
         self.enter = ResBlock(channels, dim)
         self.down = nn.Conv2d(channels, dim, 2, stride=2)
@@ -36,7 +37,7 @@ class Decoder(nn.Module):
         self.norm = nn.GroupNorm(8, channels)
         self.out = nn.Conv2d(channels, PATCH**2 * (MOTION_CLASSES + 4), 1)
         self.blend = nn.Conv2d(channels, PATCH**2 * 2, 1)
-        for hint in (self.plate, self.in_hand, self.blend, *([self.bones[-1]] if self.bones else [])):
+        for hint in (self.plate, self.in_hand, self.blend, *([self.bones[-1], self.arm] if self.bones else [])):
             nn.init.zeros_(hint.weight)
         nn.init.constant_(self.blend.bias, -3.0)  # at first: frame 0 and the hand guide, plus a residual
 
@@ -44,16 +45,17 @@ class Decoder(nn.Module):
                 guide: torch.Tensor, plate: torch.Tensor, rays: torch.Tensor, origins: torch.Tensor,
                 rgb0: torch.Tensor, depth0: torch.Tensor, bones: torch.Tensor | None = None,
                 ) -> dict[str, torch.Tensor]:
-        """queries (B, K, D), T_g0_g (B, K, 4, 4), opening (B, K) [m], guide (B, K, V, 5, H, W),
+        """queries (B, K, D), T_g0_g (B, K, 4, 4), opening (B, K) [m], guide (B, K, V, 7, H, W),
         plate (B, V, 5, H, W), rays (B, V, h, w, 3) and origins (B, V, 3) in g0, see guide.py;
         rgb0 (B, V, 3, H, W) in [-1, 1], depth0 (B, V, 1, H, W) [m]; bones as `arm.bones_seen` gives them.
         -> motion logits (B, K, V, 3, H, W), rgb (B, K, V, 3, H, W), depth (B, K, V, 1, H, W) [m].
         """
         b, k, v = guide.shape[:3]
-        mask = guide[:, :, :, 4:]
-        base_rgb = torch.where(mask > 0, guide[:, :, :, :3], rgb0[:, None])
-        base_depth = torch.where(mask > 0, guide[:, :, :, 3:4], depth0[:, None])
-        hint = torch.cat([guide[:, :, :, :3], mask * (base_depth - depth0[:, None]).clamp(-1, 1), mask], 3)
+        colour, z, hand, arm, left = guide.split([3, 1, 1, 1, 1], 3)
+        moved = hand + arm > 0
+        base_rgb = torch.where(moved, colour, rgb0[:, None])
+        base_depth = torch.where(moved, z, depth0[:, None])
+        told = torch.cat([colour, (base_depth - depth0[:, None]).clamp(-1, 1), torch.ones_like(z)], 3)
         hidden = plate[:, :, 4:]
         behind = torch.cat([plate[:, :, :3], hidden * (plate[:, :, 3:4] - depth0).clamp(-1, 1), hidden], 2)
         pose = torch.cat([queries, fourier(T_g0_g[..., :3, 3], 4), T_g0_g[..., :3, :3].flatten(-2),
@@ -64,7 +66,10 @@ class Decoder(nn.Module):
         x = x + self.in_hand(seen_from_hand(scene, rays, origins, T_g0_g)).flatten(0, 2).movedim(-1, 1)
         if self.bones is not None:
             x = x + self.bones(bones).flatten(0, 2).movedim(-1, 1)
-        x = self.enter(x + self.hint(F.pixel_unshuffle(hint.flatten(0, 2), PATCH)), when)
+        x = x + self.hint(F.pixel_unshuffle((hand * told).flatten(0, 2), PATCH))
+        if self.arm is not None:
+            x = x + self.arm(F.pixel_unshuffle(torch.cat([arm * told, left], 3).flatten(0, 2), PATCH))
+        x = self.enter(x, when)
         y = self.down(x)
         h, w = y.shape[-2:]
         y = y.flatten(2).transpose(1, 2) + when[:, None]

@@ -1,18 +1,23 @@
 """What geometry alone says about a future frame: hints for the decoder, which paints the rest.
 
-The hand guide: frame-0 hand pixels of all views moved by the predicted gripper motion (where the gripper goes comes
-from the state stream; how it looks there follows from rigid motion and projection). The background plate: what
-the other views see of the resting scene, projected into this one, for what the arm uncovers. The rays: where
-every pixel looks, to be expressed in the future gripper's frame.
+The body guide: frame-0 pixels of hand and arm of all views moved by the predicted motion of the gripper and of the
+arm's joints (where they go comes from the state stream and the arm head; how they look there follows from rigid
+motion and projection). The background plate: what the other views see of the resting scene, projected into this one,
+for what the arm uncovers. The rays: where every pixel looks, to be expressed in the future gripper's frame.
 """
 
 from __future__ import annotations
 
 import torch
 
+from geo4d_ros.generation.two_view.arm import bone_motions, nearest_bone
+
 FINGER = 3  # class ids of the network's own segmentation: see SEGMENT_CLASSES in network.py
 HAND = 2
+ARM = 1
 REST = 0
+OWN_FIRST_M = 0.03  # how much nearer another view's point must be to hide a view's own: registration is not exact
+GUIDE_CHANNELS = 7  # colour 3, depth, hand, arm, left: see `body_guide`
 
 
 def move_hand(points: torch.Tensor, segments: torch.Tensor, T_g0_g: torch.Tensor,
@@ -28,12 +33,13 @@ def move_hand(points: torch.Tensor, segments: torch.Tensor, T_g0_g: torch.Tensor
     return moved @ T_g0_g[..., :3, :3].transpose(-1, -2) + T_g0_g[..., None, :3, 3]
 
 
-def splat(points: torch.Tensor, rgb: torch.Tensor, keep: torch.Tensor, K: torch.Tensor,
-          height: int, width: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def splat(points: torch.Tensor, rgb: torch.Tensor, keep: torch.Tensor, K: torch.Tensor, height: int, width: int,
+          behind: torch.Tensor | None = None) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Z-buffered projection, each point onto the four pixels around it.
 
-    points (N, P, 3) in the camera's optical frame [m]; rgb (N, P, 3); keep (N, P) bool; K (N, 3, 3).
-    -> rgb (N, 3, H, W), z (N, 1, H, W) [m], mask (N, 1, H, W) float; zero where no point lands.
+    points (N, P, 3) in the camera's optical frame [m]; rgb (N, P, C); keep (N, P) bool; K (N, 3, 3);
+    behind (N, P) [m]: how much farther a point counts in the buffer than it is.
+    -> rgb (N, C, H, W), z (N, 1, H, W) [m], mask (N, 1, H, W) float; zero where no point lands.
     """
     n = points.shape[0]
     batch, index = keep.nonzero(as_tuple=True)
@@ -44,45 +50,70 @@ def splat(points: torch.Tensor, rgb: torch.Tensor, keep: torch.Tensor, K: torch.
     corners = [(du, dv) for du in (0, 1) for dv in (0, 1)]
     column = torch.cat([u.floor() + du for du, _ in corners]).long()
     row = torch.cat([v.floor() + dv for _, dv in corners]).long()
+    rank = (z if behind is None else z + behind[batch, index]).repeat(4)
     z, colour, batch = z.repeat(4), colour.repeat(4, 1), batch.repeat(4)
     inside = (column >= 0) & (column < width) & (row >= 0) & (row < height) & (z > 0.05)
     flat = ((batch * height + row) * width + column)[inside]
-    z, colour = z[inside], colour[inside]
+    rank, z, colour = rank[inside], z[inside], colour[inside]
     buffer = torch.full((n * height * width,), torch.inf, dtype=z.dtype, device=z.device)
-    buffer.scatter_reduce_(0, flat, z, 'amin')
-    front = z <= buffer[flat] + 1e-3
-    image = torch.zeros((n * height * width, 3), dtype=rgb.dtype, device=rgb.device)
+    buffer.scatter_reduce_(0, flat, rank, 'amin')
+    front = rank <= buffer[flat] + 1e-3
+    image = torch.zeros((n * height * width, rgb.shape[-1]), dtype=rgb.dtype, device=rgb.device)
     image[flat[front]] = colour[front]
+    depth = torch.zeros_like(buffer)
+    depth[flat[front]] = z[front]
     mask = buffer.isfinite()
-    depth = torch.where(mask, buffer, torch.zeros_like(buffer))
     shape = (n, 1, height, width)
-    return image.view(n, height, width, 3).permute(0, 3, 1, 2), depth.view(shape), mask.view(shape).to(rgb.dtype)
+    return image.view(n, height, width, -1).permute(0, 3, 1, 2), depth.view(shape), mask.view(shape).to(rgb.dtype)
 
 
-def hand_guide(points: torch.Tensor, rgb: torch.Tensor, segments: torch.Tensor, T_view_g0: torch.Tensor,
-               K: torch.Tensor, T_g0_g: torch.Tensor, opening0: torch.Tensor, opening: torch.Tensor) -> torch.Tensor:
-    """Guide maps (B, K, V, 5, H, W): colour 3, depth [m], mask of the moved hand in every view.
+def packed(keep: torch.Tensor, *arrays: torch.Tensor) -> list[torch.Tensor]:
+    """`keep` (B, N) and arrays (B, N, ...) cut to (B, P, ...): what is kept comes first, P is the largest count."""
+    order = keep.to(torch.uint8).argsort(dim=1, descending=True)[:, : int(keep.sum(1).max())]
+    return [torch.gather(a, 1, order.reshape(*order.shape, *[1] * (a.dim() - 2)).expand(-1, -1, *a.shape[2:]))
+            for a in (keep, *arrays)]
+
+
+def body_guide(points: torch.Tensor, rgb: torch.Tensor, segments: torch.Tensor, T_view_g0: torch.Tensor,
+               K: torch.Tensor, T_g0_g: torch.Tensor, opening0: torch.Tensor, opening: torch.Tensor,
+               arm0: torch.Tensor | None = None, arm: torch.Tensor | None = None) -> torch.Tensor:
+    """Guide maps (B, K, V, 7, H, W) of the moved hand and arm in every view: colour 3, depth [m], where the hand is,
+    where the arm is, and what either has left.
 
     points (B, V, H, W, 3) in g0; rgb (B, V, 3, H, W); segments (B, V, H, W) class ids; T_view_g0
-    (B, V, 4, 4); K (B, V, 3, 3); T_g0_g (B, K, 4, 4); opening0 (B,), opening (B, K) [m].
+    (B, V, 4, 4); K (B, V, 3, 3); T_g0_g (B, K, 4, 4); opening0 (B,), opening (B, K) [m]; the arm's joints now,
+    arm0 (B, J, 3), and in those frames, arm (B, K, J, 3), in g0 [m]; None: only the hand moves.
     """
     b, v, h, w, _ = points.shape
-    k = T_g0_g.shape[1]
-    flat_points, flat_segments = points.flatten(1, 3), segments.flatten(1)
-    keep = (flat_segments == HAND) | (flat_segments == FINGER)
-    if not keep.any():
-        return points.new_zeros((b, k, v, 5, h, w))
-    order = keep.to(torch.uint8).argsort(dim=1, descending=True)[:, : int(keep.sum(1).max())]  # pack hand pixels
-    pick = lambda a: torch.gather(a, 1, order.reshape(*order.shape, *[1] * (a.dim() - 2)).expand(-1, -1, *a.shape[2:]))  # noqa: E731
-    flat_points, flat_segments, keep = pick(flat_points), pick(flat_segments), pick(keep)
-    colours = pick(rgb.permute(0, 1, 3, 4, 2).flatten(1, 3))
-    moved = move_hand(flat_points, flat_segments, T_g0_g, opening0, opening)[:, :, None]
+    k, body = T_g0_g.shape[1], segments >= (HAND if arm is None else ARM)
+    body &= segments <= FINGER
+    if not body.any():
+        return points.new_zeros((b, k, v, GUIDE_CHANNELS, h, w))
+    source = torch.arange(v, device=points.device)[None, :, None, None].expand_as(segments)
+    keep, flat, classes, colours, source = packed(body.flatten(1), points.flatten(1, 3), segments.flatten(1),
+                                                  rgb.permute(0, 1, 3, 4, 2).flatten(1, 3), source.flatten(1))
+    is_arm = classes == ARM
+    colours = torch.cat([colours, ~is_arm[..., None], is_arm[..., None]], -1)
+    moved = move_hand(flat, classes, T_g0_g, opening0, opening)
+    if arm is not None and arm0 is not None:
+        moved = torch.where(is_arm[:, None, :, None], move_arm(flat, arm0, arm, T_g0_g), moved)
     T = T_view_g0[:, None]
-    in_view = moved @ T[..., :3, :3].transpose(-1, -2) + T[..., None, :3, 3]
+    in_view = moved[:, :, None] @ T[..., :3, :3].transpose(-1, -2) + T[..., None, :3, 3]
     many = lambda a: a[:, None, None].expand(b, k, v, *a.shape[1:]).flatten(0, 2)  # noqa: E731
+    other = source[:, None, None] != torch.arange(v, device=points.device)[:, None]
+    behind = OWN_FIRST_M * other.to(flat.dtype).expand(b, k, v, -1).flatten(0, 2)
     image, depth, mask = splat(in_view.flatten(0, 2), many(colours), many(keep),
-                               K[:, None].expand(b, k, v, 3, 3).flatten(0, 2), h, w)
-    return torch.cat([image, depth, mask], dim=1).view(b, k, v, 5, h, w)
+                               K[:, None].expand(b, k, v, 3, 3).flatten(0, 2), h, w, behind)
+    left = body[:, None, :, None].expand(b, k, v, 1, h, w).flatten(0, 2) * (1 - mask)
+    return torch.cat([image[:, :3], depth, image[:, 3:], left], dim=1).view(b, k, v, GUIDE_CHANNELS, h, w)
+
+
+def move_arm(points: torch.Tensor, arm0: torch.Tensor, arm: torch.Tensor, T_g0_g: torch.Tensor) -> torch.Tensor:
+    """Arm points (B, N, 3) each moved with the bone it is nearest to: (B, K, N, 3), all in g0 [m]."""
+    motions = bone_motions(arm0, arm, T_g0_g)
+    bone = nearest_bone(points, arm0)
+    T = torch.gather(motions, 2, bone[:, None, :, None, None].expand(-1, motions.shape[1], -1, 4, 4))
+    return (T[..., :3, :3] @ points[:, None, :, :, None])[..., 0] + T[..., :3, 3]
 
 
 def background_plate(points: torch.Tensor, rgb: torch.Tensor, rest: torch.Tensor, T_view_g0: torch.Tensor,

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from geo4d_ros.generation.two_view.arm import ArmHead, bones_seen
 from geo4d_ros.generation.two_view.decoder import Decoder
 from geo4d_ros.generation.two_view.encoder import PATCH, Encoder, Scene
-from geo4d_ros.generation.two_view.guide import REST, background_plate, hand_guide, pixel_rays
+from geo4d_ros.generation.two_view.guide import GUIDE_CHANNELS, REST, background_plate, body_guide, pixel_rays
 from geo4d_ros.generation.two_view.state_head import StateHead
 
 # Frame-0 segmentation the network predicts for its own guide: rest, arm, hand, finger, object.
@@ -46,7 +46,7 @@ class TwoViewNetwork(ModelMixin, ConfigMixin):
     cross_view: off = ablation without multi-view attention: give it `one_view_each` of a batch.
     guide: off = ablation; the decoder is not shown the moved hand nor what the other views see behind the arm.
     video: off = a direct policy, only the gripper's path is predicted and frame 0 repeated.
-    arm_joints: how many joints of the arm, base and hand included, the decoder is told of (0: none).
+    arm_joints: how many joints of the arm, base and hand included, are measured and moved (0: none).
     given_poses: on = baseline that is told the cameras' true poses and does not register the views.
     """
 
@@ -60,7 +60,7 @@ class TwoViewNetwork(ModelMixin, ConfigMixin):
         self.segment = nn.Conv2d(channels, PATCH**2 * SEGMENT_CLASSES, 1)
         self.state_head = StateHead(channels, dim, pointers, refinements)
         painted_arm = arm_joints if video and guide else 0
-        self.arm_head = ArmHead(channels, dim, painted_arm) if painted_arm else None
+        self.arm_head = ArmHead(dim, painted_arm) if painted_arm else None
         self.decoder = Decoder(channels, dim, decoder_layers, heads, max(painted_arm - 1, 0)) if video else None
 
     def encode(self, rgb: torch.Tensor, points: torch.Tensor, valid: torch.Tensor, T_g0_view: torch.Tensor,
@@ -77,24 +77,26 @@ class TwoViewNetwork(ModelMixin, ConfigMixin):
               T_g0_g: torch.Tensor, opening: torch.Tensor) -> dict[str, torch.Tensor]:
         """K future frames of all views, given the gripper's poses (B, K, 4, 4) and openings (B, K) [m] in them.
 
-        batch: rgb0, depth0, points, valid, T_view_g0, T_g0_view, K, opening0 as in training/two_view/batches.py;
-        segments (B, V, H, W) frame-0 classes; queries (B, K, D) of those frames. Returns `Decoder.forward`'s maps.
+        batch: rgb0, depth0, points, valid, T_view_g0, T_g0_view, K, opening0, arm0 as in
+        training/two_view/batches.py; segments (B, V, H, W) frame-0 classes; queries (B, K, D) of those frames.
+        Returns `Decoder.forward`'s maps.
         """
         b, v, _, h, w = batch['rgb0'].shape
         if self.decoder is None:
             return repeat_frame0(batch['rgb0'], batch['depth0'], T_g0_g.shape[1])
+        arm0 = arm = bones = None
+        rays, R, origins = pixel_rays(batch['T_g0_view'], batch['K'], h, w, PATCH), *_parts(batch['T_g0_view'])
+        if self.arm_head is not None:
+            arm0, arm = batch['arm0'], self.arm_head(T_g0_g, batch['arm0']).detach()
+            bones = bones_seen(arm, rays, origins, R)
         if self.config.guide:
-            guide = hand_guide(batch['points'], batch['rgb0'], segments * batch['valid'], batch['T_view_g0'],
-                               batch['K'], T_g0_g, batch['opening0'], opening)
+            guide = body_guide(batch['points'], batch['rgb0'], segments * batch['valid'], batch['T_view_g0'],
+                               batch['K'], T_g0_g, batch['opening0'], opening, arm0, arm)
             plate = background_plate(batch['points'], batch['rgb0'], (segments == REST) & batch['valid'],
                                      batch['T_view_g0'], batch['K'])
         else:
-            guide = scene.features.new_zeros((b, T_g0_g.shape[1], v, 5, h, w))
-            plate = guide[:, 0]
-        rays, R, origins = pixel_rays(batch['T_g0_view'], batch['K'], h, w, PATCH), *_parts(batch['T_g0_view'])
-        bones = None
-        if self.arm_head is not None:
-            bones = bones_seen(self.arm_head(scene, queries, T_g0_g).detach(), rays, origins, R)
+            guide = scene.features.new_zeros((b, T_g0_g.shape[1], v, GUIDE_CHANNELS, h, w))
+            plate = guide[:, 0, :, :5]
         return self.decoder(scene, queries, T_g0_g, opening, guide, plate, rays, origins, batch['rgb0'],
                             batch['depth0'], bones)
 

@@ -75,15 +75,19 @@ class TwoViewPredictor:
         require(observation.T_ref_gripper is not None and observation.opening is not None,
                 f'{self.name} needs the measured gripper pose and opening; publish joint states and transforms')
         require(len(observation.views) <= 2, f'{self.name} takes 1 or 2 views but got {len(observation.views)}')
-        start = time.perf_counter()
         config = self.network.config
+        joints = 0 if observation.arm_points is None else len(observation.arm_points)
+        require(self.network.arm_head is None or joints == config.arm_joints,
+                f'{self.name} needs arm_points of {config.arm_joints} links but got {joints}; publish the transforms '
+                'of the links and name them in arm_frames')
+        start = time.perf_counter()
         views = [within_range(resize_frame(v, config.height, config.width)) for v in observation.views]
         # 2. Bring the second view into the reference frame, from the images alone.
         T_ref_view, seen = given(observation) if config.given_poses else register(views)
         timings['registration'] = time.perf_counter() - start
         # 3. Encode the observation once; predict the gripper's path.
         start = time.perf_counter()
-        batch = observation_tensors(views, T_ref_view, seen, observation.T_ref_gripper, observation.opening)
+        batch = observation_tensors(views, T_ref_view, seen, observation)
         batch = {k: v.to(self.network.device) for k, v in batch.items()}
         inputs = batch if config.cross_view else one_view_each(batch)
         scene = self.network.encode(inputs['rgb0'], inputs['points'], inputs['valid'], inputs['T_g0_view'],
@@ -129,12 +133,15 @@ def given(observation: Observation) -> tuple[np.ndarray, np.ndarray]:
     return observation.T_ref_view, np.ones(len(observation.views), bool)
 
 
-def observation_tensors(views: list[RgbdFrame], T_ref_view: np.ndarray, seen: np.ndarray, T_ref_gripper: np.ndarray,
-                        opening: float) -> dict[str, torch.Tensor]:
-    """What the network reads, batch of one; a missing second view is a blank one."""
+def observation_tensors(views: list[RgbdFrame], T_ref_view: np.ndarray, seen: np.ndarray,
+                        observation: Observation) -> dict[str, torch.Tensor]:
+    """What the network reads, batch of one; a missing second view is a blank one. `views` are those of the
+    observation at the network's size.
+    """
     rgb = [v.rgb.astype(np.float32).transpose(2, 0, 1) / 127.5 - 1 for v in views]
     depth, K = [v.depth for v in views], [v.K for v in views]
-    T_g0_view = list(invert(T_ref_gripper) @ T_ref_view)
+    T_g0_ref = invert(observation.T_ref_gripper)
+    T_g0_view = list(T_g0_ref @ T_ref_view)
     if len(views) == 1:
         rgb, depth, K = [*rgb, np.zeros_like(rgb[0])], [*depth, np.zeros_like(depth[0])], [*K, K[0]]
         T_g0_view, seen = [*T_g0_view, T_g0_view[0]], np.array([*seen, False])
@@ -143,8 +150,10 @@ def observation_tensors(views: list[RgbdFrame], T_ref_view: np.ndarray, seen: np
     arrays = {
         'rgb0': np.stack(rgb), 'depth0': depth_stack[:, None], 'points': np.stack(points), 'K': np.stack(K),
         'valid': (depth_stack > 0) & seen[:, None, None], 'T_g0_view': np.stack(T_g0_view),
-        'T_view_g0': invert(np.stack(T_g0_view)), 'seen': seen, 'opening0': np.float64(opening),
+        'T_view_g0': invert(np.stack(T_g0_view)), 'seen': seen, 'opening0': np.float64(observation.opening),
     }
+    if observation.arm_points is not None:
+        arrays['arm0'] = transform_points(T_g0_ref, observation.arm_points)
     tensors = {k: torch.as_tensor(v)[None] for k, v in arrays.items()}
     return {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
 

@@ -63,12 +63,6 @@ def video_loss(out: dict[str, torch.Tensor], batch: dict[str, torch.Tensor]) -> 
             'depth': 5 * (depth * depth_weight).sum() / depth_weight.sum().clamp(min=1)}
 
 
-def arm_loss(joints: torch.Tensor, true: torch.Tensor) -> torch.Tensor:
-    """Huber-like mean distance of the arm's joints (..., J, 3), in units of 20 cm."""
-    squared = (joints - true).square().sum(-1)
-    return (squared + 0.01**2).sqrt().mean() * 5
-
-
 def noisy_poses(poses: torch.Tensor, sigma_m: float = 0.004, sigma_rad: float = 0.02) -> torch.Tensor:
     """Poses with small random errors: what the decoder is guided by in training, as at inference."""
     noise = torch.randn(*poses.shape[:-2], 3, device=poses.device) * sigma_rad
@@ -99,7 +93,5 @@ def total_loss(network: TwoViewNetwork, batch: dict[str, torch.Tensor]) -> dict[
         poses, openings = noisy_poses(batch['poses'][rows, batch['steps']]), batch['openings'][rows, batch['steps']]
         out = network.paint(scene, batch, batch['segments'], scene.queries[rows, batch['steps']], poses, openings)
         terms |= video_loss(out, batch)
-    if network.arm_head is not None:
-        terms['arm'] = arm_loss(network.arm_head(scene, scene.queries, noisy_poses(batch['poses'])), batch['arm'])
     terms['total'] = sum(terms.values())
     return terms

@@ -19,9 +19,11 @@ from geo4d_ros.errors import ConfigurationError
 from geo4d_ros.generation.two_view.network import TwoViewNetwork
 from geo4d_ros.generation.two_view.predictor import TwoViewPredictor
 from geo4d_ros.training.budget import Budget
+from geo4d_ros.training.two_view.arm_fit import fit_arm_head
 from geo4d_ros.training.two_view.batches import Augmentation, BatchConfig, batches
 from geo4d_ros.training.two_view.losses import total_loss
 
+WEIGHTS = 'diffusion_pytorch_model.safetensors'
 log = logging.getLogger(__name__)
 
 
@@ -31,6 +33,7 @@ class TrainConfig:
     learning-rate schedule.
 
     start: checkpoint whose weights a new run begins with; parts that it lacks are new, parts it has too many an error.
+    arm_steps: of fitting a new arm head (arm_fit.py) at the run's beginning, part of the budget; it is frozen then.
     """
 
     data: str = 'outputs/data/train'
@@ -48,6 +51,7 @@ class TrainConfig:
     clip: float = 1.0
     seed: int = 0
     start: str = ''
+    arm_steps: int = 12000
     save_every_s: float = 240.0
     network: dict[str, Any] = field(default_factory=dict)
     augmentation: dict[str, Any] = field(default_factory=dict)
@@ -75,7 +79,7 @@ def _under(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Ten
 
 def start_from(network: TwoViewNetwork, checkpoint: str) -> None:
     """Copy a checkpoint's weights; what the network has beside them stays new and is named in the log."""
-    weights = TwoViewPredictor.from_pretrained(checkpoint).network.state_dict()
+    weights = load_file(Path(checkpoint) / 'network' / WEIGHTS)  # from_pretrained would leave new parts without memory
     missing, unexpected = network.load_state_dict(weights, strict=False)
     if unexpected:
         raise ConfigurationError(f'{checkpoint} has parts that this network lacks: {sorted(unexpected)[:3]} ...')
@@ -94,7 +98,10 @@ class Trainer:
         network = TwoViewNetwork(**config.network)
         if config.start:
             start_from(network, config.start)
-        optimizer = torch.optim.AdamW(network.parameters(), config.lr, weight_decay=config.weight_decay)
+        if network.arm_head is not None:
+            network.arm_head.requires_grad_(False)  # it is fitted alone, to far more poses than a run shows
+        trained = [p for p in network.parameters() if p.requires_grad]
+        optimizer = torch.optim.AdamW(trained, config.lr, weight_decay=config.weight_decay)
         self.network, self.optimizer = self.accelerator.prepare(network, optimizer)
         self.ema = EMAModel(network.parameters(), decay=config.ema, use_ema_warmup=True, power=0.75)
         self.step, self.budget = 0, Budget(config.minutes, config.clock)
@@ -109,7 +116,7 @@ class Trainer:
         network.load_state_dict(_under('network.', saved))
         moments = _under('moments.', saved)
         state = {i: {k: moments[f'{i}.{k}'] for k in ('step', 'exp_avg', 'exp_avg_sq')}
-                 for i in range(len(list(network.parameters())))}
+                 for i in range(sum(p.requires_grad for p in network.parameters()))}
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), 'state': state})
         self.ema.shadow_params = list(_under('ema.', saved).values())
         self.step, self.ema.optimization_step = int(saved['step']), int(saved['step'])
@@ -142,6 +149,8 @@ class Trainer:
         config, budget = self.config, self.budget
         data = BatchConfig(config.data, config.batch, config.future_frames, config.workers,
                            config.fresh_share, Augmentation(**config.augmentation))
+        if self.step == 0:
+            self._fit_arm_head()
         source = batches(data, config.seed + self.step)
         saved_at, means = time.monotonic(), {}
         with tqdm(total=round(budget.seconds), initial=round(budget.spent_s), unit='s', desc='training') as bar, \
@@ -163,6 +172,18 @@ class Trainer:
                     self.save()
                     saved_at = time.monotonic()
         self.save()
+
+    def _fit_arm_head(self) -> None:
+        head = self.accelerator.unwrap_model(self.network).arm_head
+        if head is None or not self.config.arm_steps:
+            return
+        self.budget.start()
+        head.requires_grad_(True)
+        error = fit_arm_head(head, self.config.data, self.config.arm_steps, self.config.seed)
+        head.requires_grad_(False)
+        self.ema = EMAModel(self.network.parameters(), decay=self.config.ema, use_ema_warmup=True, power=0.75)
+        self.budget.stop()
+        log.warning('the arm head tells the joints to %.1f mm on average', 1000 * error)
 
     def _train_step(self, batch: dict[str, torch.Tensor], fraction: float) -> dict[str, float]:
         for group in self.optimizer.param_groups:
