@@ -205,6 +205,21 @@ def test_an_unregistered_second_view_is_invalid_and_changes_nothing_else(predict
     np.testing.assert_allclose(both.state.T_ref_gripper, alone.state.T_ref_gripper, atol=1e-5)
 
 
+def test_the_hand_has_the_depth_of_the_moved_hand_up_to_a_pixel_beyond_its_rim():
+    shape = (1, 1, 1, 1, 5, 5)
+    painted, moved_depth, moved_mask = torch.full(shape, 0.9), torch.zeros(shape), torch.zeros(shape)
+    moved_depth[..., 2, 1:3], moved_mask[..., 2, 1:3] = torch.tensor([0.5, 0.6]), 1.0
+    motion = torch.tensor([-9.0, 9.0, -9.0]).view(1, 1, 1, 3, 1, 1).repeat(1, 1, 1, 1, 5, 5)  # hand everywhere
+    motion[..., 1, 2] = torch.tensor([-9.0, -9.0, 9.0])  # but for one pixel at the rim
+    still = {'rgb0': torch.zeros(1, 1, 3, 5, 5), 'depth0': torch.ones(1, 1, 1, 5, 5)}
+    out = {'motion': motion, 'rgb': torch.zeros(1, 1, 1, 3, 5, 5), 'depth': painted,
+           'moved_hand': torch.cat([moved_depth, moved_mask], 3)}
+    depth = predictor_module.compose(out, still, torch.zeros(1, 1, 5, 5))[1][0, 1]
+    np.testing.assert_allclose(depth[2], [0.5, 0.5, 0.6, 0.6, 0.9], atol=1e-6)
+    np.testing.assert_allclose(depth[1], [0.5, 0.55, 0.9, 0.6, 0.9], atol=1e-6)  # no hand in the middle
+    np.testing.assert_allclose(depth[0], 0.9, atol=1e-6)
+
+
 def test_robot_state_is_required(predictor):
     with pytest.raises(InvalidInputError, match='gripper pose'):
         predictor.predict(Observation((plane(),)))

@@ -79,7 +79,7 @@ class TwoViewNetwork(ModelMixin, ConfigMixin):
 
         batch: rgb0, depth0, points, valid, T_view_g0, T_g0_view, K, opening0, arm0 as in
         training/two_view/batches.py; segments (B, V, H, W) frame-0 classes; queries (B, K, D) of those frames.
-        Returns `Decoder.forward`'s maps.
+        Returns `Decoder.forward`'s maps and moved_hand (B, K, V, 2, H, W): depth [m] and mask of the guide's hand.
         """
         b, v, _, h, w = batch['rgb0'].shape
         if self.decoder is None:
@@ -97,8 +97,9 @@ class TwoViewNetwork(ModelMixin, ConfigMixin):
         else:
             guide = scene.features.new_zeros((b, T_g0_g.shape[1], v, GUIDE_CHANNELS, h, w))
             plate = guide[:, 0, :, :5]
-        return self.decoder(scene, queries, T_g0_g, opening, guide, plate, rays, origins, batch['rgb0'],
-                            batch['depth0'], bones)
+        out = self.decoder(scene, queries, T_g0_g, opening, guide, plate, rays, origins, batch['rgb0'],
+                           batch['depth0'], bones)
+        return out | {'moved_hand': guide[:, :, :, 3:5]}
 
 
 def _parts(T: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch.nn import functional as F
 
 from geo4d_ros.errors import RegistrationError, require
 from geo4d_ros.generation.manifest import write_manifest
@@ -166,11 +167,26 @@ def compose(out: dict[str, torch.Tensor], batch: dict[str, torch.Tensor], segmen
     rgb = torch.lerp(out['rgb'][0], batch['rgb0'], ((static - 0.5) / 0.45).clamp(0, 1))
     depth = torch.where(static > STATIC_ABOVE, batch['depth0'], out['depth'][0])
     hand = probability[:, :, 1:2]
+    if 'moved_hand' in out:
+        moved, near = nearby_hand(out['moved_hand'][0])
+        depth = torch.where((hand > 0.5) & near, moved, depth)
     hand0 = ((segments[0] == 2) | (segments[0] == 3)).float()[:, None]
     first = lambda a0, a: torch.cat([a0[None], a]).transpose(0, 1)  # noqa: E731
     rgb = first(batch['rgb0'][0], rgb).permute(0, 1, 3, 4, 2)
     rgb = ((rgb + 1) * 127.5).round().clamp(0, 255).to(torch.uint8).cpu().numpy()
     return rgb, first(batch['depth0'][0], depth)[:, :, 0].cpu().numpy(), first(hand0, hand)[:, :, 0].cpu().numpy()
+
+
+def nearby_hand(moved_hand: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Depth (K, V, 1, H, W) [m] of the rigidly moved hand, its rim widened by a pixel, and where there is one (bool).
+
+    The measured hand keeps its shape; painted depth bends towards the background at the rim, where the points of
+    the two views then float in front of each other's surface. moved_hand (K, V, 2, H, W): depth and mask.
+    """
+    depth, mask = moved_hand.split(1, 2)
+    pool = lambda a: F.avg_pool2d(a.flatten(0, 1), 3, 1, 1).view_as(a)  # noqa: E731
+    share = pool(mask)
+    return torch.where(mask > 0, depth, pool(depth * mask) / share.clamp(min=0.01)), share > 0.01
 
 
 def lift(depth: np.ndarray, views: list[RgbdFrame], T_ref_view: np.ndarray, seen: np.ndarray,
