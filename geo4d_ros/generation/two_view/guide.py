@@ -57,12 +57,15 @@ def splat(points: torch.Tensor, rgb: torch.Tensor, keep: torch.Tensor, K: torch.
     rank, z, colour = rank[inside], z[inside], colour[inside]
     buffer = torch.full((n * height * width,), torch.inf, dtype=z.dtype, device=z.device)
     buffer.scatter_reduce_(0, flat, rank, 'amin')
-    front = rank <= buffer[flat] + 1e-3
+    front = (rank <= buffer[flat] + 1e-3).nonzero()[:, 0]
+    # One winner per pixel, the same with any number of threads: writing several in turn would be a race.
+    winner = torch.full((n * height * width,), -1, dtype=front.dtype, device=front.device)
+    winner.scatter_reduce_(0, flat[front], front, 'amax')
+    mask = winner >= 0
     image = torch.zeros((n * height * width, rgb.shape[-1]), dtype=rgb.dtype, device=rgb.device)
-    image[flat[front]] = colour[front]
+    image[mask] = colour[winner[mask]]
     depth = torch.zeros_like(buffer)
-    depth[flat[front]] = z[front]
-    mask = buffer.isfinite()
+    depth[mask] = z[winner[mask]]
     shape = (n, 1, height, width)
     return image.view(n, height, width, -1).permute(0, 3, 1, 2), depth.view(shape), mask.view(shape).to(rgb.dtype)
 
