@@ -40,7 +40,7 @@ class BlockingService:
                 self._executor.spin_once(timeout_sec=0.2)
 
     def close(self) -> None:
-        """End the thread; an answer under way is not waited for longer than a second."""
+        """End the thread, after the answer under way."""
         self._ending.set()
         self._thread.join()
         self._executor.shutdown(timeout_sec=1.0)

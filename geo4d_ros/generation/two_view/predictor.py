@@ -22,8 +22,8 @@ from geo4d_ros.geometry.transforms import invert, transform_points
 from geo4d_ros.types import GripperTrack, Observation, RgbdFrame, TrackStatus, Video4D
 
 # A pixel keeps frame 0's depth when it is this surely static; chosen on the validation split, where full-frame AbsRel
-# is least. Colours cross over gradually, depth does not: half-way points would hang in the air. Where colours begin to,
-# on the validation split: later is better where something moves (+0.07 dB from 0.5 to 0.6) and worse where not (-0.13 dB).
+# is least. Colours cross over gradually, depth does not: half-way points would hang in the air. Where colours begin to
+# is a trade on validation: later is better where something moves (+0.07 dB from 0.5 to 0.6), worse in all (-0.13 dB).
 STATIC_ABOVE = 0.75
 COLOUR_FROM = 0.6
 OPENVINO = 'openvino'  # a device name beside torch's
