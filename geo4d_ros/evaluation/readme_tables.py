@@ -187,7 +187,6 @@ BLOCKS: dict[str, Callable[[dict[str, Report]], str]] = {
     'video': video,
     'read-outs': readouts,
     'baselines': comparison('baselines'),
-    'variants': comparison('variants'),
     'gaussians': gaussians,
     'openvino': openvino,
     'tracker': tracker,

@@ -15,7 +15,8 @@ def window():
     T[:, 0, 3] = np.arange(11) * 0.01
     K = np.array([[30.0, 0, 15.5], [0, 30, 15.5], [0, 0, 1]])
     return {'rgb': np.zeros((2, 11, 32, 32, 3), np.uint8), 'depth': np.ones((2, 11, 32, 32), np.float32),
-            'K': np.stack([K, K]), 'T_ref_gripper': T, 'opening': np.full(11, 0.08)}
+            'K': np.stack([K, K]), 'T_ref_gripper': T, 'opening': np.full(11, 0.08),
+            'T_base_ref': np.eye(4), 'joints': np.zeros((11, 7))}
 
 
 class Generator:
