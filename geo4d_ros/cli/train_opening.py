@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from geo4d_ros.cli.common import add_json_argument, write_report
+from geo4d_ros.cli.common import add_json_argument, checkpoint_directory, write_report
 from geo4d_ros.errors import require
 
 
@@ -21,8 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--minutes', type=float, default=20.0, help='budget of processor time (default 20)')
     parser.add_argument('--windows', type=int, default=5, help='windows per episode (default 5)')
     parser.add_argument('--episodes', type=int, metavar='N', help='use at most N episodes, spread evenly (default all)')
-    parser.add_argument('--generator', metavar='DIR', help='learn from its frames too, painted along the true paths '
-                        '(default: the shipped one; none: true frames only)')
+    parser.add_argument('--generator', type=Path, metavar='DIR', help='learn from its frames too, painted along '
+                        'the true paths (default: the shipped one; none: true frames only)')
     parser.add_argument('--predictions', type=int, default=400, metavar='N', help='how many of its predictions '
                         '(default 400)')
     parser.add_argument('--learning-rate', type=float, default=2e-3, help='highest (default 2e-3)')
@@ -56,9 +56,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _generator(args: argparse.Namespace) -> Any:
-    if args.generator == 'none' or args.predictions == 0:
+    if args.generator == Path('none') or args.predictions == 0:
         return None
     from geo4d_ros.generation.loading import load_generator
-    from geo4d_ros.resources import share_directory
 
-    return load_generator(args.generator or share_directory() / 'models' / 'geo4d-sim-small')
+    return load_generator(checkpoint_directory(args.generator))

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from geo4d_ros.cli.common import add_json_argument, write_report
+from geo4d_ros.cli.common import add_json_argument, checkpoint_directory, write_report
 from geo4d_ros.errors import ConfigurationError, require
 
 
@@ -22,8 +22,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--minutes', type=float, default=15.0, help='budget of processor time (default 15)')
     parser.add_argument('--frames', type=int, default=10, help='frames per camera and episode (default 10)')
     parser.add_argument('--episodes', type=int, metavar='N', help='use at most N episodes, spread evenly (default all)')
-    parser.add_argument('--generator', metavar='DIR', help='learn from its frames too, painted along the true paths '
-                        '(default: the shipped one with --labels episode; none: true frames only)')
+    parser.add_argument('--generator', type=Path, metavar='DIR', help='learn from its frames too, painted along '
+                        'the true paths (default: the shipped one with --labels episode; none: true frames only)')
     parser.add_argument('--predictions', type=int, metavar='N', help='how many of its predictions to learn from, 12 '
                         'frames each (default: one per 9 cameras of an episode)')
     parser.add_argument('--init', type=Path, metavar='DIR', help='start from these weights (default: from nothing)')
@@ -78,12 +78,11 @@ def _measure(args: argparse.Namespace, generator: Any) -> dict[str, Any]:
 
 
 def _generator(args: argparse.Namespace) -> Any:
-    if args.generator == 'none' or (args.generator is None and args.labels == 'kinematics'):
+    if args.generator == Path('none') or (args.generator is None and args.labels == 'kinematics'):
         return None
     from geo4d_ros.generation.loading import load_generator
-    from geo4d_ros.resources import share_directory
 
-    return load_generator(args.generator or share_directory() / 'models' / 'geo4d-sim-small')
+    return load_generator(checkpoint_directory(args.generator))
 
 
 def _gripper(args: argparse.Namespace) -> object | None:

@@ -186,12 +186,15 @@ class Episode:
         return RgbdFrame(rgb, decode_depth(depth), self.read('K', camera), stamp, f'camera{camera + 1}')
 
 
-def list_episodes(directory: Path | str) -> list[Path]:
-    """Paths of finished episodes, sorted by name; not opened."""
+def list_episodes(directory: Path | str, limit: int | None = None) -> list[Path]:
+    """Paths of finished episodes, sorted by name, not opened; at most `limit` of them, spread evenly."""
     directory = Path(directory)
     require(directory.is_dir(), f'{directory} is not a directory of episodes; run `geo4d collect` first',
             DatasetError)
-    return sorted(p for p in directory.glob('*.zarr') if not p.name.startswith('.'))
+    paths = sorted(p for p in directory.glob('*.zarr') if not p.name.startswith('.'))
+    if limit is None or limit >= len(paths):
+        return paths
+    return [paths[i] for i in np.linspace(0, len(paths) - 1, limit).astype(int)]
 
 
 def iter_episodes(directory: Path | str) -> Iterator[Episode]:

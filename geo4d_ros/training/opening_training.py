@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from geo4d_ros.tracking.finger_patches import DEPTH_UNIT_M, MAX_DEPTH_UNITS, fin
 from geo4d_ros.tracking.gripper import GripperModel
 from geo4d_ros.tracking.opening import is_closed, middle_of
 from geo4d_ros.tracking.opening_network import LEVELS, build_network, load_network, save
+from geo4d_ros.training.budget import Budget
 from geo4d_ros.training.episodes import Episode, list_episodes, open_or_warn
 from geo4d_ros.training.segmenter_generated import paint_along
 from geo4d_ros.training.small_networks import WeightAverage, set_learning_rate
@@ -71,9 +71,7 @@ def load_windows(directory: Path, per_episode: int, seed: int = 0, limit: int | 
     """`per_episode` windows of (at most `limit`) episodes, and `predictions` more that a generator painted along true
     paths. Raises DatasetError when there is nothing to learn from."""
     rng = np.random.default_rng(seed)
-    paths = list_episodes(directory)
-    if limit is not None and limit < len(paths):
-        paths = [paths[i] for i in np.linspace(0, len(paths) - 1, limit).astype(int)]
+    paths = list_episodes(directory, limit)
     painted_of = np.bincount(np.linspace(0, len(paths) - 1, predictions).astype(int), minlength=len(paths)) \
         if predictions and paths else np.zeros(len(paths), int)
     windows = []
@@ -235,10 +233,10 @@ def train_opening(samples: OpeningSamples, gripper: GripperModel, out: Path, con
     optimiser = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=1e-2)
     batches = Batches(samples, gripper, config)
     average = WeightAverage(network, 0.995)
-    started, steps, done = time.process_time(), 0, 0.0
-    while done < 1:
-        done = (time.process_time() - started) / (60 * config.minutes)
-        set_learning_rate(optimiser, config.learning_rate, steps, done)
+    budget, steps = Budget(config.minutes, 'processor'), 0
+    while not budget.over:
+        budget.start()
+        set_learning_rate(optimiser, config.learning_rate, steps, budget.fraction)
         pick = batches.rng.choice(len(samples.opening), config.batch)
         *inputs, opening = batches.batch(pick)
         loss = level_loss(network(*inputs), opening)
@@ -249,7 +247,9 @@ def train_opening(samples: OpeningSamples, gripper: GripperModel, out: Path, con
         steps += 1
         average.update(network)
         if steps % 100 == 0:
-            log.warning('opening: %3.0f %% of the time, step %d, loss %.3f', 100 * done, steps, float(loss.detach()))
+            log.warning('opening: %3.0f %% of the time, step %d, loss %.3f', 100 * budget.fraction, steps,
+                        float(loss.detach()))
+        budget.stop()
     network.load_state_dict(average.weights)
     record = {**record, 'gripper_sha256': gripper.sha256, 'width': config.width, 'training': asdict(config),
               'steps': steps, 'windows': len(samples.opening), 'final_loss': float(loss.detach())}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from geo4d_ros.tracking.gripper import HAND, GripperModel, panda_hand
 from geo4d_ros.tracking.landmarks import CHANNELS, MAPS, project_landmarks
 from geo4d_ros.tracking.segmenter import CLASSES, build_network, load_network, network_input, save
 from geo4d_ros.tracking.silhouette import rasterise
+from geo4d_ros.training.budget import Budget
 from geo4d_ros.training.episodes import Episode, decode_depth, list_episodes, open_or_warn
 from geo4d_ros.training.small_networks import WeightAverage, set_learning_rate
 
@@ -63,10 +63,7 @@ def load_samples(directory: Path, frames: int, gripper: GripperModel | None = No
     """
     rgb, depth, labels, landmarks, clip = [], [], [], [], []
     shape = gripper or panda_hand()
-    paths = list_episodes(directory)
-    if limit is not None and limit < len(paths):
-        paths = [paths[i] for i in np.linspace(0, len(paths) - 1, limit).astype(int)]
-    for path in paths:
+    for path in list_episodes(directory, limit):
         episode = open_or_warn(path)
         if episode is None:
             continue
@@ -223,16 +220,17 @@ def train_segmenter(samples: Samples, out: Path, config: SegmenterTraining, reco
     optimiser = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=1e-3)
     damage = Damage(samples, config.seed, config.crop)
     average = WeightAverage(network, 0.99)
-    started, steps, done = time.process_time(), 0, 0.0
-    while done < 1:
-        done = (time.process_time() - started) / (60 * config.minutes)
-        set_learning_rate(optimiser, config.learning_rate, steps, done)
+    budget, steps = Budget(config.minutes, 'processor'), 0
+    while not budget.over:
+        budget.start()
+        set_learning_rate(optimiser, config.learning_rate, steps, budget.fraction)
         loss = _step(network, optimiser, damage.batch(config.batch), config)
         steps += 1
         average.update(network)
         if steps % 200 == 0:
             _save(average.weights, out, config, {**record, 'steps': steps, 'final_loss': loss})
-            log.warning('segmenter: %3.0f %% of the time, step %d, loss %.3f', 100 * done, steps, loss)
+            log.warning('segmenter: %3.0f %% of the time, step %d, loss %.3f', 100 * budget.fraction, steps, loss)
+        budget.stop()
     record = {**record, 'training': asdict(config), 'steps': steps, 'images': len(samples.rgb), 'final_loss': loss}
     _save(average.weights, out, config, record)
     return record

@@ -39,7 +39,7 @@ class Decoder(nn.Module):
         self.blend = nn.Conv2d(channels, PATCH**2 * 2, 1)
         for hint in (self.plate, self.in_hand, self.blend, *([self.bones[-1], self.arm] if self.bones else [])):
             nn.init.zeros_(hint.weight)
-        nn.init.constant_(self.blend.bias, -3.0)  # at first: frame 0 and the hand guide, plus a residual
+        nn.init.constant_(self.blend.bias, -3.0)  # at first: frame 0 and the body guide, plus a residual
 
     def forward(self, scene: Scene, queries: torch.Tensor, T_g0_g: torch.Tensor, opening: torch.Tensor,
                 guide: torch.Tensor, plate: torch.Tensor, rays: torch.Tensor, origins: torch.Tensor,

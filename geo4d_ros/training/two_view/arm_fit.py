@@ -37,20 +37,21 @@ def pairs(data: str) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
 
 
 def fit_arm_head(head: ArmHead, data: str, steps: int, seed: int = 0) -> float:
-    """Train `head` in place; returns the mean error of the last step's joints [m]. DatasetError without episodes."""
+    """Train `head` in place for `steps` >= 1; returns the mean error of the last step's joints [m].
+
+    Raises DatasetError without episodes.
+    """
     found = list(pairs(data))
     require(bool(found), f'{data} has no readable episode; collect some: geo4d collect', DatasetError)
     joints0, poses, joints = (torch.from_numpy(np.concatenate(part)).float() for part in zip(*found, strict=True))
     optimizer = torch.optim.AdamW(head.parameters(), LR)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LR, max(steps, 2))
     generator = torch.Generator().manual_seed(seed)
-    error = torch.zeros(())
     for _ in tqdm(range(steps), desc='fitting the arm head'):
         rows = torch.randint(len(joints), (BATCH,), generator=generator)
         squared = (head(poses[rows, None], joints0[rows])[:, 0] - joints[rows]).square().sum(-1)
-        error = (squared + 0.01**2).sqrt().mean()
         optimizer.zero_grad()
-        error.backward()
+        (squared + 0.01**2).sqrt().mean().backward()
         optimizer.step()
         schedule.step()
-    return float(squared.detach().sqrt().mean()) if steps else float('nan')
+    return float(squared.detach().sqrt().mean())

@@ -103,11 +103,14 @@ class Trainer:
         trained = [p for p in network.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(trained, config.lr, weight_decay=config.weight_decay)
         self.network, self.optimizer = self.accelerator.prepare(network, optimizer)
-        self.ema = EMAModel(network.parameters(), decay=config.ema, use_ema_warmup=True, power=0.75)
+        self.ema = self._average()
         self.step, self.budget = 0, Budget(config.minutes, config.clock)
         state = self.directory / 'state.safetensors'
         if state.is_file():
             self.load(state)
+
+    def _average(self) -> EMAModel:
+        return EMAModel(self.network.parameters(), decay=self.config.ema, use_ema_warmup=True, power=0.75)
 
     def load(self, path: Path) -> None:
         """Continue from a checkpoint written by `save`."""
@@ -181,7 +184,7 @@ class Trainer:
         head.requires_grad_(True)
         error = fit_arm_head(head, self.config.data, self.config.arm_steps, self.config.seed)
         head.requires_grad_(False)
-        self.ema = EMAModel(self.network.parameters(), decay=self.config.ema, use_ema_warmup=True, power=0.75)
+        self.ema = self._average()
         self.budget.stop()
         log.warning('the arm head tells the joints to %.1f mm on average', 1000 * error)
 
