@@ -20,6 +20,7 @@ from geo4d_ros.ros import diagnostics
 from geo4d_ros.ros.parameters import NodeParameters, parameter
 from geo4d_ros.ros.plan_topics import PlanPublisher, plan_info, refused_info
 from geo4d_ros.ros.prediction_topics import Prediction, PredictionReceiver
+from geo4d_ros.ros.receiver import Receiver
 from geo4d_ros.ros.spin import run_node
 from geo4d_ros.ros.transforms import TransformBuffer, TransformError, TransformListener
 from geo4d_ros.ros.watchdog import announce
@@ -66,12 +67,15 @@ class GripperTrackerNode(Node):
         self.tracker = self.create_tracker()
         self.publisher = PlanPublisher(self, p.views)
         self.transforms = transforms or TransformBuffer()
+        self._receiver = None
         if transforms is None:
-            TransformListener(self, self.transforms, MutuallyExclusiveCallbackGroup())
+            self._receiver = Receiver(self, 'transforms')
+            TransformListener(self._receiver, self.transforms)
+            self._receiver.start()
         self._lock = threading.Lock()
         if subscribe:
-            self.receiver = PredictionReceiver(self, p.views, self.track, self._on_error,
-                                               MutuallyExclusiveCallbackGroup())
+            self.predictions = PredictionReceiver(self, p.views, self.track, self._on_error,
+                                                  MutuallyExclusiveCallbackGroup())
         self._alive = announce(self)
         self.diagnostics.set('tracker', diagnostics.OK, 'ready', backend=self.tracker.name,
                              readout=self.tracker.readout)
@@ -136,7 +140,9 @@ class GripperTrackerNode(Node):
             self.publisher.refuse(refused_info(plan, 0, refusal))
 
     def close(self) -> None:
-        """Release the backend's processes."""
+        """End the receiving thread, release the backend's processes."""
+        if self._receiver is not None:
+            self._receiver.close()
         self.tracker.close()
 
 

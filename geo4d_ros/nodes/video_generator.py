@@ -23,7 +23,7 @@ from geo4d_ros.motion.reasons import Reason, Refusal
 from geo4d_ros.resources import find_checkpoint
 from geo4d_ros.ros import diagnostics
 from geo4d_ros.ros.blocking_service import BlockingService
-from geo4d_ros.ros.observer import Observer, ObserverParameters
+from geo4d_ros.ros.observer import Look, Observer, ObserverParameters
 from geo4d_ros.ros.parameters import NodeParameters, parameter
 from geo4d_ros.ros.prediction_topics import Prediction, PredictionPublisher
 from geo4d_ros.ros.qos import STATE_QOS
@@ -88,6 +88,8 @@ class VideoGeneratorNode(Node):
             self.diagnostics.set('generator', diagnostics.ERROR, str(error))
             self._generator.set_exception(error)
         else:
+            # Not before: SciPy, which reads the transforms, fails beside a torch that is half imported.
+            self.observer.receiver.start()
             self.diagnostics.set('generator', diagnostics.OK, 'ready', name=generator.name)
             self._generator.set_result(generator)
 
@@ -118,6 +120,10 @@ class VideoGeneratorNode(Node):
         if isinstance(look, Refusal):
             return look
         clock.lap('observe')
+        with self.observer.receiver.resting():
+            return self._answer(generator, look, clock)
+
+    def _answer(self, generator: VideoGenerator, look: Look, clock: Stopwatch) -> dict[str, Any] | Refusal:
         seed = self.parameters.values.seed + self._count
         self._count += 1
         try:

@@ -7,12 +7,12 @@ from collections import defaultdict, deque
 from collections.abc import Sequence
 
 import numpy as np
-from rclpy.node import Node
 from sensor_msgs.msg import JointState
 
 from geo4d_ros.motion.reasons import Reason, Refusal
 from geo4d_ros.ros.conversions import to_nanoseconds
 from geo4d_ros.ros.qos import SENSOR_QOS
+from geo4d_ros.ros.receiver import Receiver
 
 
 class JointStateBuffer:
@@ -53,8 +53,8 @@ class JointStateBuffer:
         return positions
 
 
-def listen_to_joint_states(node: Node, buffer: JointStateBuffer, callback_group=None) -> None:
-    """Feed `buffer` from the topic joint_states of `node`."""
-    node.create_subscription(
-        JointState, 'joint_states', lambda m: buffer.add(to_nanoseconds(m.header.stamp), m.name, m.position),
-        SENSOR_QOS, callback_group=callback_group)
+def listen_to_joint_states(receiver: Receiver, buffer: JointStateBuffer) -> None:
+    """Feed `buffer` from the topic joint_states."""
+    receiver.create_subscription(
+        JointState, 'joint_states',
+        lambda m: buffer.add(to_nanoseconds(m.header.stamp), m.name, m.position), SENSOR_QOS)

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.node import Node
 
 from geo4d_ros.geometry.agreement import view_agreement
@@ -16,6 +15,7 @@ from geo4d_ros.motion.reasons import Reason, Refusal
 from geo4d_ros.ros import diagnostics
 from geo4d_ros.ros.joint_state_buffer import JointStateBuffer, listen_to_joint_states
 from geo4d_ros.ros.parameters import parameter
+from geo4d_ros.ros.receiver import Receiver
 from geo4d_ros.ros.rgbd_sync import RgbdSync, read_frames
 from geo4d_ros.ros.transforms import TransformBuffer, TransformError, TransformListener
 from geo4d_ros.simulation.panda import ARM_FRAMES
@@ -68,7 +68,10 @@ class Look:
 
 
 class Observer:
-    """Subscribes everything an observation is made of; `parameters()` gives the current values."""
+    """Subscribes everything an observation is made of; `parameters()` gives the current values.
+
+    Nothing is received before `receiver.start()`.
+    """
 
     def __init__(self, node: Node, parameters: Callable[[], ObserverParameters],
                  report: diagnostics.Diagnostics) -> None:
@@ -76,10 +79,10 @@ class Observer:
         p = parameters()
         self.cameras = tuple(name for name in (p.reference_camera, p.second_camera) if name)
         self.transforms, self.joints = TransformBuffer(), JointStateBuffer()
-        group = MutuallyExclusiveCallbackGroup()
-        TransformListener(node, self.transforms, group)
-        listen_to_joint_states(node, self.joints, group)
-        self.sync = RgbdSync(node, self.cameras)
+        self.receiver = Receiver(node, 'cameras')
+        TransformListener(self.receiver, self.transforms)
+        listen_to_joint_states(self.receiver, self.joints)
+        self.sync = RgbdSync(self.receiver, self.cameras)
         self._last: Observation | None = None
 
     def look(self) -> Look | Refusal:
@@ -172,7 +175,7 @@ class Observer:
         return None
 
     def close(self) -> None:
-        """End the camera thread."""
-        self.sync.close()
+        """End the receiving thread."""
+        self.receiver.close()
 
 

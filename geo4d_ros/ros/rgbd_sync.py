@@ -1,20 +1,15 @@
-"""Receives the cameras' images in a thread of their own and turns the newest match into an `Observation`."""
+"""Receives the cameras' images and turns the newest match into an `Observation`."""
 
 from __future__ import annotations
 
-import contextlib
-import threading
-
 import numpy as np
-import rclpy
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
-from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, Image
 
 from geo4d_ros.errors import Geo4dError, require
 from geo4d_ros.motion.reasons import Reason, Refusal
 from geo4d_ros.ros.conversions import read_colour, read_depth, read_intrinsics, to_nanoseconds
 from geo4d_ros.ros.qos import IMAGE_QOS
+from geo4d_ros.ros.receiver import Receiver
 from geo4d_ros.ros.rgbd_pairing import CameraMessages, Match, RgbdPairing
 from geo4d_ros.types import RgbdFrame
 
@@ -27,39 +22,18 @@ CLOCK_TOLERANCE_S = 0.1
 class RgbdSync:
     """Subscribes realsense-ros topics under each of `namespaces`; the first camera is the reference.
 
-    Callbacks only store the newest message; everything else happens in the caller of `wait`. A node of
-    its own with a single-threaded executor holds 30 Hz of two cameras, a multi-threaded one does not.
+    Callbacks only store the newest message; everything else happens in the caller of `wait`. A receiver of
+    its own holds 30 Hz of two cameras, a multi-threaded executor does not.
     """
 
-    def __init__(self, node: Node, namespaces: tuple[str, ...]) -> None:
+    def __init__(self, receiver: Receiver, namespaces: tuple[str, ...]) -> None:
         require(len(set(namespaces)) == len(namespaces), f'the cameras should differ but are {namespaces}')
-        self.node, self.pairing = node, RgbdPairing(namespaces)
-        # Remappings of the caller hold for it through resolve_topic_name; its name must not become ours.
-        self._receiver = rclpy.create_node(f'{node.get_name()}_cameras', namespace=node.get_namespace(),
-                                           context=node.context, use_global_arguments=False,
-                                           start_parameter_services=False, enable_rosout=False)
+        self.node, self.pairing = receiver.node, RgbdPairing(namespaces)
         for camera, namespace in enumerate(namespaces):
             for kind, message_type, topic in TOPICS:
-                self._receiver.create_subscription(
-                    message_type, node.resolve_topic_name(f'{namespace}/{topic}'),
+                receiver.create_subscription(
+                    message_type, f'{namespace}/{topic}',
                     lambda m, c=camera, k=kind: self.pairing.add(c, k, to_nanoseconds(m.header.stamp), m), IMAGE_QOS)
-        self._executor = SingleThreadedExecutor(context=node.context)
-        self._executor.add_node(self._receiver)
-        self._ending = threading.Event()
-        self._thread = threading.Thread(target=self._spin, name='cameras', daemon=True)
-        self._thread.start()
-
-    def _spin(self) -> None:
-        with contextlib.suppress(ExternalShutdownException, KeyboardInterrupt):
-            while not self._ending.is_set() and self.node.context.ok():
-                self._executor.spin_once(timeout_sec=0.2)
-
-    def close(self) -> None:
-        """End the thread; a process that exits inside a spinning thread aborts."""
-        self._ending.set()
-        self._thread.join()
-        self._executor.shutdown()
-        self._receiver.destroy_node()
 
     def wait(self, slop_s: float, max_age_s: float, timeout_s: float, fresh: bool = True) -> Match | Refusal:
         """The newest match of all cameras that is at most `max_age_s` old, or why there is none.

@@ -6,13 +6,13 @@ import threading
 from bisect import bisect_left, insort
 
 import numpy as np
-from rclpy.node import Node
 from tf2_msgs.msg import TFMessage
 
 from geo4d_ros.errors import Geo4dError
 from geo4d_ros.geometry.transforms import interpolate, invert
 from geo4d_ros.ros.conversions import read_transform, to_nanoseconds
 from geo4d_ros.ros.qos import TF_QOS, TF_STATIC_QOS
+from geo4d_ros.ros.receiver import Receiver
 
 
 class TransformError(Geo4dError):
@@ -101,14 +101,12 @@ class TransformBuffer:
 
 
 class TransformListener:
-    """Feeds a `TransformBuffer` from /tf and /tf_static of `node`; bad transforms are counted, not used."""
+    """Feeds a `TransformBuffer` from /tf and /tf_static; bad transforms are counted, not used."""
 
-    def __init__(self, node: Node, buffer: TransformBuffer, callback_group=None) -> None:
+    def __init__(self, receiver: Receiver, buffer: TransformBuffer) -> None:
         self.buffer, self.rejected = buffer, 0
-        node.create_subscription(TFMessage, '/tf', lambda m: self._receive(m, False), TF_QOS,
-                                 callback_group=callback_group)
-        node.create_subscription(TFMessage, '/tf_static', lambda m: self._receive(m, True), TF_STATIC_QOS,
-                                 callback_group=callback_group)
+        receiver.create_subscription(TFMessage, '/tf', lambda m: self._receive(m, False), TF_QOS)
+        receiver.create_subscription(TFMessage, '/tf_static', lambda m: self._receive(m, True), TF_STATIC_QOS)
 
     def _receive(self, message: TFMessage, static: bool) -> None:
         for item in message.transforms:

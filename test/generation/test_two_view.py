@@ -17,6 +17,7 @@ from geo4d_ros.generation.two_view.guide import (
     pixel_rays,
     splat,
 )
+from geo4d_ros.generation.two_view.layers import Attention
 from geo4d_ros.generation.two_view.network import TwoViewNetwork
 from geo4d_ros.generation.two_view.predictor import TwoViewPredictor
 from geo4d_ros.geometry.cameras import intrinsics, unproject
@@ -249,3 +250,10 @@ def test_poses_stay_rigid(predictor):
                                                                           np.array([0.0, 0.1, 0.8])), 0.08)).state
     R = track.T_ref_gripper[:, :3, :3]
     np.testing.assert_allclose(R @ R.transpose(0, 2, 1), np.tile(np.eye(3), (11, 1, 1)), atol=1e-9)
+
+
+def test_successive_elements_share_a_context_as_if_it_were_repeated():
+    attention = Attention(24, 3)
+    x, context = torch.randn(6, 5, 24), torch.randn(2, 7, 24)
+    with torch.no_grad():
+        assert torch.allclose(attention(x, context), attention(x, context.repeat_interleave(3, 0)), atol=1e-6)

@@ -69,14 +69,13 @@ class Decoder(nn.Module):
         x = x + self.hint(F.pixel_unshuffle((hand * told).flatten(0, 2), PATCH))
         if self.arm is not None:
             x = x + self.arm(F.pixel_unshuffle(torch.cat([arm * told, left], 3).flatten(0, 2), PATCH))
-        x = self.enter(x, when)
+        x = self.enter(x.contiguous(memory_format=torch.channels_last), when)  # in which convolutions are fastest
         y = self.down(x)
         h, w = y.shape[-2:]
         y = y.flatten(2).transpose(1, 2) + when[:, None]
         y = y.unflatten(0, (b * k, v)).flatten(1, 2)
-        context = scene.tokens.repeat_interleave(k, 0)
         for block in self.blocks:
-            y = block(y, context)
+            y = block(y, scene.tokens)
         y = y.reshape(b * k * v, h, w, -1).permute(0, 3, 1, 2)
         x = x + F.pixel_shuffle(self.up(y.movedim(1, -1)).movedim(-1, 1), 2)
         for block in self.exit:

@@ -69,7 +69,7 @@ class Encoder(nn.Module):
         detail = (xyz - F.interpolate(centre, scale_factor=PATCH)).clamp(-0.3, 0.3) * ok * 8
         parts = [F.pixel_unshuffle(a, PATCH) for a in (image, detail, ok.to(image.dtype))]
         code = fourier(centre.movedim(1, -1), BANDS).movedim(-1, 1)
-        x = self.stem(torch.cat([*parts, code], dim=1))
+        x = self.stem(torch.cat([*parts, code], dim=1).contiguous(memory_format=torch.channels_last))
         for block in self.stem_blocks:
             x = block(x)
         camera = self.camera(fourier(torch.cat([T_g0_view[..., :3, 3], T_g0_view[..., :3, 2]], -1), 3))

@@ -52,11 +52,11 @@ class Attention(nn.Module):
         self.q, self.kv, self.out = nn.Linear(dim, dim), nn.Linear(dim, 2 * dim), nn.Linear(dim, dim)
 
     def forward(self, x: torch.Tensor, context: torch.Tensor | None = None) -> torch.Tensor:
-        """x (N, L, D), context (N, S, D) -> (N, L, D)."""
+        """x (N, L, D), context (M, S, D) -> (N, L, D); N / M successive elements of x share a context."""
         context = x if context is None else context
-        q = self.q(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        q = self.q(x).reshape(context.shape[0], -1, self.heads, x.shape[-1] // self.heads).transpose(1, 2)
         k, v = (a.unflatten(-1, (self.heads, -1)).transpose(1, 2) for a in self.kv(context).chunk(2, -1))
-        return self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(-2))
+        return self.out(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(x.shape))
 
 
 class Block(nn.Module):
@@ -71,7 +71,7 @@ class Block(nn.Module):
         self.mlp = nn.Sequential(nn.Linear(dim, expansion * dim), nn.GELU(), nn.Linear(expansion * dim, dim))
 
     def forward(self, x: torch.Tensor, context: torch.Tensor | None = None) -> torch.Tensor:
-        """x (N, L, D), context (N, S, D) when the block has cross-attention -> (N, L, D)."""
+        """x (N, L, D), context (M, S, D) as in `Attention` when the block has cross-attention -> (N, L, D)."""
         x = x + self.attention(self.norm1(x))
         if self.cross is not None:
             x = x + self.cross(self.norm_cross(x), context)
