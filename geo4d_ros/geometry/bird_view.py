@@ -36,11 +36,15 @@ _FINE_SHIFT = 6  # cells
 class BirdView:
     """One view laid on its plane: T_plane_camera (4, 4), z up from the plane, origin where the camera looks.
 
-    layers: per channel, positions (N, 2) [m] and values (N,) or None for mere presence.
+    xy (N, 2) [m] of what is seen, channel (N,) which height band or the surface it belongs to, tint (N, 3) its
+    colour's difference from the plane's; holes (M, 2) [m]: where the plane is seen through.
     """
 
     T_plane_camera: np.ndarray
-    layers: tuple[tuple[np.ndarray, np.ndarray | None], ...]
+    xy: np.ndarray
+    channel: np.ndarray
+    tint: np.ndarray
+    holes: np.ndarray
 
     def maps(self, grid: Grid, yaw: float = 0.0, centre: np.ndarray | None = None) -> np.ndarray:
         """(8, cells, cells) float32 of the view turned by yaw [rad] about its origin, then moved by -centre (2,)
@@ -48,23 +52,16 @@ class BirdView:
         c, s = np.cos(yaw), np.sin(yaw)
         R = np.array([[c, s], [-s, c]], np.float32)
         offset = np.zeros(2, np.float32) if centre is None else centre.astype(np.float32)
-        out = np.zeros((_CHANNELS, grid.cells, grid.cells), np.float32)
-        for channel in range(_VOID + 1):
-            index = _cells(self.layers[channel][0] @ R - offset, grid)[0]
-            out[channel].reshape(-1)[index] = 1
-        out[_SURFACE] *= out[_LOW] == 0  # a cell with something low on it is not free
-        index, inside = _cells(self.layers[5][0] @ R - offset, grid)
         size = grid.cells * grid.cells
+        out = np.zeros((_CHANNELS, size), np.float32)
+        index, inside = _cells(self.xy @ R - offset, grid)
+        out[self.channel[inside], index] = 1
+        out[_VOID, _cells(self.holes @ R - offset, grid)[0]] = 1
+        out[_SURFACE] *= out[_LOW] == 0  # a cell with something low on it is not free
         count = np.maximum(np.bincount(index, minlength=size), 1)
-        for channel in range(5, _CHANNELS):
-            mean = np.bincount(index, _weights(self.layers[channel])[inside], size) / count
-            out[channel] = mean.reshape(grid.cells, grid.cells)
-        return out
-
-
-def _weights(layer: tuple[np.ndarray, np.ndarray | None]) -> np.ndarray:
-    """The weights of a layer that has them."""
-    return np.ones(len(layer[0])) if layer[1] is None else layer[1]
+        for k, weights in enumerate(self.tint[inside].T):
+            out[_VOID + 1 + k] = np.bincount(index, weights, size) / count
+        return out.reshape(_CHANNELS, grid.cells, grid.cells)
 
 
 def _cells(xy: np.ndarray, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
@@ -90,18 +87,16 @@ def bird_view(points: np.ndarray, colours: np.ndarray, plane: Plane) -> BirdView
     T = plane_frame(plane)
     p = transform_points(T, points).astype(np.float32)
     band = np.digitize(p[:, 2], _HEIGHTS) - 1
-    surface = np.abs(p[:, 2]) <= _HEIGHTS[0]
-    seen = surface | ((band >= 0) & (band <= _HIGH))
+    channel = np.where(np.abs(p[:, 2]) < _HEIGHTS[0], _SURFACE, band)
+    seen = (channel == _SURFACE) | ((band >= 0) & (band <= _HIGH))
     # Where the line of sight to something below the plane meets the plane there is nothing.
     below = p[:, 2] < -0.05
     eye = T[:3, 3].astype(np.float32)
     share = eye[2] / (eye[2] - p[below, 2])
     holes = eye[:2] + share[:, None] * (p[below, :2] - eye[:2])
+    surface = channel == _SURFACE
     base = np.median(colours[surface], 0) if surface.any() else np.full(3, 0.5)
-    difference = (colours[seen] - base).astype(np.float32)
-    presence = [p[band == k, :2] for k in (_LOW, _MIDDLE, _HIGH)] + [p[surface, :2], holes]
-    layers = [(xy, None) for xy in presence] + [(p[seen, :2], difference[:, k]) for k in range(3)]
-    return BirdView(T, tuple(layers))
+    return BirdView(T, p[seen, :2], channel[seen], (colours[seen] - base).astype(np.float32), holes)
 
 
 def _agreement() -> np.ndarray:
