@@ -9,6 +9,7 @@ import pytest
 from geo4d_ros.errors import ConfigurationError, InvalidInputError
 from geo4d_ros.evaluation.html_report import HtmlReport, line_chart
 from geo4d_ros.evaluation.movies import depth_colours, label_image, side_by_side, stack_rows, write_mp4
+from geo4d_ros.evaluation.training_curves import TERMS, curves
 
 
 class _Tags(HTMLParser):
@@ -81,3 +82,10 @@ def test_picture_helpers_keep_sizes():
     depth = np.array([[0.0, 0.5], [1.0, 9.0]], np.float32)
     colours = depth_colours(depth)
     assert colours.dtype == np.uint8 and (colours[0, 0] == 0).all() and (colours[1, 1] > 0).any()
+
+
+def test_training_curves_follow_each_other_with_a_gap_between_the_runs():
+    curve = {'minutes': [1.0, 2.0], **{name: [2.0, 1.0] for name in TERMS}}
+    svg = curves({'runs': [{'note': 'no record'}, {'curve': curve}, {'curve': curve}]})
+    assert svg.count('<polyline') == 2 * len(TERMS)
+    assert 'NaN' not in svg and 'nan' not in svg
