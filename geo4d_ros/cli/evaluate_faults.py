@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     faults = select(args.only)
     from geo4d_ros.ros.environment import loopback_environment
 
-    environment = loopback_environment() | {'OMP_NUM_THREADS': '1', 'MUJOCO_GL': 'egl'}
+    environment = loopback_environment() | {'MUJOCO_GL': 'egl'}
     os.environ.update(environment)  # before rclpy is imported
     from geo4d_ros.ros.fault_bench import FaultBench
     from geo4d_ros.ros.process_group import end_on_signals

@@ -65,8 +65,7 @@ class DemoGraph:
 
     def __init__(self, options: DemoOptions, say: Callable[[str], None]) -> None:
         self._options, self._say = options, say
-        # One thread each: four processes share few cores, and waiting threads of one would starve the others.
-        self._group = ProcessGroup({'OMP_NUM_THREADS': '1', 'MUJOCO_GL': 'egl'}, options.folder / 'logs')
+        self._group = ProcessGroup({'MUJOCO_GL': 'egl'}, options.folder / 'logs')
         self._probe: LoopProbe | None = None
         self._pids: dict[str, int] = {}
         self._success = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from geo4d_ros.geometry.transforms import invert, transform_points
 from geo4d_ros.motion.reasons import Refusal
 from geo4d_ros.ros.conversions import image_message, opening_message, path_message, pose_message, to_stamp
 from geo4d_ros.ros.prediction_topics import Prediction, view_name
-from geo4d_ros.ros.qos import PREDICTION_QOS, STATE_QOS
+from geo4d_ros.ros.qos import NO_PUBLISHER_EVENTS, PREDICTION_QOS, STATE_QOS
 from geo4d_ros.types import GripperTrack, TrackStatus
 
 ROOT = 'geo4d/plan'
@@ -46,11 +47,12 @@ class PlanPublisher:
     """Publishes the trusted prefix of a track in the robot's base frame."""
 
     def __init__(self, node: Node, views: int) -> None:
-        self._path = node.create_publisher(Path, f'{ROOT}/path', STATE_QOS)
-        self._gripper = node.create_publisher(JointTrajectory, f'{ROOT}/gripper', STATE_QOS)
-        self._markers = node.create_publisher(MarkerArray, f'{ROOT}/markers', STATE_QOS)
-        self._info = node.create_publisher(String, f'{ROOT}/info', STATE_QOS)
-        self._overlays = [node.create_publisher(Image, f'{ROOT}/{view_name(v)}/overlay/image_raw', PREDICTION_QOS)
+        create = partial(node.create_publisher, event_callbacks=NO_PUBLISHER_EVENTS)
+        self._path = create(Path, f'{ROOT}/path', STATE_QOS)
+        self._gripper = create(JointTrajectory, f'{ROOT}/gripper', STATE_QOS)
+        self._markers = create(MarkerArray, f'{ROOT}/markers', STATE_QOS)
+        self._info = create(String, f'{ROOT}/info', STATE_QOS)
+        self._overlays = [create(Image, f'{ROOT}/{view_name(v)}/overlay/image_raw', PREDICTION_QOS)
                           for v in range(views)]
 
     def publish(self, prediction: Prediction, track: GripperTrack, T_base_ref: np.ndarray, base_frame: str,

@@ -6,6 +6,7 @@ import json
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from geo4d_ros.ros.conversions import (
     to_nanoseconds,
     transform_message,
 )
-from geo4d_ros.ros.qos import PREDICTION_QOS, STATE_QOS, TF_STATIC_QOS
+from geo4d_ros.ros.qos import NO_PUBLISHER_EVENTS, PREDICTION_QOS, STATE_QOS, TF_STATIC_QOS
 from geo4d_ros.types import GripperTrack, Observation, RgbdFrame, TrackStatus, Video4D
 
 VIEWS = ('reference', 'second')
@@ -80,16 +81,18 @@ class PredictionPublisher:
     """Publishes predictions, each topic only when somebody listens; `info` goes out last and is latched."""
 
     def __init__(self, node: Node, views: int) -> None:
+        create = partial(node.create_publisher, event_callbacks=NO_PUBLISHER_EVENTS)
+
         def publishers(view: int) -> dict[str, Any]:
             topics = {'colour': (Image, 'color/image_raw'), 'depth': (Image, 'depth/image_rect_raw'),
                       'mask': (Image, 'gripper_mask/image_raw'), 'info': (CameraInfo, 'camera_info')}
-            return {kind: node.create_publisher(message_type, f'{ROOT}/{view_name(view)}/{topic}', PREDICTION_QOS)
+            return {kind: create(message_type, f'{ROOT}/{view_name(view)}/{topic}', PREDICTION_QOS)
                     for kind, (message_type, topic) in topics.items()}
 
         self._views = [publishers(view) for view in range(views)]
-        self._points = node.create_publisher(PointCloud2, f'{ROOT}/points', PREDICTION_QOS)
-        self._info = node.create_publisher(String, f'{ROOT}/info', STATE_QOS)
-        self._static = node.create_publisher(TFMessage, '/tf_static', TF_STATIC_QOS)
+        self._points = create(PointCloud2, f'{ROOT}/points', PREDICTION_QOS)
+        self._info = create(String, f'{ROOT}/info', STATE_QOS)
+        self._static = create(TFMessage, '/tf_static', TF_STATIC_QOS)
 
     def publish(self, prediction: Prediction) -> None:
         """Frames are stamped observation + k dt; the second view's frame is `geo4d_second_optical_frame`."""

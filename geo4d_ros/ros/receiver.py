@@ -11,7 +11,9 @@ from typing import Any
 import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
-from rclpy.qos import QoSProfile
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+
+from geo4d_ros.ros.qos import NO_SUBSCRIPTION_EVENTS
 
 
 class Receiver:
@@ -40,7 +42,10 @@ class Receiver:
     def create_subscription(self, message_type: type, topic: str, callback: Callable[[Any], None], qos: QoSProfile,
                             ) -> None:
         """As a node's, with the topic's name resolved by `node`."""
-        self._helper.create_subscription(message_type, self.node.resolve_topic_name(topic), callback, qos)
+        # A best-effort subscription fits every publisher: nothing to be warned of.
+        events = NO_SUBSCRIPTION_EVENTS if qos.reliability is ReliabilityPolicy.BEST_EFFORT else None
+        self._helper.create_subscription(message_type, self.node.resolve_topic_name(topic), callback, qos,
+                                         event_callbacks=events)
 
     @contextlib.contextmanager
     def resting(self) -> Iterator[None]:

@@ -121,3 +121,12 @@ end(Executor(), [])
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=60, check=True,
                           env=os.environ | loopback_environment(free_domain_id()))
     assert done.stdout.split()[-1] == '1'
+
+
+@pytest.mark.parametrize(('set_by_user', 'expected'), [(None, str(max(1, (os.cpu_count() or 1) - 1))), ('7', '7')])
+def test_a_node_leaves_a_core_to_the_others_unless_the_user_says_otherwise(set_by_user, expected):
+    clean = {k: v for k, v in os.environ.items() if k not in ('OMP_NUM_THREADS', 'LP_NUM_THREADS')}
+    env = clean if set_by_user is None else {**clean, 'OMP_NUM_THREADS': set_by_user}
+    code = 'import sys, geo4d_ros.nodes, os; print(os.environ["OMP_NUM_THREADS"], "numpy" in sys.modules)'
+    out = subprocess.run([sys.executable, '-c', code], env=env, capture_output=True, text=True, check=True).stdout
+    assert out.split() == [expected, 'False']
