@@ -1,5 +1,8 @@
 """The baseline registry: its configs can be trained, and trained checkpoints are found by name."""
 
+import os
+import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -42,3 +45,11 @@ def test_all_share_one_budget_and_data(name):
         TwoViewNetwork(**parse_two_view(values).network)
     else:
         InverseDynamicsTraining(**{k: v for k, v in values.items() if k != 'model'})
+
+
+def test_make_trains_the_generator_before_the_inverse_dynamics_that_reads_its_video():
+    env = {k: v for k, v in os.environ.items() if not k.startswith(('MAKE', 'MFLAGS'))}
+    out = subprocess.run(['make', '-n', 'baselines'], cwd=CONFIGS.parents[2], env=env, capture_output=True, text=True,
+                         check=True).stdout
+    names = re.search(r'for name in (.*);', out).group(1).split()
+    assert names[0] == 'ours' and set(names) == {p.stem for p in CONFIGS.glob('*.yaml')}
