@@ -102,8 +102,8 @@ def line_chart(x: list[float], series: dict[str, list[float]], x_label: str, y_l
         return (left + (px - x_low) / (x_high - x_low) * (width - left - 130),
                 height - bottom - py / top * (height - bottom - 15))
 
-    parts = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" '
-             'role="img" font-size="12" font-family="sans-serif">']
+    parts = [f'<svg viewBox="0 0 {width} {height}" width="{width}" role="img" font-size="12" '
+             'font-family="sans-serif">']
     for tick in np.linspace(0, top, 5):
         x0, y0 = at(x_low, tick)
         x1, _ = at(x_high, tick)

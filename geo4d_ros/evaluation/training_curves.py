@@ -22,7 +22,8 @@ def curves(record: dict) -> str:
         minutes += [start, *(start + m for m in run['curve']['minutes'])]
         for name in TERMS:
             series[name] += [float('nan'), *run['curve'][name]]  # a gap between two runs
-    return line_chart(minutes, series, 'minutes of training (the last two runs)', 'running mean of the loss term')
+    chart = line_chart(minutes, series, 'minutes of training (the last two runs)', 'running mean of the loss term')
+    return chart.replace('<svg ', '<svg xmlns="http://www.w3.org/2000/svg" ', 1)  # a file of its own needs its name
 
 
 def main(argv: list[str]) -> int:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import json
 import sys
 import threading
-import time
 import traceback
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from rclpy.node import Node
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
@@ -28,6 +26,7 @@ from geo4d_ros.ros.parameters import NodeParameters, parameter
 from geo4d_ros.ros.prediction_topics import Prediction, PredictionPublisher
 from geo4d_ros.ros.qos import STATE_QOS
 from geo4d_ros.ros.spin import run_node
+from geo4d_ros.ros.stopwatch import Stopwatch
 from geo4d_ros.ros.watchdog import announce
 
 # Tracks a prediction in this process; returns the plan's info, see plan_topics.
@@ -177,22 +176,6 @@ class VideoGeneratorNode(Node):
         self._service.close()
         self._loader.join()
         self.observer.close()
-
-
-class Stopwatch:
-    """Names and lengths of the stages of one request."""
-
-    def __init__(self) -> None:
-        self._last, self._laps = time.perf_counter(), {}
-
-    def lap(self, stage: str) -> None:
-        """The time since the last lap belongs to `stage`."""
-        now = time.perf_counter()
-        self._laps[stage], self._last = now - self._last, now
-
-    def milliseconds(self) -> dict[str, float]:
-        """Stage -> [ms]."""
-        return {stage: round(float(np.float64(seconds) * 1e3), 1) for stage, seconds in self._laps.items()}
 
 
 def main(args: list[str] | None = None) -> int:
