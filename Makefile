@@ -35,7 +35,7 @@ test-slow: setup
 
 # Mutation score of the gates and the state machine (bar 0.85); a quick look: make mutation MUTANTS='--sample 100'
 mutation: setup
-	@$(QUIET_THREADS) $(BIN)/python test/motion/mutation.py $(MUTANTS)
+	@$(QUIET_THREADS) $(BIN)/python test/mutation.py $(MUTANTS)
 
 # NumPy 1.26 is what ROS 2 Jazzy has: it goes before the NumPy of the main environment, all else is shared.
 test-numpy1: setup

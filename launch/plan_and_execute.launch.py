@@ -12,7 +12,7 @@ from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch_ros.actions import Node
 
 from geo4d_ros.resources import resource
-from geo4d_ros.ros.environment import simulation_environment, transport_environment
+from geo4d_ros.ros.serve.environment import simulation_environment, transport_environment
 
 FROM_FILE = ' Empty: as in params_file.'
 BOOLEAN = ['true', 'false']

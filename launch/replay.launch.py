@@ -9,7 +9,7 @@ from launch.actions import DeclareLaunchArgument, ExecuteProcess, OpaqueFunction
 from launch_ros.actions import Node
 
 from geo4d_ros.resources import resource
-from geo4d_ros.ros.environment import transport_environment
+from geo4d_ros.ros.serve.environment import transport_environment
 
 ARGUMENTS = [
     DeclareLaunchArgument('bag', description='The recorded bag: a folder or an .mcap file.'),

@@ -5,7 +5,7 @@ from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironment
 from launch_ros.actions import Node
 
 from geo4d_ros.resources import resource
-from geo4d_ros.ros.environment import simulation_environment
+from geo4d_ros.ros.serve.environment import simulation_environment
 
 ARGUMENTS = [
     DeclareLaunchArgument('task', default_value='apple', choices=['cereal', 'spatula', 'apple'],

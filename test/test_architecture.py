@@ -11,16 +11,19 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / 'geo4d_ros'
 # Room -> the rooms it may import from, besides itself.
-BASE = {'types', 'errors', 'geometry', 'resources', 'observation_file'}
-LIBRARY = BASE | {'generation', 'tracking', 'motion', 'simulation'}
+BASE = {'types', 'errors', 'reasons', 'geometry', 'resources', 'observation_file', 'workers'}
+LIBRARY = BASE | {'robots', 'generation', 'tracking', 'motion', 'loop', 'simulation', 'data'}
+STUDY = LIBRARY | {'training', 'evaluation'}
 ALLOWED = {
     'types': {'errors', 'geometry'}, 'errors': set(), 'geometry': {'types', 'errors'}, 'resources': {'errors'},
-    'workers': set(),
-    'observation_file': {'types', 'errors'},
-    'generation': LIBRARY, 'tracking': LIBRARY, 'motion': BASE, 'simulation': LIBRARY,
-    'training': LIBRARY | {'evaluation', 'workers'}, 'evaluation': LIBRARY | {'training', 'workers'},
-    'ros': LIBRARY | {'training', 'evaluation'}, 'nodes': LIBRARY | {'training', 'evaluation', 'ros'},
-    'cli': LIBRARY | {'training', 'evaluation', 'ros', 'nodes'},
+    'workers': set(), 'reasons': set(), 'observation_file': {'types', 'errors'},
+    'robots': BASE, 'generation': BASE | {'robots'}, 'tracking': BASE | {'robots', 'generation'},
+    'motion': BASE | {'robots'}, 'loop': BASE | {'robots', 'generation', 'tracking', 'motion'},
+    'simulation': LIBRARY - {'data'}, 'data': LIBRARY,
+    'training': LIBRARY, 'evaluation': STUDY,
+    'reports': STUDY, 'bench': STUDY | {'reports'},
+    'ros': STUDY | {'reports', 'bench'}, 'nodes': STUDY | {'reports', 'bench', 'ros'},
+    'cli': STUDY | {'reports', 'bench', 'ros', 'nodes'},
 }
 ROS_MODULES = {'rclpy', 'rcl_interfaces', 'ament_index_python', 'launch', 'launch_ros'}
 MOTION_MAY_USE = {'numpy', 'scipy', 'pinocchio', 'coal', 'toppra', 'ruckig'}

@@ -43,8 +43,8 @@ def run(args: argparse.Namespace) -> int:
     """Record what is missing; existing good episodes are left alone."""
     from tqdm import tqdm
 
+    from geo4d_ros.data import collect
     from geo4d_ros.simulation.tasks import TASKS
-    from geo4d_ros.training import collection
 
     tasks = args.task or list(TASKS)
     unknown = [task for task in tasks if task not in TASKS]
@@ -52,19 +52,19 @@ def run(args: argparse.Namespace) -> int:
     require(args.demos >= 1 and args.jobs >= 1 and args.seed_start >= 0,
             f'--demos and --jobs should be positive and --seed-start not negative but got '
             f'{args.demos}, {args.jobs}, {args.seed_start}', InvalidInputError)
-    recording = collection.Recording(str(args.out), args.cameras, args.split, *args.size, args.perturb, args.noise,
+    recording = collect.Recording(str(args.out), args.cameras, args.split, *args.size, args.perturb, args.noise,
                                      args.keep_failures)
-    collection.check_writable(args.out)
-    jobs = collection.interleave(tasks, args.seed_start, args.demos)
+    collect.check_writable(args.out)
+    jobs = collect.interleave(tasks, args.seed_start, args.demos)
     started, outcomes = time.monotonic(), []
-    source = (collection.collect_on_ray(recording, jobs) if args.ray
-              else collection.collect(recording, jobs, args.jobs))
+    source = (collect.collect_on_ray(recording, jobs) if args.ray
+              else collect.collect(recording, jobs, args.jobs))
     with tqdm(source, total=len(jobs), unit='demo') as bar:
         for outcome in bar:
             outcomes.append(outcome)
             if outcome.result == 'failed':
                 bar.write(f'{outcome.task} seed {outcome.seed}: not kept, {outcome.message}')
-    summary = collection.summarise(outcomes, time.monotonic() - started)
+    summary = collect.summarise(outcomes, time.monotonic() - started)
     write_report('collect', {'recording': vars(recording), 'seed_start': args.seed_start, **summary}, args.json)
     for task, counts in summary['tasks'].items():
         print(f'{task:<10} kept {counts["kept"]}  existing {counts["existing"]}  failed {counts["failed"]}')

@@ -42,11 +42,11 @@ def run(args: argparse.Namespace) -> int:
     folder = args.out / time.strftime('%Y%m%d-%H%M%S')
     check_report_place(None, folder)
     # rclpy of this process too reads the variables when it starts.
-    from geo4d_ros.ros.environment import loopback_environment
+    from geo4d_ros.ros.serve.environment import loopback_environment
 
     os.environ.update(loopback_environment())
-    from geo4d_ros.ros.demo_graph import DemoFault
-    from geo4d_ros.ros.process_group import ProcessDied, end_on_signals
+    from geo4d_ros.ros.graph.demo_graph import DemoFault
+    from geo4d_ros.ros.graph.process_group import ProcessDied, end_on_signals
 
     end_on_signals()
     try:
@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
                'readout': args.readout, 'cameras': 'held-out', 'checkpoint': str(args.checkpoint),
                'model_sha256': digest, 'revision': revision(), 'processes': outcome.processes,
                'wall_s': round(outcome.seconds, 1)}
-    from geo4d_ros.evaluation.demo_report import write_demo
+    from geo4d_ros.reports.demo import write_demo
 
     write_demo(folder, summary, outcome.pictures, outcome.predictions, outcome.spans)
     _point_latest(args.out, folder)
@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _drive(args: argparse.Namespace, checkpoint: Path, folder: Path) -> Any:
     """Run the graph; its processes are gone when this returns, however it returns."""
-    from geo4d_ros.ros.demo_graph import DemoGraph, DemoOptions
+    from geo4d_ros.ros.graph.demo_graph import DemoGraph, DemoOptions
 
     options = DemoOptions(args.task, args.seed, str(checkpoint.resolve()), args.readout, args.max_cycles,
                           args.max_seconds, folder, CAMERAS)

@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """0 when every decision is the same, 3 when one differs; raises Geo4dError when the file is no record."""
-    from geo4d_ros.motion.record import read_record, replay
+    from geo4d_ros.loop.record import read_record, replay
 
     lines = read_record(args.file)
     differences = replay(args.file)

@@ -10,7 +10,7 @@ import numpy as np
 import pinocchio as pin
 
 from geo4d_ros.errors import ConfigurationError, require
-from geo4d_ros.motion.robot import RobotModel
+from geo4d_ros.robots.kinematics import RobotModel
 
 _SAMPLES = 200  # random arm configurations that tell which pairs of links always touch
 _ALWAYS = 0.95

@@ -12,7 +12,7 @@ from geo4d_ros.motion import gates
 from geo4d_ros.motion.collision import CollisionChecker
 from geo4d_ros.motion.gates import Prefix
 from geo4d_ros.motion.limits import MotionLimits
-from geo4d_ros.motion.reasons import Reason, Refusal
+from geo4d_ros.reasons import Reason, Refusal
 
 _RELEASE_TURN = np.radians(10)
 _SWEEP = 4  # widths from held to wide open that are looked at: closer together than a finger is thick

@@ -13,7 +13,7 @@ import numpy as np
 
 from geo4d_ros.geometry.transforms import translation_distance
 from geo4d_ros.motion.limits import Box, MotionLimits
-from geo4d_ros.motion.reasons import Reason, Refusal
+from geo4d_ros.reasons import Reason, Refusal
 from geo4d_ros.types import Plan
 
 Prefix = tuple[int, Refusal | None]

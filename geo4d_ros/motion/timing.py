@@ -15,8 +15,8 @@ from toppra.algorithm import TOPPRA
 from toppra.constraint import JointAccelerationConstraint, JointVelocityConstraint
 
 from geo4d_ros.motion.limits import MotionLimits
-from geo4d_ros.motion.reasons import Reason, Refusal
-from geo4d_ros.motion.robot import RobotModel
+from geo4d_ros.reasons import Reason, Refusal
+from geo4d_ros.robots.kinematics import RobotModel
 
 logging.getLogger('toppra').setLevel(logging.ERROR)
 

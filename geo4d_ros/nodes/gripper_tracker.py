@@ -15,16 +15,16 @@ from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.node import Node
 
 from geo4d_ros.errors import ConfigurationError, Geo4dError, require
-from geo4d_ros.motion.reasons import Reason, Refusal
-from geo4d_ros.ros import diagnostics
-from geo4d_ros.ros.parameters import NodeParameters, parameter
-from geo4d_ros.ros.plan_topics import PlanPublisher, plan_info, refused_info
-from geo4d_ros.ros.prediction_topics import Prediction, PredictionReceiver
-from geo4d_ros.ros.receiver import Receiver
-from geo4d_ros.ros.spin import run_node
-from geo4d_ros.ros.transforms import TransformBuffer, TransformError, TransformListener
-from geo4d_ros.ros.watchdog import announce
-from geo4d_ros.tracking.gripper import GripperModel, load_gripper
+from geo4d_ros.reasons import Reason, Refusal
+from geo4d_ros.robots.gripper import GripperModel, load_gripper
+from geo4d_ros.ros.observe.receiver import Receiver
+from geo4d_ros.ros.observe.transforms import TransformBuffer, TransformError, TransformListener
+from geo4d_ros.ros.serve import diagnostics
+from geo4d_ros.ros.serve.liveness import announce
+from geo4d_ros.ros.serve.parameters import NodeParameters, parameter
+from geo4d_ros.ros.serve.spin import run_node
+from geo4d_ros.ros.wire.plan import PlanPublisher, plan_info, refused_info
+from geo4d_ros.ros.wire.prediction import Prediction, PredictionReceiver
 from geo4d_ros.tracking.protocol import READOUTS, Tracker
 from geo4d_ros.types import TrackStatus
 
@@ -88,7 +88,7 @@ class GripperTrackerNode(Node):
         if p.tracker == 'foundationpose':
             options = {'root': p.foundationpose_root, 'python': p.foundationpose_python, 'deadline_s': p.frame_deadline}
         elif p.tracker == 'isaac':
-            from geo4d_ros.ros.isaac_tracker import IsaacPoseClient
+            from geo4d_ros.ros.observe.isaac_tracker import IsaacPoseClient
 
             options = {'client': IsaacPoseClient(self, p.frame_deadline)}
         return create_tracker(p.tracker, readout=p.readout, masks=p.masks, gripper=read_gripper(p.gripper),

@@ -18,7 +18,7 @@ def schemas() -> dict[str, type]:
     from geo4d_ros.nodes.gripper_tracker import TrackerParameters
     from geo4d_ros.nodes.simulated_cell import CellParameters
     from geo4d_ros.nodes.video_generator import GeneratorParameters
-    from geo4d_ros.ros.executor_parameters import ExecutorParameters
+    from geo4d_ros.ros.execute.executor_parameters import ExecutorParameters
 
     return {'video_generator': GeneratorParameters, 'gripper_tracker': TrackerParameters,
             'plan_executor': ExecutorParameters, 'simulated_cell': CellParameters}

@@ -14,21 +14,21 @@ from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
 from geo4d_ros.errors import Geo4dError
-from geo4d_ros.motion.events import ActionKind, EventKind
-from geo4d_ros.motion.reasons import Kind, Reason, Refusal
-from geo4d_ros.motion.robot import RobotModel
-from geo4d_ros.motion.state_machine import RESTING, Phase
-from geo4d_ros.ros import diagnostics
-from geo4d_ros.ros.actions import GripperClient, Patience, TrajectoryClient
-from geo4d_ros.ros.execution import Execution
-from geo4d_ros.ros.executor_parameters import ExecutorParameters, loop_config, motion_limits, scene
-from geo4d_ros.ros.guardian import Guardian
-from geo4d_ros.ros.parameters import NodeParameters
-from geo4d_ros.ros.predictor_client import PredictClient
-from geo4d_ros.ros.qos import STATE_QOS
-from geo4d_ros.ros.robot_monitor import CameraMonitor, RobotMonitor
-from geo4d_ros.ros.spin import run_node
-from geo4d_ros.ros.watchdog import PeerMonitor, announce
+from geo4d_ros.loop.events import ActionKind, EventKind
+from geo4d_ros.loop.machine import RESTING, Phase
+from geo4d_ros.reasons import Kind, Reason, Refusal
+from geo4d_ros.robots.kinematics import RobotModel
+from geo4d_ros.ros.execute.actions import GripperClient, Patience, TrajectoryClient
+from geo4d_ros.ros.execute.execution import Execution
+from geo4d_ros.ros.execute.executor_parameters import ExecutorParameters, loop_config, motion_limits, scene
+from geo4d_ros.ros.execute.predictor_client import PredictClient
+from geo4d_ros.ros.execute.stop_process import Guardian
+from geo4d_ros.ros.observe.robot_monitor import CameraMonitor, RobotMonitor
+from geo4d_ros.ros.serve import diagnostics
+from geo4d_ros.ros.serve.liveness import PeerMonitor, announce
+from geo4d_ros.ros.serve.parameters import NodeParameters
+from geo4d_ros.ros.serve.qos import STATE_QOS
+from geo4d_ros.ros.serve.spin import run_node
 
 TICK = 0.04  # [s]
 
@@ -50,7 +50,7 @@ class PlanExecutor(Node):
         arm = TrajectoryClient(self, p.arm_action, p.arm_joints, p.tracking_error, patience)
         stop_topic = ''
         if p.motion == 'moveit':
-            from geo4d_ros.ros.moveit import STOP_TOPIC, MoveItClient
+            from geo4d_ros.ros.execute.moveit import STOP_TOPIC, MoveItClient
 
             stop_topic = STOP_TOPIC
             arm = MoveItClient(self, arm, robot, p.moveit_group, p.tool_frame, p.base_frame,

@@ -10,8 +10,8 @@ from rclpy.node import Node
 
 from geo4d_ros.nodes.gripper_tracker import GripperTrackerNode
 from geo4d_ros.nodes.video_generator import VideoGeneratorNode
-from geo4d_ros.ros.prediction_topics import Prediction
-from geo4d_ros.ros.spin import run_nodes
+from geo4d_ros.ros.serve.spin import run_nodes
+from geo4d_ros.ros.wire.prediction import Prediction
 
 
 def compose(generator_class: Callable[..., VideoGeneratorNode] = VideoGeneratorNode,

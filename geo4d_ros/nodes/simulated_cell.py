@@ -15,16 +15,16 @@ from rclpy.node import Node
 from std_srvs.srv import Trigger
 
 from geo4d_ros.errors import Geo4dError, SimulationError
-from geo4d_ros.ros.cell_publishers import CameraPublisher, RobotPublisher
-from geo4d_ros.ros.joint_trajectory_server import GripperServer, JointTrajectoryServer
-from geo4d_ros.ros.parameters import NodeParameters, parameter
-from geo4d_ros.ros.spin import run_node
-from geo4d_ros.ros.watchdog import announce
+from geo4d_ros.robots.panda import JOINT_NAMES
+from geo4d_ros.ros.serve.liveness import announce
+from geo4d_ros.ros.serve.parameters import NodeParameters, parameter
+from geo4d_ros.ros.serve.spin import run_node
+from geo4d_ros.ros.simulated_robot.cell_publishers import CameraPublisher, RobotPublisher
+from geo4d_ros.ros.simulated_robot.joint_trajectory_server import GripperServer, JointTrajectoryServer
 from geo4d_ros.simulation.camera_feed import CameraFeed
 from geo4d_ros.simulation.cameras import SPLITS, sample_cameras
 from geo4d_ros.simulation.cell import Cell
 from geo4d_ros.simulation.noise import NOISE_MODELS
-from geo4d_ros.simulation.panda import JOINT_NAMES
 from geo4d_ros.simulation.runner import CellRunner
 
 WIDTH, HEIGHT = 640, 480

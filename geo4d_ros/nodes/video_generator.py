@@ -17,17 +17,17 @@ from std_srvs.srv import Trigger
 
 from geo4d_ros.errors import Geo4dError
 from geo4d_ros.generation.protocol import VideoGenerator
-from geo4d_ros.motion.reasons import Reason, Refusal
+from geo4d_ros.reasons import Reason, Refusal
 from geo4d_ros.resources import find_checkpoint
-from geo4d_ros.ros import diagnostics
-from geo4d_ros.ros.blocking_service import BlockingService
-from geo4d_ros.ros.observer import Look, Observer, ObserverParameters
-from geo4d_ros.ros.parameters import NodeParameters, parameter
-from geo4d_ros.ros.prediction_topics import Prediction, PredictionPublisher
-from geo4d_ros.ros.qos import STATE_QOS
-from geo4d_ros.ros.spin import run_node
-from geo4d_ros.ros.stopwatch import Stopwatch
-from geo4d_ros.ros.watchdog import announce
+from geo4d_ros.ros.bench.stopwatch import Stopwatch
+from geo4d_ros.ros.observe.observer import Look, Observer, ObserverParameters
+from geo4d_ros.ros.serve import diagnostics
+from geo4d_ros.ros.serve.blocking_service import BlockingService
+from geo4d_ros.ros.serve.liveness import announce
+from geo4d_ros.ros.serve.parameters import NodeParameters, parameter
+from geo4d_ros.ros.serve.qos import STATE_QOS
+from geo4d_ros.ros.serve.spin import run_node
+from geo4d_ros.ros.wire.prediction import Prediction, PredictionPublisher
 
 # Tracks a prediction in this process; returns the plan's info, see plan_topics.
 Handoff = Callable[[Prediction], dict[str, Any]]

@@ -13,9 +13,10 @@ import numpy as np
 
 from geo4d_ros.errors import InvalidInputError, SimulationError, require
 from geo4d_ros.geometry.transforms import from_rotvec, interpolate, make_transform
-from geo4d_ros.simulation import panda, scene
+from geo4d_ros.robots import panda
+from geo4d_ros.robots.inverse_kinematics import shared_kinematics
+from geo4d_ros.simulation import scene
 from geo4d_ros.simulation.expert import Scene, plan_segments
-from geo4d_ros.simulation.ik import shared_kinematics
 from geo4d_ros.simulation.tasks import Task, task_class
 from geo4d_ros.simulation.tasks.base import gripper_down
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from geo4d_ros.geometry.transforms import interpolate, invert, make_transform, rotation_angle, translation_distance
-from geo4d_ros.simulation import panda
+from geo4d_ros.robots import panda
 from geo4d_ros.simulation.tasks import Task
 from geo4d_ros.simulation.tasks.base import nearest_pose
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from geo4d_ros.geometry.transforms import from_rotvec
-from geo4d_ros.simulation import panda
+from geo4d_ros.robots import panda
+from geo4d_ros.robots.inverse_kinematics import shared_kinematics
 from geo4d_ros.simulation.cell import Cell
 from geo4d_ros.simulation.expert import PERIOD, Scene, Segment, next_segment, segment_samples
-from geo4d_ros.simulation.ik import shared_kinematics
 
 _SUBSTEPS = 5  # servo targets per PERIOD
 _REST_PULL = 0.005  # elbow drift towards home per iteration: slow enough for the servos

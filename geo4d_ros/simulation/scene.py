@@ -8,7 +8,8 @@ from __future__ import annotations
 import mujoco
 import numpy as np
 
-from geo4d_ros.simulation import panda, shapes
+from geo4d_ros.robots import panda
+from geo4d_ros.simulation import shapes
 from geo4d_ros.simulation.colours import hue_colour
 from geo4d_ros.simulation.tasks import Task
 

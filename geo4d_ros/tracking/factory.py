@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from geo4d_ros.errors import ConfigurationError, require
-from geo4d_ros.tracking.gripper import GripperModel, load_gripper, panda_hand
+from geo4d_ros.robots.gripper import GripperModel, load_gripper, panda_hand
 from geo4d_ros.tracking.protocol import READOUTS, Tracker
 
 BACKENDS = ('model', 'foundationpose', 'isaac')
@@ -35,9 +35,9 @@ def create_tracker(backend: str = 'model', *, readout: str = 'fused', gripper: G
         from geo4d_ros.tracking.readout import StateTracker
 
         return StateTracker()
-    from geo4d_ros.tracking.masks import mask_source
     from geo4d_ros.tracking.model_tracker import ModelTracker, ModelTrackerConfig
     from geo4d_ros.tracking.opening_network import opening_reader
+    from geo4d_ros.tracking.segmentation.masks import mask_source
 
     model = load_gripper(gripper) if isinstance(gripper, dict) else gripper or panda_hand()
     config = ModelTrackerConfig(views=views, reader=opening_reader(opening, model))
@@ -47,6 +47,6 @@ def create_tracker(backend: str = 'model', *, readout: str = 'fused', gripper: G
     if backend == 'model':
         require(not options, f'the model tracker has no option {next(iter(options), "")!r}', ConfigurationError)
         return ModelTracker(model, source, readout, config)
-    from geo4d_ros.tracking import external
+    from geo4d_ros.tracking.backends import external
 
     return external.create(backend, model, source, readout, config, options)

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from geo4d_ros.tracking.chunk import Chunk
+from geo4d_ros.tracking.clip import Chunk
 from geo4d_ros.tracking.confidence import view_overlap
-from geo4d_ros.tracking.landmarks import MAX_REACH
 from geo4d_ros.tracking.problem import Normal, Problem
+from geo4d_ros.tracking.segmentation.landmarks import MAX_REACH
 from geo4d_ros.tracking.solver import apply, difference
 
 MAX_BIAS_PX, MAX_SIGMA_PX = 2.5, 4.0

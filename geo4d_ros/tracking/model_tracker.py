@@ -11,11 +11,10 @@ import numpy as np
 
 from geo4d_ros.errors import require
 from geo4d_ros.geometry.transforms import interpolate, rotation_angle, translation_distance
-from geo4d_ros.tracking.chunk import prepare
+from geo4d_ros.robots.gripper import GripperModel, nearest_symmetric
+from geo4d_ros.tracking.clip import prepare
 from geo4d_ros.tracking.confidence import Agreement, ConfidenceModel, agreement, status_of
 from geo4d_ros.tracking.frame_zero import FrameZero, FrameZeroLimits, check_frame_zero
-from geo4d_ros.tracking.gripper import GripperModel, nearest_symmetric
-from geo4d_ros.tracking.masks import MaskSource, check_masks
 from geo4d_ros.tracking.opening import (
     OpeningFilter,
     OpeningModel,
@@ -28,6 +27,7 @@ from geo4d_ros.tracking.opening import (
 from geo4d_ros.tracking.opening_network import OpeningReader
 from geo4d_ros.tracking.problem import Problem, Weights
 from geo4d_ros.tracking.sdf import gripper_sdf
+from geo4d_ros.tracking.segmentation.masks import MaskSource, check_masks
 from geo4d_ros.tracking.solver import Motion, Solution, believed_frames, forward, refine
 from geo4d_ros.types import GripperTrack, Observation, TrackStatus, Video4D
 

@@ -9,9 +9,16 @@ import numpy as np
 
 from geo4d_ros.errors import ConfigurationError, require
 from geo4d_ros.resources import share_directory
-from geo4d_ros.tracking.chunk import Chunk
-from geo4d_ros.tracking.finger_patches import CHANNELS, COLUMNS, ROWS, SCALARS, finger_patches, view_scalars
-from geo4d_ros.tracking.gripper import GripperModel
+from geo4d_ros.robots.gripper import GripperModel
+from geo4d_ros.tracking.clip import Chunk
+from geo4d_ros.tracking.segmentation.finger_patches import (
+    CHANNELS,
+    COLUMNS,
+    ROWS,
+    SCALARS,
+    finger_patches,
+    view_scalars,
+)
 from geo4d_ros.tracking.weights import CONFIG, read_config, read_weights, write_weights
 
 WEIGHTS = 'opening.safetensors'

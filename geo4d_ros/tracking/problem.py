@@ -7,11 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from geo4d_ros.geometry.transforms import transform_points
-from geo4d_ros.tracking.chunk import MASK_LEVEL, Chunk, Masks
-from geo4d_ros.tracking.drawing import Drawing, Shape, draw, outline_points, paste
-from geo4d_ros.tracking.landmarks import CHANNELS, LandmarkMaps, landmark_points
-from geo4d_ros.tracking.sdf import GripperSdf
-from geo4d_ros.tracking.silhouette import (
+from geo4d_ros.tracking.clip import MASK_LEVEL, Chunk, Masks
+from geo4d_ros.tracking.outlines import (
     OutlineField,
     Raster,
     keep_near,
@@ -20,6 +17,9 @@ from geo4d_ros.tracking.silhouette import (
     sample_fields,
     window_of,
 )
+from geo4d_ros.tracking.rasteriser import Drawing, Shape, draw, outline_points, paste
+from geo4d_ros.tracking.sdf import GripperSdf
+from geo4d_ros.tracking.segmentation.landmarks import CHANNELS, LandmarkMaps, landmark_points
 
 FIELD_MARGIN_PX = 20  # around mask and expected gripper; farther away the distance no longer grows
 

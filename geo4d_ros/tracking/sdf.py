@@ -14,8 +14,8 @@ import numpy as np
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from geo4d_ros.tracking.drawing import DrawnGripper
-from geo4d_ros.tracking.gripper import FINGER_SIGN, GripperModel, sample_surface
+from geo4d_ros.robots.gripper import FINGER_SIGN, GripperModel, sample_surface
+from geo4d_ros.tracking.rasteriser import DrawnGripper
 
 logger = logging.getLogger(__name__)
 

@@ -15,11 +15,11 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, IterableDataset
 from tqdm import tqdm
 
+from geo4d_ros.data.windows import WindowSampler
 from geo4d_ros.errors import ConfigurationError, require
 from geo4d_ros.generation.inverse_dynamics import STEP_M, STEP_RAD, InverseDynamicsNetwork, save, state_vector
 from geo4d_ros.geometry.transforms import from_rotvec, invert, rotvec
 from geo4d_ros.training.budget import Budget
-from geo4d_ros.training.windows import WindowSampler
 
 NOISE_M, NOISE_RAD, NOISE_OPENING_M = 0.01, 0.03, 0.002  # of the input state: motions add up to drifting poses
 

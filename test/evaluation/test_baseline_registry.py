@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from geo4d_ros.evaluation.baselines import BASELINES, found_checkpoints
+from geo4d_ros.evaluation.baselines.registry import BASELINES, found_checkpoints
 from geo4d_ros.generation.presets import build
 from geo4d_ros.generation.two_view.network import TwoViewNetwork
 from geo4d_ros.tracking.protocol import READOUTS

@@ -12,17 +12,17 @@ import pytest
 pytest.importorskip('mujoco')
 
 from geo4d_ros.errors import InvalidInputError
-from geo4d_ros.evaluation.cell_rig import CellRig, episode_cameras, resized_camera
-from geo4d_ros.evaluation.closed_loop import CellLoop, LoopSetup, plan_of_track
-from geo4d_ros.evaluation.closed_loop_runs import EpisodeOptions, run_episode
-from geo4d_ros.evaluation.judging import judge_cycles
-from geo4d_ros.evaluation.oracle import OracleGenerator, true_future
-from geo4d_ros.evaluation.truth import clip_of, copy_video
+from geo4d_ros.evaluation.closed_loop.cell_rig import CellRig, episode_cameras, resized_camera
+from geo4d_ros.evaluation.closed_loop.episode import CellLoop, LoopSetup, plan_of_track
+from geo4d_ros.evaluation.closed_loop.failure_analysis import judge_cycles
+from geo4d_ros.evaluation.closed_loop.oracle import OracleGenerator, true_future
+from geo4d_ros.evaluation.closed_loop.runs import EpisodeOptions, run_episode
+from geo4d_ros.evaluation.simulated_truth import clip_of, copy_video
 from geo4d_ros.geometry.cameras import project
 from geo4d_ros.geometry.transforms import invert, transform_points
-from geo4d_ros.motion.robot import RobotModel
-from geo4d_ros.motion.state_machine import LoopConfig
-from geo4d_ros.simulation import panda
+from geo4d_ros.loop.machine import LoopConfig
+from geo4d_ros.robots import panda
+from geo4d_ros.robots.kinematics import RobotModel
 from geo4d_ros.simulation.cell import Cell
 from geo4d_ros.types import GripperTrack, TrackStatus
 

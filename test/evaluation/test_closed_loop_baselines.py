@@ -5,9 +5,9 @@ import json
 
 import pytest
 
-from geo4d_ros.cli import evaluate_closed_loop as command
+from geo4d_ros.cli.evaluate import closed_loop as command
 from geo4d_ros.errors import InvalidInputError
-from geo4d_ros.evaluation.closed_loop_runs import EpisodeOptions, EpisodeReport
+from geo4d_ros.evaluation.closed_loop.runs import EpisodeOptions, EpisodeReport
 
 
 @pytest.fixture

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from geo4d_ros.evaluation.failure_causes import CAUSES, CycleRecord, cause_of
-from geo4d_ros.motion.reasons import Kind, Reason
+from geo4d_ros.evaluation.closed_loop.failure_causes import CAUSES, CycleRecord, cause_of
+from geo4d_ros.reasons import Kind, Reason
 
 GOOD = CycleRecord(plan_error_m=0.005, prediction_error_m=0.005)
 

@@ -7,8 +7,15 @@ import pytest
 import torch
 from fakes.moving_square import moving_square
 
-from geo4d_ros.evaluation.gaussians import GaussianFit, MovingGaussians, View, optimise, reconstruct, starting_gaussians
-from geo4d_ros.evaluation.truth import clip_of
+from geo4d_ros.evaluation.baselines.gaussians import (
+    GaussianFit,
+    MovingGaussians,
+    View,
+    optimise,
+    reconstruct,
+    starting_gaussians,
+)
+from geo4d_ros.evaluation.simulated_truth import clip_of
 
 VIEW = View(torch.eye(4), torch.tensor([[40.0, 0, 15.5], [0, 40, 11.5], [0, 0, 1]]), 24, 32)
 

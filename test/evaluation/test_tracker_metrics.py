@@ -5,10 +5,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from geo4d_ros.evaluation.tracker import one_view
-from geo4d_ros.evaluation.tracker_baselines import best_threshold, finger_distance, threshold_rule
-from geo4d_ros.evaluation.tracker_metrics import add_distance, adds_distance, auc, auroc, failed
-from geo4d_ros.evaluation.truth import TruthClip
+from geo4d_ros.evaluation.baselines.trackers import best_threshold, finger_distance, threshold_rule
+from geo4d_ros.evaluation.metrics.tracker import add_distance, adds_distance, auc, auroc, failed
+from geo4d_ros.evaluation.simulated_truth import TruthClip
+from geo4d_ros.evaluation.tracker.evaluate import one_view
 from geo4d_ros.geometry.transforms import from_rotvec
 from geo4d_ros.types import GripperTrack, Observation, Video4D
 

@@ -12,10 +12,10 @@ import pytest
 from fakes.moving_square import moving_square
 
 from geo4d_ros.errors import DatasetError
-from geo4d_ros.evaluation.truth import clip_of, copy_video
-from geo4d_ros.evaluation.video import VideoParts, evaluate_clip
-from geo4d_ros.evaluation.video_data import clips_of, simulate, sources_of, window_starts
-from geo4d_ros.evaluation.video_report import summarise, write_page
+from geo4d_ros.evaluation.simulated_truth import clip_of, copy_video
+from geo4d_ros.evaluation.video.data import clips_of, simulate, sources_of, window_starts
+from geo4d_ros.evaluation.video.evaluate import VideoParts, evaluate_clip
+from geo4d_ros.reports.video import summarise, write_page
 from geo4d_ros.types import GripperTrack
 
 FRAMES = 10
@@ -137,7 +137,7 @@ def test_sources_count_up_from_the_split_and_empty_folders_are_refused(tmp_path)
 
 def test_a_simulated_scene_and_its_recorded_episode_give_the_same_clip(tmp_path):
     pytest.importorskip('mujoco')
-    from geo4d_ros.training.episodes import encode_depth, write_episode
+    from geo4d_ros.data.episodes import encode_depth, write_episode
 
     recording = simulate('apple', 510_001, 'held-out', 0.25, (48, 64))
     n = len(recording)

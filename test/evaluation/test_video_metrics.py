@@ -6,12 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geo4d_ros.errors import InvalidInputError
-from geo4d_ros.evaluation import frechet
-from geo4d_ros.evaluation.consistency_metrics import carry_mask, chamfer_cm, covisible_iou, iou
-from geo4d_ros.evaluation.depth_metrics import abs_rel, delta1, error_3d_cm, moved_mask
-from geo4d_ros.evaluation.image_metrics import PSNR_CEILING_DB, psnr, ssim
-from geo4d_ros.evaluation.pose_metrics import centroid_error_cm, path_distance, pose_errors
-from geo4d_ros.evaluation.statistics import bootstrap_interval, percentiles_ms, summary
+from geo4d_ros.evaluation.metrics import frechet
+from geo4d_ros.evaluation.metrics.consistency import carry_mask, chamfer_cm, covisible_iou, iou
+from geo4d_ros.evaluation.metrics.depth import abs_rel, delta1, error_3d_cm, moved_mask
+from geo4d_ros.evaluation.metrics.image import PSNR_CEILING_DB, psnr, ssim
+from geo4d_ros.evaluation.metrics.pose import centroid_error_cm, path_distance, pose_errors
+from geo4d_ros.evaluation.metrics.statistics import bootstrap_interval, percentiles_ms, summary
 from geo4d_ros.geometry.cameras import intrinsics, look_at, project, unproject
 from geo4d_ros.geometry.transforms import from_rotvec, invert, transform_points
 

@@ -7,8 +7,8 @@ import pytest
 from fakes.moving_square import moving_square
 
 from geo4d_ros.errors import ConfigurationError
-from geo4d_ros.evaluation.truth import clip_of, copy_video, observe
-from geo4d_ros.evaluation.video_rows import aggregate, clip_metrics, grouped_mean, step_medians
+from geo4d_ros.evaluation.simulated_truth import clip_of, copy_video, observe
+from geo4d_ros.evaluation.video.rows import aggregate, clip_metrics, grouped_mean, step_medians
 from geo4d_ros.geometry.transforms import invert
 
 FRAMES = 4

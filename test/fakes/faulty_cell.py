@@ -19,10 +19,10 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import String
 
 from geo4d_ros.nodes.simulated_cell import SimulatedCell
-from geo4d_ros.ros.cell_publishers import CameraPublisher, RobotPublisher
-from geo4d_ros.ros.conversions import image_message
-from geo4d_ros.ros.joint_trajectory_server import GripperServer, JointTrajectoryServer
-from geo4d_ros.ros.spin import run_node
+from geo4d_ros.ros.serve.spin import run_node
+from geo4d_ros.ros.simulated_robot.cell_publishers import CameraPublisher, RobotPublisher
+from geo4d_ros.ros.simulated_robot.joint_trajectory_server import GripperServer, JointTrajectoryServer
+from geo4d_ros.ros.wire.conversions import image_message
 from geo4d_ros.simulation.controllers import Outcome
 
 LATE = 1_000_000_000  # [ns]

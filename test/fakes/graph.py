@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from geo4d_ros.ros.environment import free_domain_id, loopback_environment
-from geo4d_ros.ros.process_group import ProcessGroup
+from geo4d_ros.ros.graph.process_group import ProcessGroup
+from geo4d_ros.ros.serve.environment import free_domain_id, loopback_environment
 
 FAKES = Path(__file__).resolve().parent
 SIM = {'use_sim_time': True}

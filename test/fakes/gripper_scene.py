@@ -9,9 +9,9 @@ from scipy.ndimage import gaussian_filter
 
 from geo4d_ros.geometry.cameras import intrinsics, look_at, unproject
 from geo4d_ros.geometry.transforms import from_rotvec, invert, transform_points
-from geo4d_ros.tracking.chunk import Chunk, Masks
-from geo4d_ros.tracking.gripper import GripperModel, panda_hand
-from geo4d_ros.tracking.silhouette import rasterise
+from geo4d_ros.robots.gripper import GripperModel, panda_hand
+from geo4d_ros.tracking.clip import Chunk, Masks
+from geo4d_ros.tracking.outlines import rasterise
 from geo4d_ros.types import Observation, RgbdFrame, Video4D
 
 FRAMES = 6

@@ -23,11 +23,11 @@ from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.node import Node
 from std_msgs.msg import String
 
-from geo4d_ros.motion.robot import RobotModel
-from geo4d_ros.ros.conversions import read_pose
-from geo4d_ros.ros.spin import run_node
-from geo4d_ros.ros.trajectory_messages import to_message
-from geo4d_ros.simulation.panda import urdf_text
+from geo4d_ros.robots.kinematics import RobotModel
+from geo4d_ros.robots.panda import urdf_text
+from geo4d_ros.ros.serve.spin import run_node
+from geo4d_ros.ros.wire.conversions import read_pose
+from geo4d_ros.ros.wire.trajectory_messages import to_message
 
 CONTROLLER = '/joint_trajectory_controller/follow_joint_trajectory'
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from geo4d_ros.evaluation.truth import Recording
+from geo4d_ros.evaluation.simulated_truth import Recording
 from geo4d_ros.geometry.cameras import intrinsics, look_at
 
 HEIGHT, WIDTH = 24, 32

@@ -20,7 +20,7 @@ from geo4d_ros.geometry.transforms import make_transform
 from geo4d_ros.nodes.gripper_tracker import GripperTrackerNode
 from geo4d_ros.nodes.prediction import compose
 from geo4d_ros.nodes.video_generator import VideoGeneratorNode
-from geo4d_ros.ros.spin import run_nodes
+from geo4d_ros.ros.serve.spin import run_nodes
 from geo4d_ros.types import GripperTrack, Observation, TrackStatus, Video4D
 
 FRAMES, DT, STEP = 10, 0.5, 0.02

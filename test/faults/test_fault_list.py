@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 import geo4d_ros
+from geo4d_ros.bench.faults import FAULTS, Run, quantiles, select, summarise
 from geo4d_ros.errors import InvalidInputError
-from geo4d_ros.evaluation.faults import FAULTS, Run, quantiles, select, summarise
-from geo4d_ros.motion.reasons import Reason
+from geo4d_ros.reasons import Reason
 
 PACKAGE = Path(geo4d_ros.__file__).parent
 FAKES = Path(__file__).parents[1] / 'fakes'

@@ -6,7 +6,7 @@ import pytest
 import torch
 from test_two_view import TINY, fixed_registration, observation
 
-from geo4d_ros.cli.benchmark_openvino import compare, differences
+from geo4d_ros.cli.benchmark.openvino import compare, differences
 from geo4d_ros.errors import BackendUnavailableError, ConfigurationError
 from geo4d_ros.generation.loading import load_generator
 from geo4d_ros.generation.presets import build

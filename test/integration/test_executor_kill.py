@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from fakes.graph import new_group, start_executor, start_loop, start_prediction
 
-from geo4d_ros.motion.robot import RobotModel
-from geo4d_ros.ros.probe import LoopProbe
-from geo4d_ros.simulation.panda import JOINT_NAMES, urdf_text
+from geo4d_ros.robots.kinematics import RobotModel
+from geo4d_ros.robots.panda import JOINT_NAMES, urdf_text
+from geo4d_ros.ros.graph.probe import LoopProbe
 
 pytestmark = pytest.mark.filterwarnings('ignore::DeprecationWarning')
 # A motion lasts seven seconds, so that it can be interrupted half way.

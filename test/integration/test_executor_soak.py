@@ -9,7 +9,7 @@ import psutil
 import pytest
 from fakes.graph import FAKES, SIM, new_group, start_executor, start_loop, start_prediction
 
-from geo4d_ros.ros.probe import LoopProbe
+from geo4d_ros.ros.graph.probe import LoopProbe
 
 pytestmark = pytest.mark.slow
 CYCLES = int(os.environ.get('GEO4D_SOAK_CYCLES', '200'))

@@ -22,9 +22,9 @@ from visualization_msgs.msg import MarkerArray
 
 from geo4d_ros.geometry.transforms import make_transform
 from geo4d_ros.nodes.prediction import compose
-from geo4d_ros.ros.conversions import read_depth, read_opening, read_path, to_nanoseconds
-from geo4d_ros.ros.environment import free_domain_id, loopback_environment
-from geo4d_ros.ros.qos import PREDICTION_QOS, STATE_QOS
+from geo4d_ros.ros.serve.environment import free_domain_id, loopback_environment
+from geo4d_ros.ros.serve.qos import PREDICTION_QOS, STATE_QOS
+from geo4d_ros.ros.wire.conversions import read_depth, read_opening, read_path, to_nanoseconds
 
 PATIENCE = 30.0  # [s] for what takes a fraction of a second on an idle machine
 

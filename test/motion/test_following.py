@@ -9,8 +9,8 @@ from geo4d_ros.geometry.transforms import from_rotvec, make_transform
 from geo4d_ros.motion.collision import Scene
 from geo4d_ros.motion.limits import MotionLimits
 from geo4d_ros.motion.path import densify
-from geo4d_ros.motion.pipeline import TimedMotion, _follow, plan_trajectory
-from geo4d_ros.motion.reasons import Reason
+from geo4d_ros.motion.planning import TimedMotion, _follow, plan_trajectory
+from geo4d_ros.reasons import Reason
 
 NOW = 1_000_000_000_000
 # From a run in the simulated cell: the hand comes near the base, where the elbow (joint 4) is folded to its limit.

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from geo4d_ros.geometry.transforms import from_rotvec, make_transform
 from geo4d_ros.motion import gates
 from geo4d_ros.motion.limits import MotionLimits
-from geo4d_ros.motion.reasons import Reason, Refusal
+from geo4d_ros.reasons import Reason, Refusal
 from geo4d_ros.types import Plan
 
 LIMITS = MotionLimits()

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geo4d_ros.motion.gripper import grasp_missed, is_closed, let_go, opening_switches, split_at_switches
+from geo4d_ros.motion.gripper_segments import grasp_missed, is_closed, let_go, opening_switches, split_at_switches
 from geo4d_ros.motion.limits import MotionLimits
 
 LIMITS = MotionLimits()

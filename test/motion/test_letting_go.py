@@ -7,11 +7,11 @@ import pytest
 
 from geo4d_ros.geometry.transforms import translation_distance
 from geo4d_ros.motion.collision import Obstacle, Scene
-from geo4d_ros.motion.gripper import GripperSegment
+from geo4d_ros.motion.gripper_segments import GripperSegment
 from geo4d_ros.motion.limits import MotionLimits
-from geo4d_ros.motion.pipeline import TimedMotion, collision_checker, plan_trajectory
-from geo4d_ros.motion.reasons import Reason, Refusal
+from geo4d_ros.motion.planning import TimedMotion, collision_checker, plan_trajectory
 from geo4d_ros.motion.timing import MoveSegment
+from geo4d_ros.reasons import Reason, Refusal
 
 NOW = 1_000_000_000_000
 HELD = 0.01

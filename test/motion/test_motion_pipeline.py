@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from geo4d_ros.motion.collision import Obstacle, Scene
-from geo4d_ros.motion.gripper import GripperSegment
+from geo4d_ros.motion.gripper_segments import GripperSegment
 from geo4d_ros.motion.limits import MotionLimits
-from geo4d_ros.motion.pipeline import (
+from geo4d_ros.motion.planning import (
     RobotState,
     TimedMotion,
     check_before_execution,
@@ -17,8 +17,8 @@ from geo4d_ros.motion.pipeline import (
     plan_trajectory,
     speed_near_singularity,
 )
-from geo4d_ros.motion.reasons import Reason, Refusal
 from geo4d_ros.motion.timing import MoveSegment, tool_velocities
+from geo4d_ros.reasons import Reason, Refusal
 
 NOW = 1_000_000_000_000
 DOWN = [(0, 0, -0.03 * (i + 1)) for i in range(8)]

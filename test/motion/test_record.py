@@ -7,12 +7,12 @@ import pytest
 
 from geo4d_ros.cli.main import main
 from geo4d_ros.errors import ConfigurationError, InvalidInputError
+from geo4d_ros.loop.events import Event, EventKind
+from geo4d_ros.loop.machine import LoopConfig, Phase
+from geo4d_ros.loop.record import Loop, Recorder, plan_from_json, plan_to_json, read_record, replay
 from geo4d_ros.motion.collision import Obstacle, Scene
-from geo4d_ros.motion.events import Event, EventKind
 from geo4d_ros.motion.limits import MotionLimits
-from geo4d_ros.motion.pipeline import describe, plan_trajectory
-from geo4d_ros.motion.record import Loop, Recorder, plan_from_json, plan_to_json, read_record, replay
-from geo4d_ros.motion.state_machine import LoopConfig, Phase
+from geo4d_ros.motion.planning import describe, plan_trajectory
 
 NOW = 1_000_000_000_000
 

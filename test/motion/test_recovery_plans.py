@@ -8,13 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geo4d_ros.geometry.transforms import rotation_angle, translation_distance
+from geo4d_ros.loop.machine import Recovery
+from geo4d_ros.loop.recovery import Trail, plan_recovery, recovery_plans, straight_up
 from geo4d_ros.motion.collision import Scene
 from geo4d_ros.motion.limits import MotionLimits
-from geo4d_ros.motion.pipeline import TimedMotion
-from geo4d_ros.motion.reasons import Reason, Refusal
-from geo4d_ros.motion.recovery import Trail, plan_recovery, recovery_plans, straight_up
-from geo4d_ros.motion.state_machine import Recovery
+from geo4d_ros.motion.planning import TimedMotion
 from geo4d_ros.motion.timing import MoveSegment
+from geo4d_ros.reasons import Reason, Refusal
 
 NOW = 1_000_000_000_000
 LIMITS = MotionLimits()

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from geo4d_ros.geometry.transforms import from_rotvec, make_transform
 from geo4d_ros.motion.limits import MotionLimits
 from geo4d_ros.motion.path import densify
-from geo4d_ros.motion.reasons import Reason, Refusal
 from geo4d_ros.motion.timing import JointPath, MoveSegment, limit_excess, path_deviation, stop_trajectory, time_path
+from geo4d_ros.reasons import Reason, Refusal
 
 
 def joint_path(robot, T_goals, limits):

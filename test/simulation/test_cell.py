@@ -9,9 +9,9 @@ import pytest
 
 from geo4d_ros.errors import InvalidInputError, SimulationError
 from geo4d_ros.geometry.transforms import pose_to_quaternion
-from geo4d_ros.simulation import assets, panda
+from geo4d_ros.robots import meshes, panda
+from geo4d_ros.robots.inverse_kinematics import shared_kinematics
 from geo4d_ros.simulation.cell import Cell
-from geo4d_ros.simulation.ik import shared_kinematics
 from geo4d_ros.simulation.tasks import TASKS
 
 ALL = sorted(TASKS)
@@ -203,24 +203,24 @@ def test_random_start_is_free_and_keeps_the_scene(task):
 
 
 def test_missing_mesh_wheel_says_what_to_install(monkeypatch):
-    assets.mesh_dir.cache_clear()
+    meshes.mesh_dir.cache_clear()
     monkeypatch.setattr('importlib.util.find_spec', lambda name: None)
     with pytest.raises(SimulationError, match='pip install --no-deps gymnasium-robotics'):
-        assets.mesh_dir()
-    assets.mesh_dir.cache_clear()
+        meshes.mesh_dir()
+    meshes.mesh_dir.cache_clear()
 
 
 def test_unwritable_mesh_cache_is_named(monkeypatch, tmp_path):
-    assets.mesh_dir.cache_clear()
+    meshes.mesh_dir.cache_clear()
     (tmp_path / 'file').write_text('')
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'file'))
     with pytest.raises(SimulationError, match='XDG_CACHE_HOME'):
-        assets.mesh_dir()
-    assets.mesh_dir.cache_clear()
+        meshes.mesh_dir()
+    meshes.mesh_dir.cache_clear()
 
 
 def test_two_processes_make_one_mesh_cache(tmp_path):
-    code = 'from geo4d_ros.simulation.assets import mesh_dir; print(mesh_dir())'
+    code = 'from geo4d_ros.robots.meshes import mesh_dir; print(mesh_dir())'
     environment = {**os.environ, 'XDG_CACHE_HOME': str(tmp_path), 'OMP_NUM_THREADS': '1'}
     processes = [subprocess.Popen([sys.executable, '-c', code], env=environment, stdout=subprocess.PIPE, text=True)
                  for _ in range(2)]
@@ -229,4 +229,4 @@ def test_two_processes_make_one_mesh_cache(tmp_path):
     assert len(folders) == 1
     assert sorted(os.listdir(tmp_path / 'geo4d_ros')) == [os.path.basename(folders.pop())]
     made = next((tmp_path / 'geo4d_ros').iterdir())
-    assert {f.stem for f in made.glob('*.stl')} == set(assets.FACES)
+    assert {f.stem for f in made.glob('*.stl')} == set(meshes.FACES)

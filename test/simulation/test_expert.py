@@ -7,7 +7,7 @@ import pytest
 
 from geo4d_ros.cli.main import main
 from geo4d_ros.geometry.transforms import make_transform, rotation_angle, translation_distance
-from geo4d_ros.simulation import panda
+from geo4d_ros.robots import panda
 from geo4d_ros.simulation.cell import Cell
 from geo4d_ros.simulation.expert import (
     DWELL,

@@ -4,7 +4,7 @@ import numpy as np
 
 from geo4d_ros.geometry.cameras import intrinsics, project
 from geo4d_ros.geometry.transforms import from_rotvec, transform_points
-from geo4d_ros.tracking.gripper import panda_hand
+from geo4d_ros.robots.gripper import panda_hand
 
 K = intrinsics(134.4, 128, 96)
 SIZE = (96, 128)

@@ -10,10 +10,15 @@ from fakes.gripper_scene import gripper_scene
 
 from geo4d_ros.errors import BackendUnavailableError
 from geo4d_ros.geometry.transforms import invert
-from geo4d_ros.tracking import foundationpose_worker as wire
-from geo4d_ros.tracking.external import ExternalTracker, PoseBackendFault
-from geo4d_ros.tracking.foundationpose import WEIGHT_FILES, FoundationPoseClient, FoundationPoseOptions, preflight
-from geo4d_ros.tracking.gripper import panda_hand
+from geo4d_ros.robots.gripper import panda_hand
+from geo4d_ros.tracking.backends import foundationpose_worker as wire
+from geo4d_ros.tracking.backends.external import ExternalTracker, PoseBackendFault
+from geo4d_ros.tracking.backends.foundationpose import (
+    WEIGHT_FILES,
+    FoundationPoseClient,
+    FoundationPoseOptions,
+    preflight,
+)
 from geo4d_ros.types import RgbdFrame, TrackStatus
 
 FAKE = Path(__file__).parents[1] / 'fakes' / 'fp_root'

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import trimesh
 
-from geo4d_ros.tracking.gripper import panda_hand
+from geo4d_ros.robots.gripper import panda_hand
 from geo4d_ros.tracking.sdf import build_grid, gripper_sdf
 
 

@@ -7,10 +7,10 @@ import pytest
 from fakes.gripper_scene import gripper_scene
 
 from geo4d_ros.errors import InvalidInputError
-from geo4d_ros.evaluation.tracker_metrics import add_distance
-from geo4d_ros.evaluation.tracker_sequences import shift_second_view
+from geo4d_ros.evaluation.metrics.tracker import add_distance
+from geo4d_ros.evaluation.tracker.sequences import shift_second_view
 from geo4d_ros.geometry.transforms import from_rotvec, rotation_angle, translation_distance
-from geo4d_ros.tracking.chunk import Masks
+from geo4d_ros.tracking.clip import Masks
 from geo4d_ros.tracking.frame_zero import FrameZeroLimits
 from geo4d_ros.tracking.model_tracker import ModelTracker, ModelTrackerConfig
 from geo4d_ros.types import GripperTrack, Observation, TrackStatus

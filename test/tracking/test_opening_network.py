@@ -10,10 +10,9 @@ from hypothesis import strategies as st
 
 from geo4d_ros.errors import CheckpointError, ConfigurationError
 from geo4d_ros.geometry.transforms import invert
-from geo4d_ros.tracking.chunk import prepare
+from geo4d_ros.robots.gripper import panda_hand
+from geo4d_ros.tracking.clip import prepare
 from geo4d_ros.tracking.factory import create_tracker
-from geo4d_ros.tracking.finger_patches import CHANNELS, COLUMNS, ROWS, finger_patches, grid_points, view_scalars
-from geo4d_ros.tracking.gripper import panda_hand
 from geo4d_ros.tracking.model_tracker import ModelTracker, ModelTrackerConfig
 from geo4d_ros.tracking.opening import is_closed, middle_of
 from geo4d_ros.tracking.opening_network import (
@@ -24,7 +23,15 @@ from geo4d_ros.tracking.opening_network import (
     opening_reader,
     save,
 )
-from geo4d_ros.training.opening_training import (
+from geo4d_ros.tracking.segmentation.finger_patches import (
+    CHANNELS,
+    COLUMNS,
+    ROWS,
+    finger_patches,
+    grid_points,
+    view_scalars,
+)
+from geo4d_ros.training.opening import (
     OpeningSamples,
     OpeningTraining,
     evaluate_opening,

@@ -9,12 +9,12 @@ from fakes.gripper_scene import gripper_scene
 
 from geo4d_ros.errors import CheckpointError, ConfigurationError, DatasetError
 from geo4d_ros.geometry.transforms import invert
-from geo4d_ros.tracking.chunk import prepare
-from geo4d_ros.tracking.gripper import panda_hand
-from geo4d_ros.tracking.landmarks import project_landmarks
-from geo4d_ros.tracking.masks import ColourMasks, FileMasks, kinematic_mask, mask_source
-from geo4d_ros.tracking.segmenter import CLASSES, WEIGHTS, Segmenter, build_network, save
-from geo4d_ros.training.segmenter_training import Damage, Samples, SegmenterTraining, iou_table, train_segmenter
+from geo4d_ros.robots.gripper import panda_hand
+from geo4d_ros.tracking.clip import prepare
+from geo4d_ros.tracking.segmentation.landmarks import project_landmarks
+from geo4d_ros.tracking.segmentation.masks import ColourMasks, FileMasks, kinematic_mask, mask_source
+from geo4d_ros.tracking.segmentation.segmenter import CLASSES, WEIGHTS, Segmenter, build_network, save
+from geo4d_ros.training.segmenter.train import Damage, Samples, SegmenterTraining, iou_table, train_segmenter
 
 
 @pytest.fixture(scope='module')
@@ -144,7 +144,7 @@ def test_fine_tuning_starts_from_the_weights_given(weights, tmp_path):
 
 
 def test_nothing_to_learn_from_is_named(tmp_path):
-    from geo4d_ros.training.segmenter_training import load_samples
+    from geo4d_ros.training.segmenter.train import load_samples
 
     with pytest.raises(DatasetError):
         load_samples(tmp_path, 4)

@@ -93,7 +93,7 @@ def test_the_network_can_learn_a_window():
 
 
 def test_a_run_from_episodes_to_a_checkpoint(tmp_path):
-    from synthetic_episodes import write_episodes
+    from fakes.synthetic_episodes import write_episodes
 
     write_episodes(tmp_path / 'data')
     size = {'height': 32, 'width': 32}

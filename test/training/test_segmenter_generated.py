@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from geo4d_ros.errors import CheckpointError
-from geo4d_ros.training.segmenter_generated import joined, paint_along
-from geo4d_ros.training.segmenter_training import Samples
+from geo4d_ros.training.segmenter.generated import joined, paint_along
+from geo4d_ros.training.segmenter.train import Samples
 
 
 def window():

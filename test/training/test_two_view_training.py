@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from geo4d_ros.data.episodes import encode_depth, write_episode
+from geo4d_ros.data.windows import WindowSampler, undisturbed
 from geo4d_ros.errors import ConfigurationError
 from geo4d_ros.generation.loading import load_generator
 from geo4d_ros.generation.two_view.arm import ArmHead
@@ -11,14 +13,12 @@ from geo4d_ros.generation.two_view.network import TwoViewNetwork
 from geo4d_ros.generation.two_view.predictor import TwoViewPredictor
 from geo4d_ros.geometry.cameras import intrinsics, look_at
 from geo4d_ros.geometry.transforms import invert
-from geo4d_ros.simulation.ik import shared_kinematics
-from geo4d_ros.simulation.panda import HOME
-from geo4d_ros.training.episodes import encode_depth, write_episode
+from geo4d_ros.robots.inverse_kinematics import shared_kinematics
+from geo4d_ros.robots.panda import HOME
 from geo4d_ros.training.two_view.arm_fit import fit_arm_head, pairs
 from geo4d_ros.training.two_view.batches import Augmentation, arm_in_gripper, collate, window_arrays
 from geo4d_ros.training.two_view.losses import motion_target, noisy_poses, pose_loss, total_loss
 from geo4d_ros.training.two_view.train import Trainer, parse_config
-from geo4d_ros.training.windows import WindowSampler, undisturbed
 
 HEIGHT, WIDTH, FRAMES = 32, 48, 12
 TINY = dict(height=HEIGHT, width=WIDTH, channels=16, dim=24, heads=2, encoder_layers=1, pointers=2, refinements=1)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from synthetic_episodes import write_episodes
+from fakes.synthetic_episodes import write_episodes
 
 from geo4d_ros.errors import CheckpointError, ConfigurationError, DatasetError
 from geo4d_ros.generation.loading import load_generator

@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from geo4d_ros.data.episodes import list_episodes, open_or_warn
+from geo4d_ros.data.windows import HORIZON, STRIDE
 from geo4d_ros.errors import DatasetError, require
 from geo4d_ros.generation.two_view.arm import ArmHead
 from geo4d_ros.geometry.transforms import invert
-from geo4d_ros.simulation.ik import shared_kinematics
-from geo4d_ros.training.episodes import list_episodes, open_or_warn
-from geo4d_ros.training.windows import HORIZON, STRIDE
+from geo4d_ros.robots.inverse_kinematics import shared_kinematics
 
 EVERY = 4  # episode frames between two observations
 BATCH, LR = 256, 2e-3

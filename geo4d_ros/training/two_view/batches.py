@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+from geo4d_ros.data.windows import WindowSampler
 from geo4d_ros.geometry.cameras import unproject
 from geo4d_ros.geometry.transforms import from_rotvec, invert, transform_points
-from geo4d_ros.simulation.ik import shared_kinematics
-from geo4d_ros.training.windows import WindowSampler
+from geo4d_ros.robots.inverse_kinematics import shared_kinematics
 
 # Episode label -> the network's frame-0 class: rest, arm, hand, finger, object; fixtures count as rest.
 SEGMENT_OF_LABEL = np.array([0, 1, 2, 3, 3, 4, 0])

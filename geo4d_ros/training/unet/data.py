@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from geo4d_ros.data.episodes import SCHEMA, Episode
+from geo4d_ros.data.readers.released_buffer import BufferEpisode
+from geo4d_ros.data.readers.released_episodes import ReleasedEpisode, list_released_episodes
+from geo4d_ros.data.windows import HORIZON, cut_window, undisturbed
 from geo4d_ros.errors import DatasetError, require
 from geo4d_ros.geometry.cameras import scale_intrinsics
 from geo4d_ros.geometry.resampling import nearest_indices
-from geo4d_ros.training.episodes import SCHEMA, Episode
-from geo4d_ros.training.unet.released_buffer import BufferEpisode
-from geo4d_ros.training.unet.released_episodes import ReleasedEpisode, list_released_episodes
-from geo4d_ros.training.windows import HORIZON, cut_window, undisturbed
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,7 @@ def list_data(directory: Path, data_format: str) -> list[Path]:
     """Sorted episodes of a directory; DatasetError when there is none."""
     if data_format == 'released':
         return list_released_episodes(directory)
-    from geo4d_ros.training.episodes import list_episodes
+    from geo4d_ros.data.episodes import list_episodes
 
     paths = list_episodes(directory)
     require(bool(paths), f'{directory} holds no episode; run `geo4d collect`', DatasetError)

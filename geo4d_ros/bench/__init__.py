@@ -1,0 +1,1 @@
+"""What measures safety and lists the faults to inject."""

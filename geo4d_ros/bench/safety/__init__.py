@@ -1,0 +1,1 @@
+"""Random and adversarial plans against the gates, judged by independent checks."""

@@ -1,0 +1,1 @@
+"""`geo4d benchmark ...`"""

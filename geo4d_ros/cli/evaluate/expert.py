@@ -1,0 +1,91 @@
+"""`geo4d evaluate expert`: how often the scripted expert does the tasks, judged by the simulator's state."""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+from geo4d_ros.cli.common import add_json_argument, wilson_interval, write_report
+from geo4d_ros.errors import require
+
+Job = tuple[str, int, bool]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options of the command."""
+    parser.add_argument('--episodes', type=int, default=100, help='episodes per task (default 100)')
+    parser.add_argument('--task', action='append', help='cereal, spatula or apple; may be repeated (default all)')
+    parser.add_argument('--seed-start', type=int, default=500_000, help='first scene seed (default 500000: held out)')
+    parser.add_argument('--jobs', type=int, default=os.cpu_count() or 1, help='processes (default: the cores)')
+    parser.add_argument('--perturb', action='store_true', help='disturb every episode once: push, missed grasp, drop')
+    add_json_argument(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the episodes, print one line per task and write the report."""
+    from geo4d_ros.robots.meshes import mesh_dir
+    from geo4d_ros.simulation.tasks import TASKS, task_class
+
+    for name in ('episodes', 'jobs'):
+        require(getattr(args, name) >= 1, f'--{name} should be at least 1 but got {getattr(args, name)}')
+    require(args.seed_start >= 0, f'--seed-start should be at least 0 but got {args.seed_start}')
+    tasks = [task_class(name).name for name in args.task or TASKS]
+    mesh_dir()  # made once, before the processes start
+    started = time.monotonic()
+    jobs = [(task, args.seed_start + i, args.perturb) for task in tasks for i in range(args.episodes)]
+    results = _run_jobs(jobs, args.jobs)
+    report: dict[str, Any] = {'model_sha256': None, 'seed_start': args.seed_start, 'episodes': args.episodes,
+                              'perturbed': args.perturb, 'wall_s': round(time.monotonic() - started, 2),
+                              'tasks': {task: _summary([r for r in results if r['task'] == task]) for task in tasks}}
+    write_report('evaluate_expert', report, args.json)
+    for task, row in report['tasks'].items():
+        low, high = row['ci95']
+        print(f'{task:<8} {row["success_rate"]:.3f}  n={row["n"]}  95 % [{low:.3f}, {high:.3f}]  '
+              f'{row["mean_duration_s"]:.1f} s per episode')
+    return 0
+
+
+def _run_jobs(jobs: list[Job], processes: int) -> list[dict[str, Any]]:
+    processes = min(processes, len(jobs))
+    if processes == 1:
+        return _with_progress(map(_episode, jobs), len(jobs))
+    with multiprocessing.get_context('spawn').Pool(processes) as pool:
+        return _with_progress(pool.imap_unordered(_episode, jobs), len(jobs))
+
+
+def _with_progress(results: Iterable[dict[str, Any]], total: int) -> list[dict[str, Any]]:
+    done = []
+    for result in results:
+        done.append(result)
+        print(f'\r{len(done)}/{total} episodes', end='', file=sys.stderr, flush=True)
+    print(file=sys.stderr)
+    return done
+
+
+def _episode(job: Job) -> dict[str, Any]:
+    import numpy as np
+
+    from geo4d_ros.simulation.cell import Cell
+    from geo4d_ros.simulation.rollout import random_perturbations, rollout
+
+    task, seed, perturbed = job
+    cell = Cell(task, seed)
+    disturbances = random_perturbations(np.random.default_rng([seed, 1]), task) if perturbed else []
+    result = rollout(cell, perturb=disturbances)
+    return {'task': task, 'seed': seed, 'success': result.success, 'duration': result.duration,
+            'failure': result.failure}
+
+
+def _summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    good = sum(row['success'] for row in rows)
+    failed = [row for row in rows if not row['success']]
+    return {'success_rate': good / len(rows), 'n': len(rows), 'ci95': wilson_interval(good, len(rows)),
+            'failures': dict(Counter(row['failure'] for row in failed)),
+            'failed_seeds': sorted(row['seed'] for row in failed),
+            'mean_duration_s': round(sum(row['duration'] for row in rows) / len(rows), 2)}

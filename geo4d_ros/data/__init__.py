@@ -1,0 +1,1 @@
+"""Demonstration episodes: format, collection, windows, readers and writers."""

@@ -1,0 +1,224 @@
+"""Recording of expert demonstrations: one seed becomes one episode; many seeds run in parallel processes."""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from geo4d_ros.data.episodes import RATE_HZ, encode_depth, episode_name, open_or_warn, write_episode
+from geo4d_ros.errors import BackendUnavailableError, ConfigurationError, SimulationError, require
+from geo4d_ros.workers import end_with_parent
+
+log = logging.getLogger(__name__)
+
+# One thread per worker: the software rasteriser and BLAS would otherwise fight over the cores.
+WORKER_ENVIRONMENT = {'LP_NUM_THREADS': '1', 'OMP_NUM_THREADS': '1', 'OPENBLAS_NUM_THREADS': '1',
+                      'MUJOCO_GL': 'egl'}
+MAX_SECONDS = 40.0  # simulated time after which a demonstration counts as failed
+REST_SECONDS = 0.75  # recorded after the task is done, so that its end is seen at rest
+
+ASTRAY_START_NOISE = 0.12  # start joints of perturbed episodes [rad]: the loop also looks from off the path
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What to record, the same for every seed.
+
+    `perturb` is the share of episodes in which something goes wrong up to three times and the expert recovers;
+    `noise` a model of simulation.noise; `split` the camera region; failed demonstrations are dropped
+    unless `keep_failures`.
+    """
+
+    directory: str
+    cameras: int = 3
+    split: str = 'train'
+    height: int = 96
+    width: int = 128
+    perturb: float = 0.0
+    noise: str = 'none'
+    keep_failures: bool = False
+
+    def __post_init__(self) -> None:
+        from geo4d_ros.simulation.cameras import SPLITS
+        from geo4d_ros.simulation.noise import NOISE_MODELS
+
+        require(self.cameras >= 1, f'cameras should be at least 1 but got {self.cameras}')
+        require(self.split in SPLITS, f'split should be one of {SPLITS} but got {self.split!r}')
+        require(self.noise in NOISE_MODELS, f'noise should be one of {NOISE_MODELS} but got {self.noise!r}')
+        require(0 <= self.perturb <= 1, f'perturb should be in [0, 1] but got {self.perturb}')
+        require(16 <= self.height <= 2048 and 16 <= self.width <= 2048,
+                f'image size should be 16..2048 px but got {self.height}x{self.width}')
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one seed: result 'kept', 'existing' or 'failed'; message says why it failed."""
+
+    task: str
+    seed: int
+    result: str
+    frames: int = 0  # RGB-D frames rendered, all cameras
+    seconds: float = 0.0
+    message: str = ''
+
+
+def record(recording: Recording, task: str, seed: int) -> Outcome:
+    """Run the expert on one seed and write its episode; the same arguments give the same episode.
+
+    Runs in a worker: imports the simulator only here. Raises DatasetError when the disk refuses.
+    """
+    os.environ.update({k: v for k, v in WORKER_ENVIRONMENT.items() if k not in os.environ})
+    from geo4d_ros.simulation.rollout import random_perturbations, rollout
+
+    started = time.perf_counter()
+    path = Path(recording.directory) / episode_name(task, seed)
+    if path.exists() and open_or_warn(path) is not None:
+        return Outcome(task, seed, 'existing')
+    rng = np.random.default_rng([seed, sum(task.encode()), 0x6D34])  # apart from the draws of the scene itself
+    perturb: list[Any] = []
+    if rng.uniform() < recording.perturb:
+        perturb = random_perturbations(rng, task, int(rng.integers(1, 4)))
+    try:
+        with _Recorder(recording, task, seed, rng, bool(perturb)) as recorder:
+            result = rollout(recorder.cell, MAX_SECONDS, perturb, recorder.observe, 1 / RATE_HZ, REST_SECONDS)
+    except SimulationError as error:
+        return Outcome(task, seed, 'failed', 0, time.perf_counter() - started, str(error))
+    frames = recorder.frames * recording.cameras
+    if not (result.success or recording.keep_failures):
+        return Outcome(task, seed, 'failed', frames, time.perf_counter() - started, result.failure or 'failed')
+    attributes = {'task': task, 'seed': seed, 'success': result.success, 'perturbed': bool(perturb),
+                  'split': recording.split, 'noise': recording.noise, 'segments': result.segments,
+                  'disturbances': result.disturbances}
+    write_episode(path.parent, recorder.arrays(), attributes)
+    return Outcome(task, seed, 'kept', frames, time.perf_counter() - started)
+
+
+class _Recorder:
+    """Films a cell while the expert moves it; frames are kept in memory until the episode is judged."""
+
+    def __init__(self, recording: Recording, task: str, seed: int, rng: np.random.Generator, astray: bool) -> None:
+        from geo4d_ros.simulation.cameras import sample_cameras
+        from geo4d_ros.simulation.cell import START_NOISE, Cell
+        from geo4d_ros.simulation.rendering import RgbdRenderer
+
+        self.recording, self._rng = recording, rng
+        self.cell = Cell(task, seed, ASTRAY_START_NOISE if astray else START_NOISE)
+        self.cameras = sample_cameras(rng, recording.cameras, recording.split, recording.width, recording.height)
+        self._images: list[tuple[np.ndarray, ...]] = []
+        self._states: list[tuple[Any, ...]] = []
+        self._renderer = RgbdRenderer(self.cell.model, recording.height, recording.width)
+
+    def __enter__(self) -> _Recorder:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._renderer.close()
+
+    @property
+    def frames(self) -> int:
+        """Moments recorded so far."""
+        return len(self._states)
+
+    def observe(self, cell: Any) -> None:
+        """Record the present moment."""
+        from geo4d_ros.simulation.noise import add_depth_noise
+
+        views = self._renderer.render_many(cell.data, self.cameras, labels=True)
+        rgb, depth, labels = (np.stack(images) for images in zip(*views, strict=True))
+        noisy = [add_depth_noise(self.recording.noise, d, camera.K, self._rng)
+                 for d, camera in zip(depth, self.cameras, strict=True)]
+        self._images.append((rgb, encode_depth(np.stack(noisy)), labels))
+        self._states.append((cell.T_base_gripper, cell.joint_positions, cell.opening,
+                             float(cell.data.ctrl[7]), cell.object_pose(), cell.time))
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The arrays of `training.episodes.SCHEMA`."""
+        images = (np.stack(clip, axis=1) for clip in zip(*self._images, strict=True))
+        names = ('T_base_gripper', 'joints', 'opening', 'opening_command', 'object_pose', 'times')
+        states = (np.array(column, np.float64) for column in zip(*self._states, strict=True))
+        return {
+            **dict(zip(('rgb', 'depth', 'labels'), images, strict=True)),
+            **dict(zip(names, states, strict=True)),
+            'K': np.stack([camera.K for camera in self.cameras]),
+            'T_base_camera': np.stack([camera.T_base_camera for camera in self.cameras]),
+        }
+
+
+def check_writable(directory: Path) -> None:
+    """Create the directory and try it; ConfigurationError when it cannot be written."""
+    probe = directory / f'.probe.{os.getpid()}'
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        probe.write_text('')
+        probe.unlink()
+    except OSError as error:
+        raise ConfigurationError(f'cannot write {directory}: {error.strerror}; choose a writable --out') from error
+
+
+def interleave(tasks: Sequence[str], seed_start: int, demos: int) -> list[tuple[str, int]]:
+    """Task and seed of every wanted demonstration, tasks taking turns so that early data has all of them."""
+    return [(task, seed) for seed in range(seed_start, seed_start + demos) for task in tasks]
+
+
+def collect(recording: Recording, jobs: Sequence[tuple[str, int]], processes: int) -> Iterator[Outcome]:
+    """Record all jobs on this machine, in `processes` worker processes; outcomes come as they finish."""
+    if processes <= 1:
+        yield from (record(recording, *job) for job in jobs)
+        return
+    os.environ.update({k: v for k, v in WORKER_ENVIRONMENT.items() if k not in os.environ})
+    context = multiprocessing.get_context('spawn')
+    with ProcessPoolExecutor(processes, mp_context=context, initializer=end_with_parent) as pool:
+        waiting = iter(jobs)
+        running = {pool.submit(record, recording, *job) for job in islice(waiting, 2 * processes)}
+        try:
+            while running:
+                done = next(as_completed(running))
+                running.remove(done)
+                running.update(pool.submit(record, recording, *job) for job in islice(waiting, 1))
+                yield done.result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def collect_on_ray(recording: Recording, jobs: Sequence[tuple[str, int]]) -> Iterator[Outcome]:
+    """As `collect` on the Ray cluster of RAY_ADDRESS (or a local one); `directory` has to be shared by its nodes."""
+    try:
+        import ray
+    except ImportError as error:
+        raise BackendUnavailableError('--ray needs the ray package; install geo4d_ros[ray] or drop --ray') from error
+    if not ray.is_initialized():
+        ray.init(logging_level=logging.WARNING, runtime_env={'env_vars': WORKER_ENVIRONMENT})
+    remote = ray.remote(num_cpus=1)(record)
+    waiting = iter(jobs)
+    width = 2 * max(1, int(ray.cluster_resources().get('CPU', 1)))
+    running = [remote.remote(recording, *job) for job in islice(waiting, width)]
+    while running:
+        done, running = ray.wait(running, num_returns=1)
+        running += [remote.remote(recording, *job) for job in islice(waiting, 1)]
+        yield ray.get(done[0])
+
+
+def summarise(outcomes: Sequence[Outcome], wall_s: float) -> dict[str, Any]:
+    """Counts per task, failure reasons, and RGB-D frames rendered per second of wall time."""
+    frames = sum(o.frames for o in outcomes)
+    tasks: dict[str, dict[str, int]] = {}
+    for outcome in outcomes:
+        counts = tasks.setdefault(outcome.task, {'kept': 0, 'existing': 0, 'failed': 0})
+        counts[outcome.result] += 1
+    failures = [asdict(o) for o in outcomes if o.result == 'failed']
+    return {'tasks': tasks, 'rgbd_frames': frames, 'rgbd_frames_per_s': frames / max(wall_s, 1e-9),
+            'failures': failures, 'wall_s': wall_s}
+
+
+__all__ = ['Outcome', 'Recording', 'check_writable', 'collect', 'collect_on_ray', 'interleave',
+           'record', 'summarise']

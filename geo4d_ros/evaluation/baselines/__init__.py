@@ -1,0 +1,1 @@
+"""What the generator and the tracker are compared with."""

@@ -1,0 +1,1 @@
+"""Episodes of the closed loop in the simulated cell and why they fail."""

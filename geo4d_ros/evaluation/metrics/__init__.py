@@ -1,0 +1,1 @@
+"""Image, depth, consistency, pose and tracker metrics."""

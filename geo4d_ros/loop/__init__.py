@@ -1,0 +1,1 @@
+"""The closed loop: state machine, events, recovery and its record; no ROS."""

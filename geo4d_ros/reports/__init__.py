@@ -1,0 +1,1 @@
+"""HTML pages, tables, curves and films of results."""

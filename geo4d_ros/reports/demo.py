@@ -1,0 +1,89 @@
+"""What a demo leaves behind: summary.json, episode.mp4 and report.html."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from geo4d_ros.errors import ConfigurationError
+from geo4d_ros.evaluation.films import film_frame
+from geo4d_ros.evaluation.movies import write_mp4
+from geo4d_ros.reports.html import HtmlReport
+
+EXECUTED_FRAMES = 5
+FILM_FPS = 8.0
+
+
+def write_demo(folder: Path, summary: dict[str, Any], pictures: list[Any], predictions: list[Any],
+               spans: list[tuple[float, float, str]]) -> None:
+    """Write the three files. pictures and predictions are those of `ros.run_recorder`, spans (begin, end, phase)."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / 'summary.json').write_text(json.dumps(summary, indent=1) + '\n')
+    except OSError as error:
+        raise ConfigurationError(f'cannot write {folder}: {error.strerror}; choose a writable --out') from error
+    frames = film(pictures, predictions, spans)
+    if frames:
+        write_mp4(folder / 'episode.mp4', frames, FILM_FPS)
+    _write_page(folder, summary, frames)
+
+
+def film(pictures: list[Any], predictions: list[Any], spans: list[tuple[float, float, str]]) -> list[np.ndarray]:
+    """One picture per recorded moment from the first prediction on: real views above, what was predicted below."""
+    frames = []
+    begun = min((begin for begin, _, phase in spans if phase == 'PREDICTING'), default=0.0)
+    for picture in pictures:
+        if picture.time < begun:
+            continue
+        phase, progress = phase_at(picture.time, spans)
+        if picture.prediction >= 0:
+            rgb = predictions[picture.prediction].rgb
+            predicted = list(rgb[:, min(round(progress * EXECUTED_FRAMES), rgb.shape[1] - 1)])
+        else:
+            predicted = [np.zeros_like(view) for view in picture.real]
+        caption = f'prediction {picture.prediction + 1}   {phase.lower()}'
+        frames.append(film_frame(list(picture.real), predicted, caption, scale=1))
+    return frames
+
+
+def phase_at(moment: float, spans: list[tuple[float, float, str]]) -> tuple[str, float]:
+    """Phase at a moment and how far the newest prediction is executed (0..1; 1 until the next one is there)."""
+    execution: tuple[float, float] | None = None
+    name = ''
+    for begin, end, phase in spans:
+        if phase == 'EXECUTING':
+            execution = (begin, end)
+        elif phase == 'PLANNING':
+            execution = None
+        name = phase
+        if moment < end:
+            break
+    if execution is None:
+        return name, 0.0
+    return name, float(np.clip((moment - execution[0]) / max(execution[1] - execution[0], 1e-6), 0, 1))
+
+
+def _write_page(folder: Path, summary: dict[str, Any], frames: list[np.ndarray]) -> None:
+    page = HtmlReport(f'Closed loop on {summary["task"]}, seed {summary["seed"]}')
+    success = summary['success']
+    page.text('The task succeeded.' if success else 'The task did not succeed.', 'good' if success else 'bad')
+    page.text(f'The loop ended with fault {summary["fault"]}.' if summary['fault']
+              else f'The loop ran without a fault ({summary["reason"]}).')
+    page.table(['', ''], [['cycles', summary['cycles']], ['loop time [s]', summary['wall_s']],
+                          ['read-out', summary['readout']], ['cameras', summary['cameras']],
+                          ['checkpoint', summary['checkpoint']], ['weights', summary['model_sha256']],
+                          ['revision', summary['revision']],
+                          ['processes', ', '.join(f'{n} {p}' for n, p in summary['processes'].items())]])
+    page.heading('Stages')
+    page.table(['stage', 'p50 [ms]', 'p95 [ms]'],
+               [[name, v['p50'], v['p95']] for name, v in summary['stages_ms'].items()])
+    if frames:
+        page.heading('Episode')
+        page.video(folder / 'episode.mp4', 'Above what the cameras saw, below what was predicted for that moment.')
+        picks = np.linspace(0, len(frames) - 1, min(4, len(frames))).astype(int)
+        for i in picks:
+            page.image(frames[i], f'picture {i + 1} of {len(frames)}')
+    page.write(folder / 'report.html')

@@ -1,0 +1,227 @@
+"""Writes the README's figures from the JSON reports in docs/results, so that none is typed by hand.
+
+`python -m geo4d_ros.reports.tables` rewrites every block between `<!-- results: NAME -->` and
+`<!-- end -->`; `--check` only says whether that would change anything.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from geo4d_ros.errors import ConfigurationError
+from geo4d_ros.evaluation.baselines.registry import BASELINES
+
+ROOT = Path(__file__).resolve().parents[2]
+BLOCK = re.compile(r'(<!-- results: (?P<name>[\w-]+) -->\n).*?(<!-- end -->)', re.DOTALL)
+Report = dict[str, Any]
+
+
+def table(header: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table."""
+    lines = [header, ['---'] * len(header), *rows]
+    return '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines)
+
+
+def rate(entry: Report) -> str:
+    """`0.85 [0.70, 0.93] (n=20)`."""
+    low, high = entry['ci95']
+    return f'{entry["success_rate"]:.2f} [{low:.2f}, {high:.2f}] (n={entry["n"]})'
+
+
+def success_rows(reports: dict[str, Report]) -> str:
+    """One row per report with a success rate for each task."""
+    tasks = sorted({task for report in reports.values() for task in report['tasks']})
+    rows = [[name, *(rate(report['tasks'][t]) if t in report['tasks'] else '-' for t in tasks),
+             f'{report["success_rate"]:.2f}'] for name, report in reports.items()]
+    return table(['', *tasks, 'all'], rows)
+
+
+def expert(reports: dict[str, Report]) -> str:
+    """Success of the scripted expert."""
+    tasks = reports['expert']['tasks']
+    return table(list(tasks), [[rate(entry) for entry in tasks.values()]])
+
+
+def closed_loop(reports: dict[str, Report]) -> str:
+    """Closed-loop success, one row per `closed_loop_<row>.json`."""
+    chosen = {name.removeprefix('closed_loop_').replace('_', ' '): report
+              for name, report in reports.items() if name.startswith('closed_loop_')}
+    return success_rows(chosen)
+
+
+def figures(name: str, keys: list[str]) -> Callable[[dict[str, Report]], str]:
+    """A block that lists chosen top-level figures of one report."""
+    def block(reports: dict[str, Report]) -> str:
+        report = reports[name]
+        return table(['figure', 'value'], [[key, _plain(report[key])] for key in keys if key in report])
+    return block
+
+
+def _plain(value: Any) -> str:
+    return f'{value:.3g}' if isinstance(value, float) else '-' if value is None else str(value)
+
+
+def video(reports: dict[str, Report]) -> str:
+    """Full-frame and motion-masked metrics of every row of the video evaluation."""
+    rows = []
+    for name, row in reports['video']['rows'].items():
+        for region in ('full_frame', 'motion_masked'):
+            cells = row.get(region, {})
+            rows.append([name, region.replace('_', ' '),
+                         *(_plain(cells[key]) if isinstance(cells.get(key), float) else '-'
+                           for key in ('psnr', 'ssim', 'abs_rel', 'delta1', 'error_3d_cm')),
+                         _plain(row['consistency_covisible_miou']) if region == 'full_frame' else '-'])
+    return table(['row', 'pixels', 'PSNR', 'SSIM', 'AbsRel', 'delta1', '3D error [cm]', 'consistency mIoU'], rows)
+
+
+def readouts(reports: dict[str, Report]) -> str:
+    """Median gripper position error of the first 5 predicted frames, one row per `video<_split>.json`."""
+    chosen = {report['split']: report for name, report in reports.items() if name.split('_')[0] == 'video'}
+    names = ('copy', 'state', 'fused', 'video')
+    rows = [[split.replace('-', ' '), *(_plain(report['readouts'][n]['position_cm_first5_median']) for n in names),
+             f'{report["n"]} of {report["n_episodes"]}'] for split, report in chosen.items()]
+    return table(['scenes and cameras', *names, 'clips of episodes'], rows)
+
+
+def comparison(name: str) -> Callable[[dict[str, Report]], str]:
+    """A block of `<name>_video.json`, every row of it, with the closed-loop success in `<name>_closed_loop.json`."""
+    def block(reports: dict[str, Report]) -> str:
+        video, loop = reports[f'{name}_video'], reports[f'{name}_closed_loop']
+        loops = {'model': loop, **loop['baselines']}
+        rows = [_compared(row, key, video, loops.get(key)) for key, row in video['rows'].items() if key != 'codec']
+        return table(['row', 'trained [min]', 'PSNR', 'AbsRel', '3D [cm]', 'consistency mIoU', 'state [cm]',
+                      'video [cm]', 'closed loop'], rows)
+    return block
+
+
+def _compared(row: Report, name: str, video: Report, loop: Report | None) -> list[str]:
+    """One line: motion-masked metrics, consistency, gripper error of the first 5 frames, success."""
+    title = 'the shipped model' if name == 'model' else BASELINES[name].title
+    trained, moved = video['training'].get(name, {}), row['motion_masked']
+    readouts = video['readouts'] if name == 'model' else row.get('readouts', {})
+    first = [_plain(readouts[r]['position_cm_first5_median']) if r in readouts else '-' for r in ('state', 'video')]
+    return [f'`{name}` {title}', _plain(trained.get('trained_min', '-')),
+            *(_plain(moved[key]) for key in ('psnr', 'abs_rel', 'error_3d_cm')), _consistency(row), *first,
+            '-' if loop is None else f'{loop["readout"]}: {_overall(loop)}']
+
+
+def openvino(reports: dict[str, Report]) -> str:
+    """Prediction times in torch and in OpenVINO, one row per `openvino_<threads>_threads.json` and stage."""
+    rows = []
+    for name, report in reports.items():
+        if not name.startswith('openvino_'):
+            continue
+        for stage in ('network', 'total'):
+            times = (report['stages_ms'][backend][stage] for backend in ('torch', 'openvino'))
+            rows.append([str(report['threads']), stage, *(f'{t["p50"]:.0f} / {t["p95"]:.0f}' for t in times),
+                         f'{report["speedup_" + stage]:.2f}x'])
+    return table(['threads', 'stage', 'torch p50 / p95 [ms]', 'OpenVINO p50 / p95 [ms]', 'faster'], rows)
+
+
+def loop(reports: dict[str, Report]) -> str:
+    """Latencies of the running nodes."""
+    report = reports['loop']
+    names = {'camera_to_plan_ms': 'camera image to published plan', 'plan_to_motion_ms': 'plan to motion',
+             'overhead_ms': 'a cycle beside model and motion'}
+    rows = [[label, *(f'{report[key][p]:.0f}' for p in ('p50', 'p95')), str(report[key]['n'])]
+            for key, label in names.items()]
+    predict = report['stages_ms']['predict']
+    rows.insert(0, ['`/geo4d/predict`, waiting for a fresh pair included',
+                    *(f'{predict[p]:.0f}' for p in ('p50', 'p95')), str(predict['n'])])
+    return table(['latency [ms]', 'p50', 'p95', 'n'], rows)
+
+
+def gaussians(reports: dict[str, Report]) -> str:
+    """The reconstruction row of `gaussians_video.json` beside the copy."""
+    rows = []
+    for name in ('gaussians', 'copy'):
+        row = reports['gaussians_video']['rows'][name]
+        for region in ('full_frame', 'motion_masked'):
+            rows.append([name, region.replace('_', ' '), *(_plain(row[region][key]) for key in
+                                                           ('psnr', 'abs_rel', 'delta1', 'error_3d_cm')),
+                         _consistency(row) if region == 'full_frame' else '-'])
+    return table(['row', 'pixels', 'PSNR', 'AbsRel', 'delta1', '3D error [cm]', 'consistency mIoU'], rows)
+
+
+def _consistency(row: Report) -> str:
+    value, interval = row['consistency_covisible_miou'], row['ci95']['consistency_covisible_miou']
+    return '-' if value is None else f'{value:.2f} [{interval[0]:.2f}, {interval[1]:.2f}]'
+
+
+def _overall(loop: Report) -> str:
+    low, high = loop['ci95']
+    return f'{loop["success_rate"]:.2f} [{low:.2f}, {high:.2f}] (n={sum(t["n"] for t in loop["tasks"].values())})'
+
+
+def tracker(reports: dict[str, Report]) -> str:
+    """One row per `tracker_<source>.json`."""
+    keys = ('add_mm_mean', 'add_mm_median', 'adds_auc', 'failure_rate', 'open_closed_accuracy', 'opening_error_mm',
+            'lost_auroc', 'ok_but_wrong_rate', 'refused_sequences', 'n')
+    rows = [[name.removeprefix('tracker_').replace('_', ' '), *(_plain(report.get(key, '-')) for key in keys)]
+            for name, report in reports.items() if name.startswith('tracker_')]
+    return table(['sequences', *(key.replace('_', ' ') for key in keys)], rows)
+
+
+def faults(reports: dict[str, Report]) -> str:
+    """Runs, outcome and times of every injected fault."""
+    rows = [[name.replace('_', ' '), f'{entry["runs_ok"]}/{entry["runs"]}', ', '.join(filter(None, entry['code'])),
+             *(_times(entry[key]) for key in ('detection_ms', 'standstill_ms'))]
+            for name, entry in reports['faults']['faults'].items()]
+    return table(['fault', 'right', 'code', 'detection [ms]', 'standstill [ms]'], rows)
+
+
+def _times(value: Any) -> str:
+    if isinstance(value, dict):
+        return ' / '.join(f'{v:.0f}' for v in value.values() if isinstance(v, (int, float))) or '-'
+    return f'{value:.0f}' if isinstance(value, (int, float)) else '-'
+
+
+BLOCKS: dict[str, Callable[[dict[str, Report]], str]] = {
+    'expert': expert,
+    'closed-loop': closed_loop,
+    'video': video,
+    'read-outs': readouts,
+    'baselines': comparison('baselines'),
+    'gaussians': gaussians,
+    'openvino': openvino,
+    'tracker': tracker,
+    'faults': faults,
+    'loop': loop,
+    'safety': figures('safety', ['cases', 'violations', 'refusals_without_code']),
+    'generator': figures('generator', ['device', 'speedup_25_steps', 'speedup_8_steps', 'relative_output_difference',
+                                       'peak_memory_mib']),
+}
+
+
+def rewrite(text: str, reports: dict[str, Report]) -> str:
+    """`text` with every block made anew from the reports (file stem -> report)."""
+    def block(match: re.Match[str]) -> str:
+        name = match['name']
+        if name not in BLOCKS:
+            raise ConfigurationError(f'README asks for results {name!r}; available: {", ".join(BLOCKS)}')
+        try:
+            return f'{match[1]}{BLOCKS[name](reports)}\n{match[3]}'
+        except KeyError as error:
+            raise ConfigurationError(f'docs/results lacks {error} for the block {name!r}') from error
+    return BLOCK.sub(block, text)
+
+
+def main(argv: list[str]) -> int:
+    """Rewrite README.md; with --check exit 1 when it is out of date."""
+    reports = {path.stem: json.loads(path.read_text()) for path in sorted((ROOT / 'docs/results').glob('*.json'))}
+    readme = ROOT / 'README.md'
+    old = readme.read_text()
+    new = rewrite(old, reports)
+    if '--check' not in argv:
+        readme.write_text(new)
+        return 0
+    return int(new != old)
+
+
+if __name__ == '__main__':
+    sys.exit(main(sys.argv[1:]))

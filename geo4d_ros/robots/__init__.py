@@ -1,0 +1,1 @@
+"""What is known of a robot: kinematics, gripper geometry, meshes, limits."""

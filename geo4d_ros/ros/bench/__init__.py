@@ -1,0 +1,1 @@
+"""Measurements and faults on running nodes."""

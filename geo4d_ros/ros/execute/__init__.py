@@ -1,0 +1,1 @@
+"""What goes out: trajectory, gripper and MoveIt actions, the executor's loop."""

@@ -1,0 +1,1 @@
+"""Starts the nodes as processes and watches their graph from outside."""

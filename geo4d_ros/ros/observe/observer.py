@@ -1,0 +1,181 @@
+"""Looks at the cell: cameras, transforms and joint states of one moment as an `Observation`, or why not."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from rclpy.node import Node
+
+from geo4d_ros.geometry.agreement import view_agreement
+from geo4d_ros.geometry.transforms import invert, rotation_angle, translation_distance
+from geo4d_ros.reasons import Reason, Refusal
+from geo4d_ros.robots.panda import ARM_FRAMES
+from geo4d_ros.ros.observe.joint_state_buffer import JointStateBuffer, listen_to_joint_states
+from geo4d_ros.ros.observe.receiver import Receiver
+from geo4d_ros.ros.observe.rgbd_sync import RgbdSync, read_frames
+from geo4d_ros.ros.observe.transforms import TransformBuffer, TransformError, TransformListener
+from geo4d_ros.ros.serve import diagnostics
+from geo4d_ros.ros.serve.parameters import parameter
+from geo4d_ros.types import Observation, RgbdFrame
+
+# A gripper that moved this far must have changed the picture.
+FROZEN_MOTION_M = 0.005
+
+
+@dataclass(frozen=True)
+class ObserverParameters:
+    """How the cell is looked at."""
+
+    reference_camera: str = parameter('/camera1/camera1', 'Namespace of the camera whose frame all points are in.',
+                                      read_only=True)
+    second_camera: str = parameter('/camera2/camera2', "Namespace of the second camera; '' for none.",
+                                   read_only=True)
+    max_age: float = parameter(1.0, 'Oldest camera pair that is used [s].', minimum=0.01, maximum=60.0)
+    slop: float = parameter(0.034, 'Largest difference of the stamps of two cameras [s].', minimum=0.0, maximum=1.0)
+    observation_timeout: float = parameter(2.0, 'How long a request waits for a fresh pair [s].', minimum=0.0,
+                                           maximum=60.0)
+    fresh: bool = parameter(True, 'Use only images taken after the request came in; false for replays.')
+    min_valid_depth: float = parameter(0.05, 'Smallest share of valid depth pixels.', minimum=0.0, maximum=1.0)
+    min_agreement: float = parameter(0.6, 'Smallest share of the surfaces that two calibrated cameras should both see '
+                                     'in one place; 0 = unchecked. Swapped cameras fall below.', minimum=0.0,
+                                     maximum=1.0)
+    tool_frame: str = parameter('panda_hand_tcp', 'Transform frame of the tool centre point: z is the approach, '
+                                "y the finger opening; '' observes without robot state.", read_only=True)
+    transform_tolerance: float = parameter(0.1, 'How long past its last stamp a transform or joint state is held '
+                                           '[s].', minimum=0.0, maximum=2.0)
+    arm_frames: tuple[str, ...] = parameter(ARM_FRAMES, 'Transform frames along the arm, base first, hand last: the '
+                                            "generator moves the straight pieces between their origins; [''] for "
+                                            'none.',
+                                            read_only=True)
+    finger_joints: tuple[str, ...] = parameter(('panda_finger_joint1', 'panda_finger_joint2'),
+                                               'Joints whose positions give the opening.', read_only=True)
+    opening_scale: float = parameter(1.0, 'Opening [m] per sum of the finger joint positions.', minimum=-10.0,
+                                     maximum=10.0, read_only=True)
+    opening_offset: float = parameter(0.0, 'Opening [m] when the sum of the finger joint positions is 0.',
+                                      minimum=-1.0, maximum=1.0, read_only=True)
+
+
+@dataclass(frozen=True)
+class Look:
+    """An observation with the spread of its stamps [s] and its age [s] when it was taken up."""
+
+    observation: Observation
+    skew: float
+    age: float
+
+
+class Observer:
+    """Subscribes everything an observation is made of; `parameters()` gives the current values.
+
+    Nothing is received before `receiver.start()`.
+    """
+
+    def __init__(self, node: Node, parameters: Callable[[], ObserverParameters],
+                 report: diagnostics.Diagnostics) -> None:
+        self.parameters, self.diagnostics = parameters, report
+        p = parameters()
+        self.cameras = tuple(name for name in (p.reference_camera, p.second_camera) if name)
+        self.transforms, self.joints = TransformBuffer(), JointStateBuffer()
+        self.receiver = Receiver(node, 'cameras')
+        TransformListener(self.receiver, self.transforms)
+        listen_to_joint_states(self.receiver, self.joints)
+        self.sync = RgbdSync(self.receiver, self.cameras)
+        self._last: Observation | None = None
+
+    def look(self) -> Look | Refusal:
+        """One observation, checked; the refusal's reason is one of the OBSERVATION_, TRANSFORM_ or state codes."""
+        p = self.parameters()
+        match = self.sync.wait(p.slop, p.max_age, p.observation_timeout, p.fresh)
+        if isinstance(match, Refusal):
+            return self._refuse(match)
+        frames = read_frames(match, p.min_valid_depth)
+        if isinstance(frames, Refusal):
+            return self._refuse(frames)
+        state = self._awaited_robot_state(frames, p)
+        if isinstance(state, Refusal):
+            return self._refuse(state)
+        T_ref_gripper, opening, arm_points = state
+        observation = Observation(frames, T_ref_gripper, opening, arm_points=arm_points)
+        frozen = self._frozen(observation)
+        if frozen:
+            return self._refuse(frozen)
+        self._last = observation
+        look = Look(observation, match.skew, self.sync.age(match))
+        self.diagnostics.set('cameras', diagnostics.OK, 'in step', skew_ms=look.skew * 1e3, age_ms=look.age * 1e3)
+        return look
+
+    def _refuse(self, refusal: Refusal) -> Refusal:
+        self.diagnostics.set('cameras', diagnostics.ERROR, refusal.message)
+        return refusal
+
+    def _awaited_robot_state(self, frames: tuple[RgbdFrame, ...], p: ObserverParameters) -> tuple | Refusal:
+        """`_robot_state`; images may overtake the transforms of their moment, which are then waited for."""
+        deadline = time.monotonic() + p.observation_timeout
+        while True:
+            state = self._robot_state(frames, p)
+            late = isinstance(state, Refusal) and state.reason in (Reason.TRANSFORM_MISSING,
+                                                                   Reason.JOINT_STATES_STALE)
+            if not late or time.monotonic() > deadline:
+                return state
+            time.sleep(0.02)
+
+    def _robot_state(self, frames: tuple[RgbdFrame, ...], p: ObserverParameters) -> tuple | Refusal:
+        """T_ref_gripper, opening [m] and arm points [m] at the reference's stamp; None each when not asked for."""
+        reference, stamp = frames[0].frame_id, frames[0].stamp
+        if not p.tool_frame:
+            return None, None, None
+        try:
+            T_ref_gripper = self.transforms.lookup(reference, p.tool_frame, stamp, p.transform_tolerance)
+            arm = [self.transforms.lookup(reference, frame, stamp, p.transform_tolerance)[:3, 3]
+                   for frame in p.arm_frames if frame]
+        except TransformError as error:
+            return Refusal(Reason.TRANSFORM_MISSING, str(error))
+        for frame in frames[1:]:
+            refusal = self._check_rig(frames[0], frame, p)
+            if refusal is not None:
+                return refusal
+        arm_points = np.stack(arm) if arm else None
+        if not p.finger_joints:
+            return T_ref_gripper, None, arm_points
+        fingers = self.joints.at(stamp, p.finger_joints, p.transform_tolerance)
+        if isinstance(fingers, Refusal):
+            return fingers
+        return T_ref_gripper, p.opening_offset + p.opening_scale * float(fingers.sum()), arm_points
+
+    def _check_rig(self, reference: RgbdFrame, second: RgbdFrame, p: ObserverParameters) -> Refusal | None:
+        """Where both cameras are calibrated: do they stand apart, and see the same surfaces from there?"""
+        try:
+            T = self.transforms.lookup(reference.frame_id, second.frame_id)
+        except TransformError:
+            return None  # the second camera's pose is not needed: the generator works without it
+        if translation_distance(T, np.eye(4)) < 1e-6 and rotation_angle(T, np.eye(4)) < 1e-6:
+            return Refusal(Reason.TRANSFORM_IDENTITY, f'{reference.frame_id!r} and {second.frame_id!r} coincide; '
+                           'calibrate, or stop the node that publishes a placeholder')
+        shares = view_agreement(reference, second, T), view_agreement(second, reference, invert(T))
+        known = [share for share in shares if share is not None]
+        if known and min(known) < p.min_agreement:
+            return Refusal(Reason.CAMERAS_SWAPPED, f'{min(known):.0%} of the surfaces agree, {p.min_agreement:.0%} '
+                           'needed; check which camera is which, then the calibration', {'agreement': min(known)})
+        return None
+
+    def _frozen(self, observation: Observation) -> Refusal | None:
+        last = self._last
+        if last is None or last.T_ref_gripper is None or observation.T_ref_gripper is None:
+            return None
+        moved = float(translation_distance(last.T_ref_gripper, observation.T_ref_gripper))
+        if moved < FROZEN_MOTION_M:
+            return None
+        for before, now in zip(last.views, observation.views, strict=False):
+            if np.array_equal(before.rgb, now.rgb) and np.array_equal(before.depth, now.depth):
+                return Refusal(Reason.OBSERVATION_FROZEN, f'{now.frame_id} shows the same pixels although the '
+                               f'gripper moved {moved * 1e3:.0f} mm')
+        return None
+
+    def close(self) -> None:
+        """End the receiving thread."""
+        self.receiver.close()
+
+

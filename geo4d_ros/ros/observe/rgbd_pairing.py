@@ -1,0 +1,125 @@
+"""Pairs the newest messages of several RGB-D cameras; no rclpy, so every case can be tested by hand.
+
+Colour and depth of one camera belong together when their stamps are equal; cameras belong together
+when their stamps differ by at most a slop.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from dataclasses import dataclass
+from typing import Any
+
+from geo4d_ros.reasons import Reason, Refusal
+
+KINDS = ('colour', 'depth', 'info')
+
+
+@dataclass(frozen=True)
+class CameraMessages:
+    """One camera at one stamp [ns]: colour and depth image and the newest camera_info, as received."""
+
+    stamp: int
+    colour: Any
+    depth: Any
+    info: Any
+
+
+@dataclass(frozen=True)
+class Match:
+    """Messages of all cameras, the stamp of the reference, and the spread of stamps [s]."""
+
+    cameras: tuple[CameraMessages, ...]
+    skew: float
+
+    @property
+    def stamp(self) -> int:
+        """Stamp of the reference camera [ns]."""
+        return self.cameras[0].stamp
+
+
+class RgbdPairing:
+    """Keeps the newest messages of `names` cameras; the first is the reference. Thread-safe."""
+
+    def __init__(self, names: tuple[str, ...], history: int = 8) -> None:
+        self.names = names
+        self._pairs: list[deque[CameraMessages]] = [deque(maxlen=history) for _ in names]
+        self._images: list[dict[str, dict[int, Any]]] = [{'colour': {}, 'depth': {}} for _ in names]
+        self._info: list[Any] = [None] * len(names)
+        self._history = history
+        self.counts = [dict.fromkeys(KINDS, 0) for _ in names]
+        self._changed = threading.Condition(threading.RLock())
+
+    def add(self, camera: int, kind: str, stamp: int, message: Any) -> None:
+        """Store one message; `kind` is one of KINDS."""
+        with self._changed:
+            self.counts[camera][kind] += 1
+            if kind == 'info':
+                self._info[camera] = message
+                self._changed.notify_all()
+                return
+            waiting = self._images[camera]
+            other = waiting['depth' if kind == 'colour' else 'colour'].pop(stamp, None)
+            if other is None:
+                waiting[kind][stamp] = message
+                while len(waiting[kind]) > self._history:
+                    del waiting[kind][next(iter(waiting[kind]))]
+                return
+            colour, depth = (message, other) if kind == 'colour' else (other, message)
+            pairs = self._pairs[camera]
+            if pairs and stamp < pairs[-1].stamp:
+                pairs.clear()  # the clock jumped back: what was seen before belongs to another run
+            pairs.append(CameraMessages(stamp, colour, depth, None))
+            self._changed.notify_all()
+
+    def match(self, slop_s: float, not_before: int | None = None) -> Match | Refusal:
+        """The newest combination within `slop_s`, none of it older than `not_before` [ns]; else why not."""
+        with self._changed:
+            missing = self._missing()
+            if missing:
+                return missing
+            best = self._closest(slop_s, not_before)
+            return best if best is not None else self._why_not(slop_s, not_before)
+
+    def wait(self, slop_s: float, not_before: int | None, timeout_s: float) -> Match | Refusal:
+        """`match`, given up to `timeout_s` of wall time to become possible."""
+        with self._changed:
+            self._changed.wait_for(lambda: isinstance(self.match(slop_s, not_before), Match), timeout_s)
+            return self.match(slop_s, not_before)
+
+    def _missing(self) -> Refusal | None:
+        for name, pairs, info, counts in zip(self.names, self._pairs, self._info, self.counts, strict=True):
+            absent = [kind for kind in KINDS if not counts[kind]]
+            if absent:
+                return Refusal(Reason.OBSERVATION_TIMEOUT, f'camera {name} sends no {", ".join(absent)}; check '
+                               'that it runs, its namespace, and that depth is aligned to colour')
+            if not pairs or info is None:
+                return Refusal(Reason.OBSERVATION_TIMEOUT, f'colour and depth of camera {name} never have the '
+                               'same stamp; enable its sync option')
+        return None
+
+    def _closest(self, slop_s: float, not_before: int | None) -> Match | None:
+        for reference in reversed(self._pairs[0]):
+            chosen = [reference]
+            for pairs in self._pairs[1:]:
+                chosen.append(min(pairs, key=lambda pair: abs(pair.stamp - reference.stamp)))
+            stamps = [pair.stamp for pair in chosen]
+            skew = (max(stamps) - min(stamps)) * 1e-9
+            if skew <= slop_s and (not_before is None or min(stamps) >= not_before):
+                return Match(tuple(CameraMessages(c.stamp, c.colour, c.depth, info)
+                                   for c, info in zip(chosen, self._info, strict=True)), skew)
+        return None
+
+    def _why_not(self, slop_s: float, not_before: int | None) -> Refusal:
+        newest = [pairs[-1].stamp for pairs in self._pairs]
+        if not_before is not None and min(newest) < not_before:
+            late = newest.index(min(newest))
+            age = (not_before - newest[late]) * 1e-9
+            return Refusal(Reason.OBSERVATION_STALE, f'the newest pair of camera {self.names[late]} was taken '
+                           f'{age:.3f} s before what is needed', {'age_s': age})
+        skew = min(max(stamps) - min(stamps) for stamps in
+                   ([a.stamp, *[min((p.stamp for p in pairs), key=lambda s: abs(s - a.stamp))
+                                for pairs in self._pairs[1:]]] for a in self._pairs[0])) * 1e-9
+        return Refusal(Reason.OBSERVATION_SKEWED, f'the best pair is {skew * 1e3:.1f} ms apart, '
+                       f'{slop_s * 1e3:.1f} ms allowed', {'skew_s': skew})

@@ -1,0 +1,1 @@
+"""What every node has: parameters, services, diagnostics, quality of service, a clean end."""

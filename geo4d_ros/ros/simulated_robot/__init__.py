@@ -1,0 +1,1 @@
+"""ROS side of the simulated cell: controllers' servers and publishers."""

@@ -1,0 +1,208 @@
+"""A predicted video on standard topics, and back: /geo4d/prediction/<view>/... and /geo4d/prediction/info."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from rclpy.node import Node
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+from std_msgs.msg import String
+from tf2_msgs.msg import TFMessage
+
+from geo4d_ros.errors import Geo4dError, require
+from geo4d_ros.geometry.cameras import unproject
+from geo4d_ros.geometry.transforms import transform_points
+from geo4d_ros.ros.serve.qos import NO_PUBLISHER_EVENTS, PREDICTION_QOS, STATE_QOS, TF_STATIC_QOS
+from geo4d_ros.ros.wire.conversions import (
+    camera_info_message,
+    image_message,
+    point_cloud_message,
+    read_colour,
+    read_depth,
+    to_nanoseconds,
+    transform_message,
+)
+from geo4d_ros.types import GripperTrack, Observation, RgbdFrame, TrackStatus, Video4D
+
+VIEWS = ('reference', 'second')
+ROOT = 'geo4d/prediction'
+
+
+def view_name(view: int) -> str:
+    """'reference', 'second', 'view3', ..."""
+    return VIEWS[view] if view < len(VIEWS) else f'view{view + 1}'
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One answer of the generator: its id, what it saw, what it expects; frame_id of the reference camera."""
+
+    plan: str
+    observation: Observation
+    video: Video4D
+
+    @property
+    def frame_id(self) -> str:
+        """Optical frame all points are in."""
+        return self.observation.views[0].frame_id
+
+
+def track_to_json(track: GripperTrack) -> dict[str, Any]:
+    """Plain values of a track."""
+    return {'T_ref_gripper': track.T_ref_gripper.tolist(), 'opening': track.opening.tolist(),
+            'confidence': track.confidence.tolist(), 'status': [s.value for s in track.status]}
+
+
+def track_from_json(values: dict[str, Any]) -> GripperTrack:
+    """The track of `track_to_json`."""
+    return GripperTrack(np.array(values['T_ref_gripper'], float), np.array(values['opening'], float),
+                        np.array(values['confidence'], float), tuple(TrackStatus(s) for s in values['status']))
+
+
+def prediction_info(prediction: Prediction) -> dict[str, Any]:
+    """What the image topics cannot carry, as plain values."""
+    observation, video = prediction.observation, prediction.video
+    return {
+        'plan': prediction.plan, 'frame_id': prediction.frame_id, 'stamps': video.stamps.tolist(),
+        'K': video.K.tolist(), 'T_ref_view': video.T_ref_view.tolist(), 'opening': observation.opening,
+        'T_ref_gripper': None if observation.T_ref_gripper is None else observation.T_ref_gripper.tolist(),
+        'gripper_mask': video.gripper_mask is not None,
+        'state': None if video.state is None else track_to_json(video.state),
+    }
+
+
+class PredictionPublisher:
+    """Publishes predictions, each topic only when somebody listens; `info` goes out last and is latched."""
+
+    def __init__(self, node: Node, views: int) -> None:
+        create = partial(node.create_publisher, event_callbacks=NO_PUBLISHER_EVENTS)
+
+        def publishers(view: int) -> dict[str, Any]:
+            topics = {'colour': (Image, 'color/image_raw'), 'depth': (Image, 'depth/image_rect_raw'),
+                      'mask': (Image, 'gripper_mask/image_raw'), 'info': (CameraInfo, 'camera_info')}
+            return {kind: create(message_type, f'{ROOT}/{view_name(view)}/{topic}', PREDICTION_QOS)
+                    for kind, (message_type, topic) in topics.items()}
+
+        self._views = [publishers(view) for view in range(views)]
+        self._points = create(PointCloud2, f'{ROOT}/points', PREDICTION_QOS)
+        self._info = create(String, f'{ROOT}/info', STATE_QOS)
+        self._static = create(TFMessage, '/tf_static', TF_STATIC_QOS)
+
+    def publish(self, prediction: Prediction) -> None:
+        """Frames are stamped observation + k dt; the second view's frame is `geo4d_second_optical_frame`."""
+        video = prediction.video
+        frame_ids = [prediction.frame_id, *[f'geo4d_{view_name(v)}_optical_frame' for v in range(1, video.views)]]
+        self._static.publish(TFMessage(transforms=[
+            transform_message(video.T_ref_view[v], int(video.stamps[0]), frame_ids[0], frame_ids[v])
+            for v in range(1, video.views)]))
+        for view, frame_id in enumerate(frame_ids):
+            for frame, stamp in enumerate(video.stamps.tolist()):
+                self._publish_frame(self._views[view], video, view, frame, stamp, frame_id)
+        if self._points.get_subscription_count():
+            for frame, stamp in enumerate(video.stamps.tolist()):
+                valid = video.valid[:, frame]
+                self._points.publish(point_cloud_message(video.points[:, frame][valid], video.rgb[:, frame][valid],
+                                                         stamp, frame_ids[0]))
+        self._info.publish(String(data=json.dumps(prediction_info(prediction))))
+
+    @staticmethod
+    def _publish_frame(topics: dict[str, Any], video: Video4D, view: int, frame: int, stamp: int,
+                       frame_id: str) -> None:
+        height, width = video.rgb.shape[2:4]
+        makers: dict[str, Callable[[], Any]] = {
+            'colour': lambda: image_message(video.rgb[view, frame], stamp, frame_id),
+            'depth': lambda: image_message(video.depth(view, frame), stamp, frame_id),
+            'info': lambda: camera_info_message(video.K[view], height, width, stamp, frame_id),
+        }
+        mask = video.gripper_mask
+        if mask is not None:
+            makers['mask'] = lambda: image_message(
+                np.rint(mask[view, frame].clip(0, 1) * 255).astype(np.uint8), stamp, frame_id)
+        for kind, make in makers.items():
+            if topics[kind].get_subscription_count():
+                topics[kind].publish(make())
+
+
+class PredictionReceiver:
+    """Puts a prediction together again from the topics and hands it to `on_prediction`, once per plan id."""
+
+    def __init__(self, node: Node, views: int, on_prediction: Callable[[Prediction], None],
+                 on_error: Callable[[str, str], None], callback_group=None) -> None:
+        self._on_prediction, self._on_error = on_prediction, on_error
+        self._frames: dict[tuple[int, int, str], np.ndarray] = {}
+        self._latest: dict[str, Any] | None = None
+        self._views = views
+        topics = {'colour': 'color/image_raw', 'depth': 'depth/image_rect_raw', 'mask': 'gripper_mask/image_raw'}
+        for view in range(views):
+            for kind, topic in topics.items():
+                node.create_subscription(Image, f'{ROOT}/{view_name(view)}/{topic}',
+                                         lambda m, v=view, k=kind: self._image(v, k, m), PREDICTION_QOS,
+                                         callback_group=callback_group)
+        node.create_subscription(String, f'{ROOT}/info', self._info, STATE_QOS, callback_group=callback_group)
+
+    def _image(self, view: int, kind: str, message: Image) -> None:
+        stamp = to_nanoseconds(message.header.stamp)
+        try:
+            pixels = read_depth(message) if kind == 'depth' else read_colour(message)
+        except Geo4dError as error:
+            self._on_error('', str(error))
+            return
+        self._frames[view, stamp, kind] = pixels
+        self._assemble()
+
+    def _info(self, message: String) -> None:
+        try:
+            info = json.loads(message.data)
+            require(info['plan'] and len(info['stamps']) > 1, 'the prediction has no plan id or no frames')
+        except (ValueError, KeyError, TypeError, Geo4dError) as error:
+            self._on_error('', f'unreadable {ROOT}/info: {error}')
+            return
+        if self._latest is not None:
+            self._on_error(self._latest['plan'], 'frames of the prediction are missing on the topics')
+        self._latest = info
+        self._frames = {key: pixels for key, pixels in self._frames.items() if key[1] >= info['stamps'][0]}
+        self._assemble()
+
+    def _assemble(self) -> None:
+        info = self._latest
+        if info is None:
+            return
+        kinds = ('colour', 'depth', 'mask') if info['gripper_mask'] else ('colour', 'depth')
+        wanted = [(v, s, k) for v in range(self._views) for s in info['stamps'] for k in kinds]
+        if not all(key in self._frames for key in wanted):
+            return
+        frames, self._latest = self._frames, None
+        self._frames = {key: pixels for key, pixels in frames.items() if key[1] > info['stamps'][-1]}
+        try:
+            prediction = self._build(info, frames)
+        except (Geo4dError, ValueError, KeyError, TypeError) as error:
+            self._on_error(info['plan'], f'the prediction on the topics cannot be used: {error}')
+            return
+        self._on_prediction(prediction)
+
+    def _build(self, info: dict[str, Any], frames: dict[tuple[int, int, str], np.ndarray]) -> Prediction:
+        stacks: dict[str, list] = defaultdict(list)
+        K, T_ref_view = np.array(info['K'], float), np.array(info['T_ref_view'], float)
+        for view in range(self._views):
+            depth = [frames[view, s, 'depth'] for s in info['stamps']]
+            stacks['rgb'].append([frames[view, s, 'colour'] for s in info['stamps']])
+            stacks['points'].append([transform_points(T_ref_view[view], unproject(d, K[view])) for d in depth])
+            stacks['valid'].append([d > 0 for d in depth])
+            if info['gripper_mask']:
+                stacks['mask'].append([frames[view, s, 'mask'][..., 0] for s in info['stamps']])
+        mask = np.asarray(stacks['mask'], np.float32) / np.float32(255) if info['gripper_mask'] else None
+        video = Video4D(np.asarray(stacks['rgb']), np.asarray(stacks['points'], np.float32),
+                        np.asarray(stacks['valid']), np.array(info['stamps'], np.int64), K, T_ref_view, mask,
+                        track_from_json(info['state']) if info['state'] else None)
+        first = info['stamps'][0]
+        views = tuple(RgbdFrame(frames[v, first, 'colour'], frames[v, first, 'depth'], K[v], first,
+                                info['frame_id'] if v == 0 else f'geo4d_{view_name(v)}_optical_frame')
+                      for v in range(self._views))
+        T = None if info['T_ref_gripper'] is None else np.array(info['T_ref_gripper'], float)
+        return Prediction(info['plan'], Observation(views, T, info['opening']), video)

@@ -1,0 +1,1 @@
+"""Trackers of others, behind the protocol."""

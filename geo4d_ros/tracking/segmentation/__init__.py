@@ -1,0 +1,1 @@
+"""Gripper masks and landmarks in pictures."""

@@ -1,0 +1,72 @@
+"""What the demo writes, from made-up pictures; its bad input; its timing of stages."""
+
+import json
+
+import numpy as np
+import pytest
+
+from geo4d_ros.cli.main import main
+from geo4d_ros.reports.demo import film, phase_at, write_demo
+
+SPANS = [(0.0, 1.0, 'OBSERVING'), (1.0, 3.0, 'PREDICTING'), (3.0, 4.0, 'PLANNING'), (4.0, 8.0, 'EXECUTING'),
+         (8.0, 9.0, 'SETTLING'), (9.0, 9.5, 'OBSERVING'), (9.5, 11.5, 'PREDICTING')]
+
+
+class Picture:
+    def __init__(self, time, prediction):
+        self.time, self.prediction = time, prediction
+        self.real = np.full((2, 24, 32, 3), 90, np.uint8)
+
+
+class Prediction:
+    plan = 'p'
+    rgb = np.stack([np.full((2, 24, 32, 3), 20 * k, np.uint8) for k in range(11)], axis=1)
+
+
+def _summary(**changes):
+    return {'task': 'apple', 'seed': 1, 'success': True, 'cycles': 2, 'fault': None, 'reason': 'TASK_DONE',
+            'stages_ms': {'predict': {'p50': 1.0, 'p95': 2.0}}, 'model_sha256': 'abc', 'revision': 'r',
+            'processes': {'simulated_cell': 1, 'prediction': 2, 'plan_executor': 3}, 'wall_s': 5.0,
+            'readout': 'fused', 'cameras': 'held-out', 'checkpoint': 'c', **changes}
+
+
+def test_phase_and_progress_follow_the_execution():
+    assert phase_at(2.0, SPANS) == ('PREDICTING', 0.0)
+    assert phase_at(6.0, SPANS) == ('EXECUTING', 0.5)
+    assert phase_at(8.5, SPANS) == ('SETTLING', 1.0)
+    assert phase_at(10.0, SPANS) == ('PREDICTING', 1.0)
+    assert phase_at(3.5, SPANS) == ('PLANNING', 0.0)
+
+
+def test_film_shows_the_predicted_frame_of_that_moment():
+    frames = film([Picture(0.5, -1), Picture(1.5, -1), Picture(6.0, 0), Picture(8.5, 0)], [Prediction()], SPANS)
+    below = [frame[-3, 5] for frame in frames]
+    assert [int(pixel[0]) for pixel in below] == [0, 40, 100]
+
+
+def test_demo_leaves_summary_film_and_page(tmp_path):
+    write_demo(tmp_path, _summary(), [Picture(t, 0) for t in np.arange(1, 9, 0.5)], [Prediction()], SPANS)
+    assert json.loads((tmp_path / 'summary.json').read_text())['processes']['prediction'] == 2
+    assert (tmp_path / 'episode.mp4').stat().st_size > 500
+    page = (tmp_path / 'report.html').read_text()
+    assert 'The task succeeded.' in page and 'data:video/mp4;base64,' in page
+
+
+def test_a_run_without_pictures_still_says_what_happened(tmp_path):
+    write_demo(tmp_path, _summary(success=False, fault='PEER_DEAD', reason='PEER_DEAD'), [], [], [])
+    page = (tmp_path / 'report.html').read_text()
+    assert 'did not succeed' in page and 'fault PEER_DEAD' in page
+    assert not (tmp_path / 'episode.mp4').exists()
+
+
+@pytest.mark.parametrize(('argv', 'words'), [
+    (['--task', 'juggle'], 'unknown task juggle'),
+    (['--checkpoint', 'nowhere'], "'nowhere' is neither"),
+    (['--max-cycles', '0'], 'positive'),
+    (['--seed', '-1'], 'not be negative'),
+])
+def test_bad_input_is_named(argv, words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(['demo', *argv]) == 2
+    error = capsys.readouterr().err.strip()
+    assert words in error and len(error.splitlines()) == 1
