@@ -14,7 +14,7 @@ from geo4d_ros.generation.protocol import VideoGenerator
 GENERATORS: dict[str, str] = {
     'TwoViewPredictor': 'geo4d_ros.generation.two_view.predictor',
     'InverseDynamicsPredictor': 'geo4d_ros.generation.inverse_dynamics',
-    'Geo4dPipeline': 'geo4d_ros.generation.pipeline',
+    'Geo4dPipeline': 'geo4d_ros.generation.unet.pipeline',
 }
 
 

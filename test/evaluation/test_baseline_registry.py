@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from geo4d_ros.evaluation.baselines.registry import BASELINES, found_checkpoints
-from geo4d_ros.generation.presets import build
 from geo4d_ros.generation.two_view.network import TwoViewNetwork
+from geo4d_ros.generation.unet.presets import build
 from geo4d_ros.tracking.protocol import READOUTS
 from geo4d_ros.training.inverse_dynamics import InverseDynamicsTraining
 from geo4d_ros.training.two_view.train import parse_config as parse_two_view

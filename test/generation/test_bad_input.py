@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from geo4d_ros.cli.main import main
-from geo4d_ros.generation import memory
 from geo4d_ros.generation.manifest import write_manifest
-from geo4d_ros.generation.presets import build
+from geo4d_ros.generation.unet import memory
+from geo4d_ros.generation.unet.presets import build
 
 UNET = {'block_out_channels': (32, 32, 32), 'num_attention_heads': (1, 1, 1), 'link_heads': 1}
 SIZE = {'height': 32, 'width': 32, 'frames': 2, 'condition_frame': 'own'}

@@ -9,9 +9,9 @@ from test_two_view import TINY, fixed_registration, observation
 from geo4d_ros.cli.benchmark.openvino import compare, differences
 from geo4d_ros.errors import BackendUnavailableError, ConfigurationError
 from geo4d_ros.generation.loading import load_generator
-from geo4d_ros.generation.presets import build
 from geo4d_ros.generation.two_view.network import TwoViewNetwork
 from geo4d_ros.generation.two_view.predictor import TwoViewPredictor
+from geo4d_ros.generation.unet.presets import build
 
 
 def checkpoint(folder, **switches):

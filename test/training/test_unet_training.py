@@ -16,7 +16,7 @@ from fakes.synthetic_episodes import write_episodes
 
 from geo4d_ros.errors import CheckpointError, ConfigurationError, DatasetError
 from geo4d_ros.generation.loading import load_generator
-from geo4d_ros.generation.streams import RGB
+from geo4d_ros.generation.unet.streams import RGB
 from geo4d_ros.training.unet.batches import Latents, make_clips, mask_to_latents, sample_generator
 from geo4d_ros.training.unet.config import LossConfig, parse_config
 from geo4d_ros.training.unet.data import EpisodeWindows, list_data
@@ -150,7 +150,7 @@ def test_accumulated_batches_equal_one_large_batch(data, tmp_path):
 
 
 def test_autoencoder_stage_lowers_the_l1(data, tmp_path):
-    from geo4d_ros.generation import presets
+    from geo4d_ros.generation.unet import presets
 
     vae = {'block_out_channels': (32, 32), 'down_block_types': ('DownEncoderBlock2D',) * 2, 'layers_per_block': 1,
            'latent_channels': 4}
@@ -211,7 +211,7 @@ def test_registered_condition_lies_in_the_reference_frame(data):
 
 
 def test_masks_at_latent_resolution():
-    from geo4d_ros.generation.autoencoders import PatchAutoencoder
+    from geo4d_ros.generation.unet.encoders.autoencoders import PatchAutoencoder
 
     mask = torch.zeros(2, 16, 16, dtype=torch.bool)
     mask[0, 3, 5] = True

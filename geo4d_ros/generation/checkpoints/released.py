@@ -22,9 +22,9 @@ from geo4d_ros.errors import CheckpointError, require
 from geo4d_ros.generation.checkpoints.report import KeyReport, copy_weights
 from geo4d_ros.generation.checkpoints.sgm_keys import clip_keys, unet_key, vae_key
 from geo4d_ros.generation.checkpoints.svd import read_safetensors
-from geo4d_ros.generation.pipeline import Geo4dPipeline
-from geo4d_ros.generation.presets import RELEASED_UNET
-from geo4d_ros.generation.unet import Geo4dUNet, decoder_blocks
+from geo4d_ros.generation.unet.network import Geo4dUNet, decoder_blocks
+from geo4d_ros.generation.unet.pipeline import Geo4dPipeline
+from geo4d_ros.generation.unet.presets import RELEASED_UNET
 
 State = dict[str, torch.Tensor]
 _UNET, _UNET_2 = 'model.diffusion_model.', 'model.diffusion_model_2.'
@@ -230,7 +230,7 @@ def import_released(
     clip_heads: int = 16,
 ) -> tuple[Geo4dPipeline, KeyReport]:
     """The released model as a faithful pipeline: 25 Euler steps, no anchor, released token routing."""
-    from geo4d_ros.generation.parts import load_part
+    from geo4d_ros.generation.unet.parts import load_part
 
     state, report = read_state(checkpoint), KeyReport()
     unet = convert_unet(state, str(checkpoint), report, head_dim)

@@ -14,9 +14,9 @@ from transformers import CLIPVisionModelWithProjection
 
 from geo4d_ros.errors import CheckpointError, require
 from geo4d_ros.generation.checkpoints.report import KeyReport, copy_weights
-from geo4d_ros.generation.parts import load_part, read_json
-from geo4d_ros.generation.pipeline import Geo4dPipeline
-from geo4d_ros.generation.unet import Geo4dUNet
+from geo4d_ros.generation.unet.network import Geo4dUNet
+from geo4d_ros.generation.unet.parts import load_part, read_json
+from geo4d_ros.generation.unet.pipeline import Geo4dPipeline
 
 _INDEX = 'diffusion_pytorch_model.safetensors.index.json'
 _SINGLE = ('diffusion_pytorch_model.safetensors', 'diffusion_pytorch_model.fp16.safetensors')

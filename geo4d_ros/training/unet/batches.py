@@ -8,12 +8,17 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from geo4d_ros.generation import pointmaps
-from geo4d_ros.generation.autoencoders import PatchAutoencoder, encode_condition, encode_target, spatial_factor
-from geo4d_ros.generation.image_tokens import image_tokens
-from geo4d_ros.generation.pipeline import MAX_DEPTH_M, Geo4dPipeline
-from geo4d_ros.generation.state_stream import STATE_STD, encode_states
-from geo4d_ros.generation.streams import POINTS, RGB, all_streams, token_view
+from geo4d_ros.generation.unet import pointmaps
+from geo4d_ros.generation.unet.encoders.autoencoders import (
+    PatchAutoencoder,
+    encode_condition,
+    encode_target,
+    spatial_factor,
+)
+from geo4d_ros.generation.unet.encoders.image_tokens import image_tokens
+from geo4d_ros.generation.unet.layers.state_stream import STATE_STD, encode_states
+from geo4d_ros.generation.unet.pipeline import MAX_DEPTH_M, Geo4dPipeline
+from geo4d_ros.generation.unet.streams import POINTS, RGB, all_streams, token_view
 
 MOVED_RGB, MOVED_M = 0.15, 0.02  # a pixel moves when its colour (of 2) or its point changes by more
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
-from geo4d_ros.generation import edm
-from geo4d_ros.generation.pipeline import Geo4dPipeline
-from geo4d_ros.generation.streams import POINTS, RGB
+from geo4d_ros.generation.unet.pipeline import Geo4dPipeline
+from geo4d_ros.generation.unet.sampling import edm
+from geo4d_ros.generation.unet.streams import POINTS, RGB
 from geo4d_ros.training.unet.batches import Clips, Latents, mask_to_latents
 from geo4d_ros.training.unet.config import LossConfig
 

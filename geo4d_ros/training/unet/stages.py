@@ -9,11 +9,11 @@ import torch
 from torch import nn
 
 from geo4d_ros.errors import ConfigurationError, require
-from geo4d_ros.generation import edm
-from geo4d_ros.generation.autoencoders import PatchAutoencoder
-from geo4d_ros.generation.pipeline import Geo4dPipeline
-from geo4d_ros.generation.state_stream import STATE_DIM
-from geo4d_ros.generation.unet import UNetOutput
+from geo4d_ros.generation.unet.encoders.autoencoders import PatchAutoencoder
+from geo4d_ros.generation.unet.layers.state_stream import STATE_DIM
+from geo4d_ros.generation.unet.network import UNetOutput
+from geo4d_ros.generation.unet.pipeline import Geo4dPipeline
+from geo4d_ros.generation.unet.sampling import edm
 from geo4d_ros.training.unet.batches import Clips, Latents, encode_clips, sample_generator
 from geo4d_ros.training.unet.config import UNetTrainConfig
 from geo4d_ros.training.unet.losses import (

@@ -24,8 +24,8 @@ from tqdm.auto import tqdm
 
 from geo4d_ros.errors import BackendUnavailableError, CheckpointError, ConfigurationError, Geo4dError
 from geo4d_ros.generation.loading import load_generator
-from geo4d_ros.generation.pipeline import Geo4dPipeline
-from geo4d_ros.generation.presets import build
+from geo4d_ros.generation.unet.pipeline import Geo4dPipeline
+from geo4d_ros.generation.unet.presets import build
 from geo4d_ros.training.budget import Budget
 from geo4d_ros.training.unet.batches import make_clips
 from geo4d_ros.training.unet.config import UNetTrainConfig, parse_config

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geo4d_ros.errors import RegistrationError
-from geo4d_ros.generation.anchoring import depth_scale, view_similarity
+from geo4d_ros.generation.unet.anchoring import depth_scale, view_similarity
 from geo4d_ros.geometry.transforms import from_rotvec, rotation_angle, transform_points
 
 

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geo4d_ros.errors import ConfigurationError
-from geo4d_ros.generation import pointmaps
-from geo4d_ros.generation.autoencoders import (
+from geo4d_ros.generation.unet import pointmaps
+from geo4d_ros.generation.unet.encoders.autoencoders import (
     PatchAutoencoder,
     decode_video,
     encode_condition,

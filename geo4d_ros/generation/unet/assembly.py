@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from geo4d_ros.generation import pointmaps
-from geo4d_ros.generation.anchoring import depth_scale, view_similarity
-from geo4d_ros.generation.streams import POINTS, RGB, Stream
+from geo4d_ros.generation.unet import pointmaps
+from geo4d_ros.generation.unet.anchoring import depth_scale, view_similarity
+from geo4d_ros.generation.unet.streams import POINTS, RGB, Stream
 from geo4d_ros.geometry.cameras import unproject
 from geo4d_ros.geometry.transforms import transform_points
 from geo4d_ros.types import GripperTrack, Observation, RgbdFrame, TrackStatus, Video4D

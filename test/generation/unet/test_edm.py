@@ -5,7 +5,7 @@ import torch
 from diffusers import EulerDiscreteScheduler
 
 from geo4d_ros.errors import ConfigurationError
-from geo4d_ros.generation import edm
+from geo4d_ros.generation.unet.sampling import edm
 
 
 @pytest.mark.parametrize('steps', [25, 8, 4])

@@ -24,9 +24,9 @@ from diffusers.models.resnet import ResnetBlock2D, TemporalResnetBlock
 from torch import nn
 
 from geo4d_ros.errors import ConfigurationError, require
-from geo4d_ros.generation.cross_view import CrossViewAttention
-from geo4d_ros.generation.state_stream import StateStream
-from geo4d_ros.generation.streams import (
+from geo4d_ros.generation.unet.layers.cross_view import CrossViewAttention
+from geo4d_ros.generation.unet.layers.state_stream import StateStream
+from geo4d_ros.generation.unet.streams import (
     DECODERS,
     LINKS,
     ROUTINGS,

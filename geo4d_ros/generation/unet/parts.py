@@ -11,8 +11,8 @@ from transformers import CLIPVisionModelWithProjection
 from transformers.utils import logging as transformers_logging
 
 from geo4d_ros.errors import CheckpointError, require
-from geo4d_ros.generation.autoencoders import AUTOENCODERS
-from geo4d_ros.generation.unet import Geo4dUNet
+from geo4d_ros.generation.unet.encoders.autoencoders import AUTOENCODERS
+from geo4d_ros.generation.unet.network import Geo4dUNet
 
 
 def read_json(path: Path) -> dict[str, Any]:

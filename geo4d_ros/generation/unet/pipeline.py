@@ -15,24 +15,24 @@ from diffusers.utils import logging as diffusers_logging
 from transformers import CLIPVisionModelWithProjection
 
 from geo4d_ros.errors import ConfigurationError, InvalidInputError, require
-from geo4d_ros.generation import pointmaps
-from geo4d_ros.generation.assembly import Prediction, assemble_video
-from geo4d_ros.generation.autoencoders import (
+from geo4d_ros.generation.manifest import write_manifest
+from geo4d_ros.generation.unet import pointmaps
+from geo4d_ros.generation.unet.assembly import Prediction, assemble_video
+from geo4d_ros.generation.unet.encoders.autoencoders import (
     PatchAutoencoder,
     decode_video,
     encode_condition,
     spatial_factor,
 )
-from geo4d_ros.generation.denoising import SAMPLERS, Condition, denoise, noise_levels
-from geo4d_ros.generation.fast_kernels import use_fast_kernels
-from geo4d_ros.generation.image_tokens import image_tokens
-from geo4d_ros.generation.manifest import write_manifest
-from geo4d_ros.generation.memory import MemoryNeed, check_memory, decode_bytes, denoise_bytes, weight_bytes
-from geo4d_ros.generation.packed import fixed_weights
-from geo4d_ros.generation.parts import load_parts
-from geo4d_ros.generation.state_stream import STATE_DIM, decode_states, encode_states
-from geo4d_ros.generation.streams import POINTS, RGB, Stream, all_streams, needed_streams, token_view
-from geo4d_ros.generation.unet import Geo4dUNet
+from geo4d_ros.generation.unet.encoders.image_tokens import image_tokens
+from geo4d_ros.generation.unet.kernels.fused import use_fast_kernels
+from geo4d_ros.generation.unet.kernels.prepacked import fixed_weights
+from geo4d_ros.generation.unet.layers.state_stream import STATE_DIM, decode_states, encode_states
+from geo4d_ros.generation.unet.memory import MemoryNeed, check_memory, decode_bytes, denoise_bytes, weight_bytes
+from geo4d_ros.generation.unet.network import Geo4dUNet
+from geo4d_ros.generation.unet.parts import load_parts
+from geo4d_ros.generation.unet.sampling.denoising import SAMPLERS, Condition, denoise, noise_levels
+from geo4d_ros.generation.unet.streams import POINTS, RGB, Stream, all_streams, needed_streams, token_view
 from geo4d_ros.geometry.resampling import resize_frame
 from geo4d_ros.types import Observation, RgbdFrame, Video4D
 

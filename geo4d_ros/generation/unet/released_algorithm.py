@@ -14,12 +14,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from geo4d_ros.generation import edm
-from geo4d_ros.generation.autoencoders import decode_video, encode_condition
-from geo4d_ros.generation.image_tokens import image_tokens
-from geo4d_ros.generation.pipeline import Geo4dPipeline
-from geo4d_ros.generation.streams import POINTS, Stream, all_streams, token_view
-from geo4d_ros.generation.unet import Geo4dUNet
+from geo4d_ros.generation.unet.encoders.autoencoders import decode_video, encode_condition
+from geo4d_ros.generation.unet.encoders.image_tokens import image_tokens
+from geo4d_ros.generation.unet.network import Geo4dUNet
+from geo4d_ros.generation.unet.pipeline import Geo4dPipeline
+from geo4d_ros.generation.unet.sampling import edm
+from geo4d_ros.generation.unet.streams import POINTS, Stream, all_streams, token_view
 from geo4d_ros.geometry.resampling import resize_frame
 from geo4d_ros.types import Observation
 

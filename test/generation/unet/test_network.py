@@ -7,7 +7,8 @@ import torch
 from diffusers import UNetSpatioTemporalConditionModel
 
 from geo4d_ros.errors import ConfigurationError, InvalidInputError
-from geo4d_ros.generation.streams import (
+from geo4d_ros.generation.unet.network import SVD_TIME_IDS, Geo4dUNet, decoder_blocks
+from geo4d_ros.generation.unet.streams import (
     POINTS,
     RGB,
     Stream,
@@ -16,7 +17,6 @@ from geo4d_ros.generation.streams import (
     needed_streams,
     token_view,
 )
-from geo4d_ros.generation.unet import SVD_TIME_IDS, Geo4dUNet, decoder_blocks
 
 TINY = {
     'block_out_channels': (32, 64), 'num_attention_heads': (1, 2), 'layers_per_block': 1, 'cross_attention_dim': 24,

@@ -8,11 +8,11 @@ import torch
 from diffusers import AutoencoderKLTemporalDecoder
 
 from geo4d_ros.cli.main import main
-from geo4d_ros.generation import presets
-from geo4d_ros.generation.fast_kernels import use_fast_kernels
-from geo4d_ros.generation.packed import fixed_weights
-from geo4d_ros.generation.streams import all_streams
-from geo4d_ros.generation.unet import Geo4dUNet
+from geo4d_ros.generation.unet import presets
+from geo4d_ros.generation.unet.kernels.fused import use_fast_kernels
+from geo4d_ros.generation.unet.kernels.prepacked import fixed_weights
+from geo4d_ros.generation.unet.network import Geo4dUNet
+from geo4d_ros.generation.unet.streams import all_streams
 
 TINY_UNET = {**presets._SMALL_BLOCKS, 'block_out_channels': (32, 32, 32), 'num_attention_heads': (1, 1, 1),
              'layers_per_block': 1, 'cross_attention_dim': 24, 'link_heads': 2, 'link_head_dim': 16,
@@ -114,8 +114,8 @@ def test_command_reports_the_same_output_in_less_time(tiny_svd, tmp_path, capsys
 
 
 def test_released_algorithm_covers_all_streams(tiny_svd):
-    from geo4d_ros.generation.benchmark import benchmark_pipeline
-    from geo4d_ros.generation.released_algorithm import ReleasedAlgorithm
+    from geo4d_ros.generation.unet.benchmark import benchmark_pipeline
+    from geo4d_ros.generation.unet.released_algorithm import ReleasedAlgorithm
     from geo4d_ros.types import Observation
 
     images, times = ReleasedAlgorithm(benchmark_pipeline('reduced-width'))(Observation.example(), 0, steps=1)

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 
 from geo4d_ros.errors import ConfigurationError, require
-from geo4d_ros.generation import edm
-from geo4d_ros.generation.packed import fixed_weights
-from geo4d_ros.generation.state_stream import STATE_STD
-from geo4d_ros.generation.streams import Stream
-from geo4d_ros.generation.unet import Geo4dUNet
+from geo4d_ros.generation.unet.kernels.prepacked import fixed_weights
+from geo4d_ros.generation.unet.layers.state_stream import STATE_STD
+from geo4d_ros.generation.unet.network import Geo4dUNet
+from geo4d_ros.generation.unet.sampling import edm
+from geo4d_ros.generation.unet.streams import Stream
 
 SAMPLERS = ('euler', 'renoise', 'regression')
 

@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from geo4d_ros.generation.packed import fixed_weights, flop_formulas, linear
-from geo4d_ros.generation.pipeline import Geo4dPipeline
-from geo4d_ros.generation.presets import RELEASED_UNET, build
-from geo4d_ros.generation.released_algorithm import ReleasedAlgorithm
-from geo4d_ros.generation.streams import Stream
+from geo4d_ros.generation.unet.kernels.prepacked import fixed_weights, flop_formulas, linear
+from geo4d_ros.generation.unet.pipeline import Geo4dPipeline
+from geo4d_ros.generation.unet.presets import RELEASED_UNET, build
+from geo4d_ros.generation.unet.released_algorithm import ReleasedAlgorithm
+from geo4d_ros.generation.unet.streams import Stream
 from geo4d_ros.types import Observation
 
 PRESETS = {'small': 'geo4d-sim-unet', 'reduced-width': 'geo4d-svd-reduced', 'svd': 'geo4d-svd'}

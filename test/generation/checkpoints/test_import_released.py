@@ -15,7 +15,7 @@ from geo4d_ros.generation.checkpoints.released import (
     read_state,
 )
 from geo4d_ros.generation.checkpoints.report import KeyReport
-from geo4d_ros.generation.streams import all_streams, token_view
+from geo4d_ros.generation.unet.streams import all_streams, token_view
 
 REDUCED = {'width': 32, 'mult': (1, 2, 2), 'blocks': 1, 'attention_levels': 2, 'context': 24, 'link_inner': 32}
 HEAD_DIM = 16

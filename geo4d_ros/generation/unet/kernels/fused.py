@@ -1,6 +1,6 @@
 """The same mathematics in forms that run faster: exact rewrites of the parts of diffusers' SVD networks.
 
-- all matrix products and convolutions go through `packed`, with weights rearranged once per prediction;
+- all matrix products and convolutions go through `prepacked`, with weights rearranged once per prediction;
 - feature maps are kept with their channels innermost, so that pixels are rows of a matrix, and nothing
   is moved back and forth between (frames, pixels) and (pixels, frames);
 - attention to a single token is that token's value, whatever the query: softmax of one score is 1;
@@ -32,7 +32,7 @@ from diffusers.models.resnet import (
 from diffusers.models.transformers.transformer_temporal import TransformerSpatioTemporalModel
 from torch import nn
 
-from geo4d_ros.generation.packed import constant, convolution, linear, packs, product
+from geo4d_ros.generation.unet.kernels.prepacked import constant, convolution, linear, packs, product
 
 # Numbers of an intermediate result that fit the processor's cache beside what they are made of.
 _CACHED_NUMBERS = 1 << 18

@@ -14,9 +14,9 @@ from diffusers import AutoencoderKLTemporalDecoder
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from geo4d_ros.errors import ConfigurationError, require
-from geo4d_ros.generation.autoencoders import PatchAutoencoder
-from geo4d_ros.generation.pipeline import Geo4dPipeline
-from geo4d_ros.generation.unet import Geo4dUNet
+from geo4d_ros.generation.unet.encoders.autoencoders import PatchAutoencoder
+from geo4d_ros.generation.unet.network import Geo4dUNet
+from geo4d_ros.generation.unet.pipeline import Geo4dPipeline
 
 _CLIP_VIT_H = {
     'hidden_size': 1280,

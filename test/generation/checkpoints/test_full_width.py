@@ -6,8 +6,8 @@ from diffusers.models.modeling_utils import no_init_weights
 from sgm_reference import FULL, unet_shapes
 
 from geo4d_ros.generation.checkpoints.released import unet_key_map
-from geo4d_ros.generation.presets import RELEASED_UNET
-from geo4d_ros.generation.unet import Geo4dUNet
+from geo4d_ros.generation.unet.network import Geo4dUNet
+from geo4d_ros.generation.unet.presets import RELEASED_UNET
 
 
 def build(**options):

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from geo4d_ros.errors import ConfigurationError, InvalidInputError
-from geo4d_ros.generation import memory, presets
-from geo4d_ros.generation.denoising import noise_levels
-from geo4d_ros.generation.presets import build
 from geo4d_ros.generation.protocol import VideoGenerator
+from geo4d_ros.generation.unet.network import memory, presets
+from geo4d_ros.generation.unet.presets import build
+from geo4d_ros.generation.unet.sampling.denoising import noise_levels
 from geo4d_ros.types import Observation, RgbdFrame
 
 TINY_UNET = {'block_out_channels': (32, 32, 32), 'num_attention_heads': (1, 1, 1)}

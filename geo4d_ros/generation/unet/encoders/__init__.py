@@ -1,0 +1,1 @@
+"""Pictures to latents and tokens, and back."""

@@ -1,0 +1,1 @@
+"""What the U-Net adds to Stable Video Diffusion's layers."""
