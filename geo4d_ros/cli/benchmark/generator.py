@@ -22,9 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure, write the report, print a short table."""
+    from geo4d_ros.bench.speed.generator import benchmark
     from geo4d_ros.errors import require
     from geo4d_ros.generation.loading import checked_device
-    from geo4d_ros.generation.unet.benchmark import benchmark
 
     require(args.repeats >= 1, f'--repeats should be at least 1 but got {args.repeats}')
     require(args.threads >= 1, f'--threads should be at least 1 but got {args.threads}')

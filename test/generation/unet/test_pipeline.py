@@ -8,7 +8,7 @@ import torch
 
 from geo4d_ros.errors import ConfigurationError, InvalidInputError
 from geo4d_ros.generation.protocol import VideoGenerator
-from geo4d_ros.generation.unet.network import memory, presets
+from geo4d_ros.generation.unet import memory, presets
 from geo4d_ros.generation.unet.presets import build
 from geo4d_ros.generation.unet.sampling.denoising import noise_levels
 from geo4d_ros.types import Observation, RgbdFrame

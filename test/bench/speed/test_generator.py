@@ -114,8 +114,8 @@ def test_command_reports_the_same_output_in_less_time(tiny_svd, tmp_path, capsys
 
 
 def test_released_algorithm_covers_all_streams(tiny_svd):
-    from geo4d_ros.generation.unet.benchmark import benchmark_pipeline
-    from geo4d_ros.generation.unet.released_algorithm import ReleasedAlgorithm
+    from geo4d_ros.bench.speed.generator import benchmark_pipeline
+    from geo4d_ros.bench.speed.released_algorithm import ReleasedAlgorithm
     from geo4d_ros.types import Observation
 
     images, times = ReleasedAlgorithm(benchmark_pipeline('reduced-width'))(Observation.example(), 0, steps=1)

@@ -12,10 +12,10 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from geo4d_ros.bench.speed.released_algorithm import ReleasedAlgorithm
 from geo4d_ros.generation.unet.kernels.prepacked import fixed_weights, flop_formulas, linear
 from geo4d_ros.generation.unet.pipeline import Geo4dPipeline
 from geo4d_ros.generation.unet.presets import RELEASED_UNET, build
-from geo4d_ros.generation.unet.released_algorithm import ReleasedAlgorithm
 from geo4d_ros.generation.unet.streams import Stream
 from geo4d_ros.types import Observation
 
