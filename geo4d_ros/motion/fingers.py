@@ -9,13 +9,12 @@ import numpy as np
 
 from geo4d_ros.geometry.transforms import rotation_angle, translation_distance
 from geo4d_ros.motion import gates
-from geo4d_ros.motion.collision import CollisionChecker
+from geo4d_ros.motion.collision import CollisionChecker, Contact
 from geo4d_ros.motion.gates import Prefix
 from geo4d_ros.motion.limits import MotionLimits
-from geo4d_ros.reasons import Reason, Refusal
+from geo4d_ros.reasons import Reason
 
 _RELEASE_TURN = np.radians(10)
-_SWEEP = 4  # widths from held to wide open that are looked at: closer together than a finger is thick
 
 
 @dataclass(frozen=True)
@@ -33,20 +32,29 @@ class Fingers:
         return 1.0 if first >= self.opens_at else self.held
 
     def prefix(self, checker: CollisionChecker, q: np.ndarray) -> Prefix:
-        """Samples of q (N, n) before the first collision; where the fingers open, all of their way has to be free."""
+        """Samples of q (N, n) before the first collision; where the fingers open, all of their way has to be free.
+
+        What is held is there until then.
+        """
         until = min(self.opens_at + 1, len(q))
+        empty = checker.without_held
         hit = checker.first_collision(q[:until], self.held)
         if hit is None and until > self.opens_at and not self.sweep_is_free(checker, q[self.opens_at]):
-            hit = checker.first_collision(q[self.opens_at:until], 1.0) or (0, 'the opening fingers and the scene')
-            hit = self.opens_at, hit[1]
+            hit = (empty.first_collision(q[self.opens_at:until], 1.0)
+                   or Contact(0, 'the opening fingers and the scene', Reason.COLLISION))
+            hit = hit._replace(sample=self.opens_at)
         if hit is None:
-            hit = checker.first_collision(q[until:], 1.0)
-            hit = hit and (until + hit[0], hit[1])
-        return (len(q), None) if hit is None else (hit[0], Refusal(Reason.COLLISION, hit[1], {'pair': hit[1]}))
+            hit = empty.first_collision(q[until:], 1.0)
+            hit = hit and hit._replace(sample=until + hit.sample)
+        return (len(q), None) if hit is None else (hit.sample, hit.refusal)
+
+    def checker(self, checker: CollisionChecker, first: int) -> CollisionChecker:
+        """The checker of a stretch that begins at sample `first`: without what was let go by then."""
+        return checker.without_held if first >= self.opens_at else checker
 
     def sweep_is_free(self, checker: CollisionChecker, q: np.ndarray) -> bool:
         """Whether the fingers touch nothing on their way from `held` to wide open, the arm at q (n,)."""
-        return all(checker.first_collision(q[None], share) is None for share in np.linspace(self.held, 1.0, _SWEEP))
+        return checker.without_held.fingers_are_free(q, self.held, 1.0)
 
 
 def let_go_early(T: np.ndarray, T_goal: np.ndarray, limits: MotionLimits,

@@ -169,12 +169,18 @@ def table_prefix(T: np.ndarray, limits: MotionLimits, tolerance: float = 0.0) ->
         f'{limits.table_clearance * 1e3:.1f} mm', {'height_m': float(height[i])}))
 
 
-def tilt_prefix(T: np.ndarray, limits: MotionLimits) -> Prefix:
-    """Poses before the first whose approach axis leaves the cone around straight down."""
-    if limits.tilt is None:
+def tilt_prefix(T: np.ndarray, limits: MotionLimits, tolerance: float = 0.0, leaving: bool = False) -> Prefix:
+    """Poses before the first whose approach axis leaves the cone around straight down by more than `tolerance` [rad].
+
+    `leaving`: an arm that starts outside the cone may come back into it, never tilting more than before.
+    """
+    if limits.tilt is None or not len(T):
         return len(T), None
     tilt = np.arccos(np.clip(-T[:, 2, 2], -1, 1))
-    return _prefix(tilt <= limits.tilt, lambda i: Refusal(
+    allowed = np.full(len(T), limits.tilt)
+    if leaving:
+        allowed = np.fmax(allowed, np.minimum.accumulate(tilt))
+    return _prefix(tilt <= allowed + tolerance, lambda i: Refusal(
         Reason.TILT_TOO_LARGE, f'{np.degrees(tilt[i]):.0f} deg at pose {i + 1}', {'tilt_rad': float(tilt[i])}))
 
 
@@ -186,16 +192,18 @@ def check_ik(distance: float, angle: float, limits: MotionLimits) -> Refusal | N
     return None
 
 
-def joint_limit_prefix(q: np.ndarray, lower: np.ndarray, upper: np.ndarray, limits: MotionLimits) -> Prefix:
-    """Samples of q (N, n) before the first nearer to a joint limit than the margin.
+def joint_limit_prefix(q: np.ndarray, lower: np.ndarray, upper: np.ndarray, limits: MotionLimits,
+                       tolerance: float = 0.0) -> Prefix:
+    """Samples of q (N, n) before the first nearer to a joint limit than the margin less `tolerance` [rad].
 
-    A joint that starts inside the margin may move out of it: it may not get closer than it was.
+    A joint that starts inside the margin may move out of it: it may not get closer than it was. The limit itself
+    is never passed.
     """
     if not len(q):
         return 0, None
     slack = np.minimum(q - lower, upper - q)
     needed = np.minimum(limits.joint_margin, slack[0])
-    good = (slack >= np.maximum(needed, 0) - _ROUNDING).all(axis=1)
+    good = (slack >= np.maximum(needed - tolerance, 0) - _ROUNDING).all(axis=1)
     return _prefix(good, lambda i: Refusal(
         Reason.JOINT_LIMIT, f'joint {int(slack[i].argmin()) + 1} is {slack[i].min():.3f} rad from its limit, '
         f'at least {limits.joint_margin} rad', {'slack_rad': float(slack[i].min())}))
@@ -208,15 +216,15 @@ def joint_jump_prefix(q: np.ndarray, limits: MotionLimits) -> Prefix:
         Reason.JOINT_JUMP, f'{jump[i]:.3f} rad, at most {limits.joint_jump} rad', {'jump_rad': float(jump[i])}))
 
 
-def singularity_prefix(condition: np.ndarray, limits: MotionLimits) -> Prefix:
-    """Samples before the first whose Jacobian condition number (N,) is too large.
+def singularity_prefix(condition: np.ndarray, limits: MotionLimits, tolerance: float = 0.0) -> Prefix:
+    """Samples before the first whose Jacobian condition number (N,) is too large, by more than a share `tolerance`.
 
     When the arm already stands beyond the limit it may only leave the singularity.
     """
     if not len(condition):
         return 0, None
     allowed = np.fmax(limits.condition_number, np.minimum.accumulate(condition) + _ROUNDING)
-    return _prefix((condition <= allowed) & np.isfinite(condition), lambda i: Refusal(
+    return _prefix((condition <= allowed * (1 + tolerance)) & np.isfinite(condition), lambda i: Refusal(
         Reason.SINGULARITY, f'condition number {condition[i]:.0f}, at most {limits.condition_number:.0f}',
         {'condition_number': float(condition[i])}))
 

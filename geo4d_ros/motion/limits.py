@@ -71,6 +71,8 @@ class MotionLimits:
     standing_step: float = 0.03  # between two poses: less counts as standing, where alone the gripper acts
     opening_tolerance: float = 0.01
     missed_opening: float = 0.003
+    # A box around whatever is held, in the tool frame: centre x, y, z, size x, y, z; None: as large as is seen
+    held_box: Box | None = None
     dwell: float = 0.5
     release_reach: float = 0.015  # so far short of its place a held object may be let go, where there is no room
     retreat: float = 0.1  # after a missed grasp
@@ -96,7 +98,11 @@ class MotionLimits:
     @staticmethod
     def _check_value(name: str, value: Any) -> None:
         if value is None:
-            require(name == 'tilt', f'{name} cannot be None', ConfigurationError)
+            require(name in ('tilt', 'held_box'), f'{name} cannot be None', ConfigurationError)
+            return
+        if name == 'held_box':
+            require(len(value) == 6 and all(map(isfinite, value)) and min(value[3:]) > 0, 'held_box should be centre '
+                    f'x, y, z, then positive size x, y, z [m] but got {value}', ConfigurationError)
             return
         if name in ('workspace', 'keep_out'):
             for box in (value,) if name == 'workspace' else value:
@@ -115,8 +121,9 @@ class MotionLimits:
         unknown = sorted(set(values) - known)
         require(not unknown, f'unknown limits {unknown}; known are {sorted(known)}', ConfigurationError)
         plain = dict(values)
-        if 'workspace' in plain:
-            plain['workspace'] = tuple(plain['workspace'])
+        for name in ('workspace', 'held_box'):
+            if plain.get(name) is not None:
+                plain[name] = tuple(plain[name])
         if 'keep_out' in plain:
             plain['keep_out'] = tuple(tuple(box) for box in plain['keep_out'])
         return cls(**plain)

@@ -10,10 +10,11 @@ import numpy as np
 
 from geo4d_ros.geometry.transforms import interpolate, rotation_angle, translation_distance
 from geo4d_ros.motion import gates
-from geo4d_ros.motion.collision import CollisionChecker, Scene
+from geo4d_ros.motion.collision import CollisionChecker, HeldBox, Scene, zones
+from geo4d_ros.motion.commanded import check_commanded
 from geo4d_ros.motion.fingers import Fingers, let_go_early
 from geo4d_ros.motion.gates import Prefix
-from geo4d_ros.motion.gripper_segments import GripperSegment, Leg, split_at_switches
+from geo4d_ros.motion.gripper_segments import GripperSegment, Leg, grasp_missed, split_at_switches
 from geo4d_ros.motion.limits import MotionLimits
 from geo4d_ros.motion.path import PosePath, densify
 from geo4d_ros.motion.timing import JointPath, MoveSegment, path_deviation, time_path
@@ -35,7 +36,8 @@ _PLACES = frozenset({Reason.OUTSIDE_WORKSPACE, Reason.INSIDE_KEEP_OUT, Reason.TA
 class RobotState:
     """The measured robot: q, dq (n,) [rad], [rad/s], opening [m], stamp [ns] of the joint state.
 
-    gripper_closed: what the gripper was last told; None takes it from the measured opening.
+    gripper_closed: what the gripper was last told; None takes it from the measured opening. held: a box around what
+    it holds; not used while the gripper is open.
     """
 
     q: np.ndarray
@@ -43,6 +45,7 @@ class RobotState:
     opening: float
     stamp: int
     gripper_closed: bool | None = None
+    held: HeldBox | None = None
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,7 @@ def plan_trajectory(plan: Plan, state: RobotState, limits: MotionLimits, scene: 
     path = densify(T_start, plan.T_base_gripper[:n + blocked], limits)
     path, q, followed_cut = _follow(path, state.q, limits, robot)
     fingers = _fingers(state, opening, path, limits)
-    checker = collision_checker(robot, scene, limits.collision_margin)
+    checker = collision_checker(robot, scene, limits, _held(state, limits))
     q, condition, joint_cut = _safe_samples(q, fingers, checker, limits, robot, values)
     path_cut = joint_cut or followed_cut
     n, cut_by = min(n, path.poses_within(len(q))), path_cut or cut_by
@@ -106,7 +109,7 @@ def plan_trajectory(plan: Plan, state: RobotState, limits: MotionLimits, scene: 
     refusal = gates.check_prefix_length(n, cut_by, limits)
     if refusal:
         return refusal
-    return _time_stops(plan, stops, path.T, (q, condition), fingers, robot, limits, (n, cut_by), values)
+    return _time_stops(plan, stops, path.T, (q, condition), (fingers, checker), robot, limits, (n, cut_by), values)
 
 
 def describe(plan: Plan, motion: TimedMotion) -> dict[str, Any]:
@@ -182,6 +185,14 @@ def _pose_prefix(plan: Plan, limits: MotionLimits, k: int) -> tuple[int, int, Re
 def _first_opening(legs: Sequence[Leg]) -> Leg | None:
     """The leg at whose end a gripper opens that is closed until then; None when it closes first, or does nothing."""
     return legs[0] if legs and legs[0].gripper is not None and not legs[0].gripper.closing else None
+
+
+def _held(state: RobotState, limits: MotionLimits) -> HeldBox | None:
+    """What the gripper holds: as it was seen, or as large as the limits say; nothing when it is open or shut."""
+    if not state.gripper_closed or grasp_missed(state.opening, limits):
+        return None
+    box = limits.held_box
+    return state.held or (HeldBox(box[:3], box[3:]) if box else None)
 
 
 def _fingers(state: RobotState, opening: Leg | None, path: PosePath, limits: MotionLimits) -> Fingers:
@@ -265,16 +276,21 @@ def _first(n: int, prefix_gates: list[Callable[[int], Prefix]]) -> Prefix:
     return n, cut_by
 
 
-_checkers: dict[tuple[int, Scene, float], tuple[RobotModel, CollisionChecker]] = {}
+_checkers: dict[tuple[Any, ...], tuple[RobotModel, CollisionChecker]] = {}
 
 
-def collision_checker(robot: RobotModel, scene: Scene, margin: float) -> CollisionChecker:
-    """The checker for a robot in a scene; building one takes about 20 ms, so the last few are kept."""
-    key = (id(robot), scene, margin)
+def collision_checker(robot: RobotModel, scene: Scene, limits: MotionLimits,
+                      held: HeldBox | None = None) -> CollisionChecker:
+    """The checker for a robot and what it holds in a scene and within the borders of its limits.
+
+    Building one takes about 20 ms, so the last few are kept.
+    """
+    borders = zones(limits, scene)
+    key = (id(robot), scene, limits.collision_margin, borders, held)
     if key not in _checkers or _checkers[key][0] is not robot:
         while len(_checkers) >= 4:
             _checkers.pop(next(iter(_checkers)))
-        _checkers[key] = (robot, CollisionChecker(robot, scene, margin))
+        _checkers[key] = (robot, CollisionChecker(robot, scene, limits.collision_margin, borders, held))
     return _checkers[key][1]
 
 
@@ -287,10 +303,10 @@ def speed_near_singularity(condition: float, limits: MotionLimits) -> float:
 
 
 def _time_stops(plan: Plan, stops: list[Stop], T_path: np.ndarray, checked: tuple[np.ndarray, np.ndarray],
-                fingers: Fingers, robot: RobotModel, limits: MotionLimits, reached: tuple[int, Refusal | None],
-                values: dict[str, Any]) -> TimedMotion | Refusal:
+                room: tuple[Fingers, CollisionChecker], robot: RobotModel, limits: MotionLimits,
+                reached: tuple[int, Refusal | None], values: dict[str, Any]) -> TimedMotion | Refusal:
     """Time every move of the arm between two stops; `checked`: joint samples and condition numbers of T_path."""
-    q, condition = checked
+    (q, condition), (fingers, checker) = checked, room
     segments: list[Segment] = []
     worst = np.zeros(2)
     start = 0
@@ -303,7 +319,11 @@ def _time_stops(plan: Plan, stops: list[Stop], T_path: np.ndarray, checked: tupl
                 return segment
             deviation = path_deviation(T_path[start:end + 1], robot.forward_batch(segment.q), limits)
             worst = np.maximum(worst, deviation)
-            segments.append(replace(segment, opened=fingers.share(start)))
+            segment = replace(segment, opened=fingers.share(start))
+            refusal = check_commanded(segment, robot, limits, fingers.checker(checker, start))
+            if refusal:
+                return refusal
+            segments.append(segment)
             start = end
         if gripper is not None:
             segments.append(gripper)

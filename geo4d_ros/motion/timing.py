@@ -65,11 +65,11 @@ class JointPath:
 def time_path(path: JointPath, robot: RobotModel, limits: MotionLimits) -> MoveSegment | Refusal:
     """Time a path from rest to rest within joint and Cartesian limits, as fast as they allow.
 
-    The path is a C2 spline through the samples, over the time the tool would need at its speed limits.
+    The path is a C2 spline through the samples, over the time that tool and joints would need at their speed limits.
     toppra bounds joint velocity and acceleration, tool speed (through that parameter) and tool
     acceleration; what sampling leaves over is removed by stretching time uniformly.
     """
-    s = _nominal_time(path.T, limits)
+    s = _nominal_time(path, robot, limits)
     spline = CubicSpline(s, path.q, bc_type='natural')
     tool = CubicSpline(s, path.T[:, :3, 3], bc_type='natural')
     sampled = _toppra(spline, tool, s, robot, limits)
@@ -159,12 +159,18 @@ def stop_trajectory(q: np.ndarray, dq: np.ndarray, ddq: np.ndarray, robot: Robot
     return MoveSegment(times, q_t, dq_t, ddq_t)
 
 
-def _nominal_time(T: np.ndarray, limits: MotionLimits) -> np.ndarray:
-    """Time (N,) at which the tool reaches each pose when it moves at its speed limits."""
+def _nominal_time(path: JointPath, robot: RobotModel, limits: MotionLimits) -> np.ndarray:
+    """Time (N,) at which the arm reaches each sample when the tool or the fastest joint moves at its speed limit.
+
+    Where joints turn far and the tool hardly moves (near a singularity), a spline over the tool's time alone would
+    swing wide between the samples.
+    """
+    T = path.T
     distance = np.linalg.norm(np.diff(T[:, :3, 3], axis=0), axis=1)
     R = T[:, :3, :3]
     angle = np.linalg.norm(Rotation.from_matrix(np.swapaxes(R[:-1], 1, 2) @ R[1:]).as_rotvec(), axis=1)
-    step = np.maximum(distance / limits.speed, angle / limits.angular_speed)
+    turn = (np.abs(np.diff(path.q, axis=0)) / (limits.joint_velocity_scale * robot.velocity_limits)).max(axis=1)
+    step = np.maximum(np.maximum(distance / limits.speed, angle / limits.angular_speed), turn)
     return np.concatenate([[0.0], np.cumsum(np.maximum(step, 1e-4))])
 
 

@@ -28,7 +28,7 @@ def test_a_folded_elbow_swings_aside_instead_of_ending_the_path(robot, state, ma
     motion = plan_trajectory(plan, replace(state, q=Q), MotionLimits(), Scene.table(), robot, NOW, 5)
     assert isinstance(motion, TimedMotion) and motion.poses == 5 and motion.truncated_by is None
     q = motion.segments[0].q
-    assert np.minimum(q - robot.lower, robot.upper - q).min() >= MotionLimits.joint_margin - 1e-3
+    assert np.minimum(q - robot.lower, robot.upper - q).min() >= MotionLimits.joint_margin - 0.005
     assert np.abs(np.diff(q, axis=0)).max() < 0.2
     assert motion.gate_values['deviation_m'] < 0.002 and motion.gate_values['joint_slack_rad'] > 0.019
     places = robot.forward_batch(q)[:, :3, 3]

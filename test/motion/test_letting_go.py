@@ -53,7 +53,7 @@ def test_a_place_a_little_too_low_is_let_go_of_above_it(laid_down, robot):
     assert 0.001 < short <= 0.0155 and motion.gate_values['let_go_short_m'] == pytest.approx(short, abs=1e-3)
     assert motion.truncated_by.reason is Reason.COLLISION and motion.poses == 3
     assert robot.forward(down.q[-1])[:3, 3] == pytest.approx(motion.T_path[-1, :3, 3], abs=1e-3)
-    checker = collision_checker(robot, scene, limits.collision_margin)
+    checker = collision_checker(robot, scene, limits)
     assert checker.first_collision(down.q, down.opened) is None  # on its way down, as it holds
     assert all(checker.first_collision(down.q[-1:], share) is None for share in np.linspace(HELD / 0.08, 1, 9))
     assert checker.first_collision(robot.inverse(plan.T_base_gripper[2], down.q[-1]).q[None], 1.0) is not None
@@ -76,7 +76,7 @@ def test_the_way_of_the_fingers_is_free_all_along(laid_down, robot, state):
     for side in (-1, 1):
         centre = np.array([x, y, z]) + side * 0.032 * R[:, 1]
         posts = posts.with_obstacles(Obstacle(f'post {side}', 'box', tuple(centre - [0, 0, 0.03]), (0.03, 0.004, 0.06)))
-    checker = collision_checker(robot, posts, limits.collision_margin)
+    checker = collision_checker(robot, posts, limits)
     assert checker.first_collision(low[None], HELD / 0.08) is None
     held = replace(state, opening=HELD, gripper_closed=True)
     result = plan_trajectory(plan, held, limits, posts, robot, NOW, 5)

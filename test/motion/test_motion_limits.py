@@ -22,7 +22,7 @@ def test_the_speed_cap_cannot_be_raised():
         MotionLimits(speed=0.2501)
 
 
-@pytest.mark.parametrize('field', [f.name for f in fields(MotionLimits) if f.name not in ('workspace', 'keep_out')])
+@pytest.mark.parametrize('field', [f.name for f in fields(MotionLimits) if f.name not in ('workspace', 'keep_out', 'held_box')])
 @pytest.mark.parametrize('value', [nan, inf, -inf])
 def test_every_number_has_to_be_finite(field, value):
     with pytest.raises(ConfigurationError, match=field):
@@ -48,7 +48,8 @@ def test_contradictions_are_refused(changes):
 
 
 def test_limits_survive_a_record():
-    limits = replace(MotionLimits(), keep_out=((0.1, 0.1, 0.1, 0.2, 0.2, 0.2),), tilt=0.5)
+    limits = replace(MotionLimits(), keep_out=((0.1, 0.1, 0.1, 0.2, 0.2, 0.2),), tilt=0.5,
+                     held_box=(0.0, 0.0, 0.05, 0.1, 0.1, 0.1))
     plain = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(limits).items()}
     assert MotionLimits.from_dict(plain) == limits
 

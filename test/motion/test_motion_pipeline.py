@@ -82,7 +82,7 @@ def test_an_obstacle_cuts_the_path(run, make_plan, robot):
 
 def test_a_keep_out_box_between_two_poses_is_seen(run, make_plan, robot):
     x, y, z = robot.forward(robot.posture)[:3, 3]
-    thin = (x - 0.1, y - 0.1, z - 0.05, x + 0.1, y + 0.1, z - 0.04)
+    thin = (x - 0.1, y - 0.1, z - 0.055, x + 0.1, y + 0.1, z - 0.045)  # the fingers end 8 mm below the tool point
     result = run(make_plan(DOWN), limits=MotionLimits(keep_out=(thin,), prefix=2))
     assert code(result) == 'INSIDE_KEEP_OUT' and result.values['poses'] == 1
 
@@ -216,11 +216,11 @@ def test_the_same_question_has_the_same_answer(run, make_plan):
 
 def test_checkers_are_kept_and_not_for_ever(robot):
     scenes = [Scene.table(0.01 * i) for i in range(5)]
-    first = collision_checker(robot, scenes[0], 0.0)
-    assert collision_checker(robot, scenes[0], 0.0) is first
+    first = collision_checker(robot, scenes[0], MotionLimits(collision_margin=0.0))
+    assert collision_checker(robot, scenes[0], MotionLimits(collision_margin=0.0)) is first
     for scene in scenes[1:]:
-        collision_checker(robot, scene, 0.0)
-    assert collision_checker(robot, scenes[0], 0.0) is not first
+        collision_checker(robot, scene, MotionLimits(collision_margin=0.0))
+    assert collision_checker(robot, scenes[0], MotionLimits(collision_margin=0.0)) is not first
 
 
 def test_a_motion_is_plain_for_a_record(run, make_plan):

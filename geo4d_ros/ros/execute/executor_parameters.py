@@ -91,11 +91,15 @@ class ExecutorParameters:
                                              minimum=-10.0, maximum=10.0, length=6)
     # An empty list has no type in rclpy: where nothing is to be kept out of, the box is far away.
     keep_out: tuple[float, ...] = parameter((9.0, 9.0, 9.0, 9.1, 9.1, 9.1),
-                                            'Boxes the tool stays out of, six numbers each as for workspace.',
+                                            'Boxes the whole arm stays out of, six numbers each as for workspace.',
                                             minimum=-10.0, maximum=10.0)
     collision_boxes: tuple[float, ...] = parameter((0.0, 0.0, -0.05, 3.0, 3.0, 0.1),
                                                    'Boxes no link may touch: centre x, y, z, size x, y, z [m] each.',
                                                    minimum=-10.0, maximum=10.0)
+    held_box: tuple[float, ...] = parameter((0.0, 0.0, 0.0, 0.0, 0.0, 0.0),
+                                            'Box around whatever is held, in the tool frame: centre x, y, z, size x, '
+                                            'y, z [m]; size 0 = only the fingers are checked.', minimum=-1.0,
+                                            maximum=1.0, length=6)
     table_height: float = parameter(LIMIT.table_height, 'Height of the table top [m].', minimum=-2.0, maximum=2.0)
     table_clearance: float = parameter(LIMIT.table_clearance, 'The tool stays so far above it [m].', minimum=0.0,
                                        maximum=0.5)
@@ -146,6 +150,7 @@ def motion_limits(p: ExecutorParameters) -> MotionLimits:
     values = _shared(p, MotionLimits)
     values['tilt'] = p.tilt or None
     values['keep_out'] = _boxes('keep_out', p.keep_out)
+    values['held_box'] = p.held_box if any(p.held_box[3:]) else None
     return MotionLimits(**values)
 
 

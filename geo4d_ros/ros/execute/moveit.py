@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ from geo4d_ros.errors import InvalidInputError
 from geo4d_ros.geometry.transforms import rotation_angle, translation_distance
 from geo4d_ros.motion import gates
 from geo4d_ros.motion.collision import Scene
+from geo4d_ros.motion.commanded import check_commanded
 from geo4d_ros.motion.limits import MotionLimits
 from geo4d_ros.motion.planning import collision_checker
 from geo4d_ros.motion.timing import JointPath, MoveSegment, path_deviation, time_path
@@ -228,8 +230,8 @@ def _check_path(q: np.ndarray, segment: MoveSegment, q_now: np.ndarray, limits: 
     if not (stray[0] <= STRAY_DISTANCE and stray[1] <= STRAY_ANGLE):
         return Refusal(Reason.TIMED_DEVIATION, f'{stray[0] * 1e3:.1f} mm, {stray[1]:.3f} rad from the checked path',
                        {'distance_m': stray[0], 'angle_rad': stray[1]})
-    hit = collision_checker(robot, scene, limits.collision_margin).first_collision(timed.q, segment.opened)
-    return timed if hit is None else Refusal(Reason.COLLISION, hit[1], {'pair': hit[1]})
+    timed = replace(timed, opened=segment.opened)
+    return check_commanded(timed, robot, limits, collision_checker(robot, scene, limits)) or timed
 
 
 def collision_object(obstacle: Any, frame: str) -> CollisionObject:
