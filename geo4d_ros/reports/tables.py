@@ -1,4 +1,4 @@
-"""Writes the README's figures from the JSON reports in docs/results, so that none is typed by hand.
+"""Writes the figures of README.md and docs/results.md from the JSON reports in docs/results, so that none is typed by hand.
 
 `python -m geo4d_ros.reports.tables` rewrites every block between `<!-- results: NAME -->` and
 `<!-- end -->`; `--check` only says whether that would change anything.
@@ -52,6 +52,25 @@ def closed_loop(reports: dict[str, Report]) -> str:
     chosen = {name.removeprefix('closed_loop_').replace('_', ' '): report
               for name, report in reports.items() if name.startswith('closed_loop_')}
     return success_rows(chosen)
+
+
+def headline(reports: dict[str, Report]) -> str:
+    """The README's few figures, each with the command that makes it."""
+    loop, video, latency = reports['closed_loop_fused'], reports['video']['rows'], reports['loop']
+    model, copy = video['model']['motion_masked'], video['copy']['motion_masked']
+    worst = min(loop['tasks'], key=lambda task: loop['tasks'][task]['success_rate'])
+    held_out = '--cameras held-out --seed-start 500000'
+    safety, to_plan = reports['safety'], latency['camera_to_plan_ms']
+    return table(['figure', 'value', 'made by'], [
+        ['closed loop, success', f'{loop["success_rate"]:.2f}; worst task ({worst}) {rate(loop["tasks"][worst])}',
+         f'`geo4d evaluate closed-loop --episodes {loop["tasks"][worst]["n"]} {held_out}`'],
+        ['3D error where something moves', f'{model["error_3d_cm"]:.1f} cm (copying frame 0: {copy["error_3d_cm"]:.1f})',
+         '`geo4d evaluate video --split held-out-cameras`'],
+        ['camera image to published plan, two cores', f'{to_plan["p50"]:.0f} ms p50 (n={to_plan["n"]})',
+         '`geo4d benchmark loop`'],
+        ['plans that broke a limit', f'{safety["violations"]} of {safety["motions"]} motions, {safety["cases"]} cases',
+         f'`geo4d evaluate safety --cases {safety["cases"]} --seed {safety["seed"]}`'],
+    ])
 
 
 def figures(name: str, keys: list[str]) -> Callable[[dict[str, Report]], str]:
@@ -187,6 +206,7 @@ BLOCKS: dict[str, Callable[[dict[str, Report]], str]] = {
     'video': video,
     'read-outs': readouts,
     'baselines': comparison('baselines'),
+    'headline': headline,
     'gaussians': gaussians,
     'openvino': openvino,
     'tracker': tracker,
@@ -203,7 +223,7 @@ def rewrite(text: str, reports: dict[str, Report]) -> str:
     def block(match: re.Match[str]) -> str:
         name = match['name']
         if name not in BLOCKS:
-            raise ConfigurationError(f'README asks for results {name!r}; available: {", ".join(BLOCKS)}')
+            raise ConfigurationError(f'the page asks for results {name!r}; available: {", ".join(BLOCKS)}')
         try:
             return f'{match[1]}{BLOCKS[name](reports)}\n{match[3]}'
         except KeyError as error:
@@ -212,15 +232,16 @@ def rewrite(text: str, reports: dict[str, Report]) -> str:
 
 
 def main(argv: list[str]) -> int:
-    """Rewrite README.md; with --check exit 1 when it is out of date."""
+    """Rewrite README.md and docs/results.md; with --check exit 1 when it is out of date."""
     reports = {path.stem: json.loads(path.read_text()) for path in sorted((ROOT / 'docs/results').glob('*.json'))}
-    readme = ROOT / 'README.md'
-    old = readme.read_text()
-    new = rewrite(old, reports)
-    if '--check' not in argv:
-        readme.write_text(new)
-        return 0
-    return int(new != old)
+    stale = False
+    for page in (ROOT / 'README.md', ROOT / 'docs/results.md'):
+        old = page.read_text()
+        new = rewrite(old, reports)
+        stale |= new != old
+        if '--check' not in argv:
+            page.write_text(new)
+    return int(stale and '--check' in argv)
 
 
 if __name__ == '__main__':
