@@ -1,4 +1,4 @@
-"""Writes the figures of README.md and docs/results.md from the JSON reports in docs/results, so that none is typed by hand.
+"""Writes the figures of README.md and docs/results.md from the JSON in docs/results: none is typed by hand.
 
 `python -m geo4d_ros.reports.tables` rewrites every block between `<!-- results: NAME -->` and
 `<!-- end -->`; `--check` only says whether that would change anything.
@@ -64,7 +64,8 @@ def headline(reports: dict[str, Report]) -> str:
     return table(['figure', 'value', 'made by'], [
         ['closed loop, success', f'{loop["success_rate"]:.2f}; worst task ({worst}) {rate(loop["tasks"][worst])}',
          f'`geo4d evaluate closed-loop --episodes {loop["tasks"][worst]["n"]} {held_out}`'],
-        ['3D error where something moves', f'{model["error_3d_cm"]:.1f} cm (copying frame 0: {copy["error_3d_cm"]:.1f})',
+        ['3D error where something moves',
+         f'{model["error_3d_cm"]:.1f} cm (copying frame 0: {copy["error_3d_cm"]:.1f})',
          '`geo4d evaluate video --split held-out-cameras`'],
         ['camera image to published plan, two cores', f'{to_plan["p50"]:.0f} ms p50 (n={to_plan["n"]})',
          '`geo4d benchmark loop`'],

@@ -22,7 +22,8 @@ def test_the_speed_cap_cannot_be_raised():
         MotionLimits(speed=0.2501)
 
 
-@pytest.mark.parametrize('field', [f.name for f in fields(MotionLimits) if f.name not in ('workspace', 'keep_out', 'held_box')])
+@pytest.mark.parametrize('field', [f.name for f in fields(MotionLimits)
+                                   if f.name not in ('workspace', 'keep_out', 'held_box')])
 @pytest.mark.parametrize('value', [nan, inf, -inf])
 def test_every_number_has_to_be_finite(field, value):
     with pytest.raises(ConfigurationError, match=field):

@@ -8,7 +8,7 @@ import pytest
 from geo4d_ros.reports.tables import main
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / name for name in ('README.md', 'ARCHITECTURE.md', 'CONTRIBUTING.md')] + sorted(ROOT.glob('docs/**/*.md'))
+PAGES = [*sorted(ROOT.glob('*.md')), *sorted(ROOT.glob('docs/**/*.md'))]
 
 
 def test_figures_are_those_of_the_reports():
