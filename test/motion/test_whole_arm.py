@@ -133,7 +133,8 @@ def test_a_box_may_stand_for_whatever_is_held(robot, make_plan, state):
     post = Scene.table().with_obstacles(Obstacle('post', 'box', (x, y, z - 0.2), (0.05, 0.05, 0.1)))
     limits = replace(MotionLimits(), held_box=(0.0, 0.0, 0.1, 0.02, 0.02, 0.2))
     for changes, poses in (({'opening': 0.02, 'gripper_closed': True}, 0),
-                           ({'opening': 0.001, 'gripper_closed': True}, 2), ({}, 2)):  # nothing is held by fingers that are shut, or open
+                           ({'opening': 0.001, 'gripper_closed': True}, 2),  # shut fingers hold nothing
+                           ({}, 2)):  # nor do open ones
         result = plan(make_plan, state, robot, limits, post, DOWN[:2], **changes)
         assert (result.poses if isinstance(result, TimedMotion) else 0) == poses
     with pytest.raises(ConfigurationError, match='held_box'):
