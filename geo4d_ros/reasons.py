@@ -33,6 +33,7 @@ class Reason(Enum):
     ROBOT_STATE_INVALID = (Kind.REFUSAL, 'the joint states are not finite, incomplete or outside the joint limits')
     ROBOT_MOVING = (Kind.REFUSAL, 'the arm is not at rest')
     # What the generator and the tracker report
+    BUSY = (Kind.REFUSAL, 'the node is at work on another request of this kind')
     PREDICTION_FAILED = (Kind.REFUSAL, 'the generator reported an error')
     PREDICTION_TIMEOUT = (Kind.REFUSAL, 'the generator did not answer in time')
     PREDICTION_INVALID = (Kind.REFUSAL, 'the predicted video is not finite or has the wrong shape')

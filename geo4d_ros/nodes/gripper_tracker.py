@@ -20,9 +20,11 @@ from geo4d_ros.robots.gripper import GripperModel, load_gripper
 from geo4d_ros.ros.observe.receiver import Receiver
 from geo4d_ros.ros.observe.transforms import TransformBuffer, TransformError, TransformListener
 from geo4d_ros.ros.serve import diagnostics
+from geo4d_ros.ros.serve.clock_jump import on_clock_jump
 from geo4d_ros.ros.serve.liveness import announce
 from geo4d_ros.ros.serve.parameters import NodeParameters, parameter
 from geo4d_ros.ros.serve.spin import run_node
+from geo4d_ros.ros.wire.guard import Boundary
 from geo4d_ros.ros.wire.plan import PlanPublisher, plan_info, refused_info
 from geo4d_ros.ros.wire.prediction import Prediction, PredictionReceiver
 from geo4d_ros.tracking.protocol import READOUTS, Tracker
@@ -64,17 +66,19 @@ class GripperTrackerNode(Node):
         self.parameters = NodeParameters(self, TrackerParameters)
         p = self.parameters.values
         self.diagnostics = diagnostics.Diagnostics(self)
+        self.boundary = Boundary(self, self.diagnostics)
         self.tracker = self.create_tracker()
         self.publisher = PlanPublisher(self, p.views)
         self.transforms = transforms or TransformBuffer()
         self._receiver = None
         if transforms is None:
             self._receiver = Receiver(self, 'transforms')
-            TransformListener(self._receiver, self.transforms)
+            TransformListener(self._receiver, self.boundary, self.transforms)
+            self._jump = on_clock_jump(self, self.transforms.forget)
             self._receiver.start()
         self._lock = threading.Lock()
         if subscribe:
-            self.predictions = PredictionReceiver(self, p.views, self.track, self._on_error,
+            self.predictions = PredictionReceiver(self, self.boundary, p.views, self.track, self._on_error,
                                                   MutuallyExclusiveCallbackGroup())
         self._alive = announce(self)
         self.diagnostics.set('tracker', diagnostics.OK, 'ready', backend=self.tracker.name,

@@ -29,6 +29,7 @@ from geo4d_ros.ros.serve.liveness import PeerMonitor, announce
 from geo4d_ros.ros.serve.parameters import NodeParameters
 from geo4d_ros.ros.serve.qos import STATE_QOS
 from geo4d_ros.ros.serve.spin import run_node
+from geo4d_ros.ros.wire.guard import Boundary
 
 TICK = 0.04  # [s]
 
@@ -42,11 +43,12 @@ class PlanExecutor(Node):
         p = self.parameters.values
         motion_limits(p), scene(p), loop_config(p)  # contradictions end the node now, not on the first start
         self.diagnostics = diagnostics.Diagnostics(self)
+        self.boundary = Boundary(self, self.diagnostics)
         self._state = self.create_publisher(String, '/geo4d/state', STATE_QOS)
         patience = Patience(p.answer_seconds, p.feedback_silence)
         gripper = GripperClient(self, p.gripper_action, p.gripper_type, p.gripper_joint, p.gripper_scale,
                                 p.gripper_offset, p.gripper_effort, patience)
-        robot = RobotMonitor(self, p.arm_joints, p.gripper_joint, gripper.opening, self._build_model)
+        robot = RobotMonitor(self.boundary, p.arm_joints, p.gripper_joint, gripper.opening, self._build_model)
         arm = TrajectoryClient(self, p.arm_action, p.arm_joints, p.tracking_error, patience)
         stop_topic = ''
         if p.motion == 'moveit':
@@ -55,9 +57,10 @@ class PlanExecutor(Node):
             stop_topic = STOP_TOPIC
             arm = MoveItClient(self, arm, robot, p.moveit_group, p.tool_frame, p.base_frame,
                                lambda: motion_limits(self.parameters.values), scene(p))
+        cameras = CameraMonitor(self, self.boundary, (p.reference_camera, p.second_camera))
         self.execution = Execution(
-            self, robot, CameraMonitor(self, (p.reference_camera, p.second_camera)), PredictClient(self), arm,
-            gripper, p.base_frame, (p.camera_silence, p.joint_state_silence), self._changed)
+            self, robot, cameras, PredictClient(self), arm, gripper, p.base_frame,
+            (p.camera_silence, p.joint_state_silence), self._changed)
         self._peers = PeerMonitor(self, p.peers, self._peer_lost, p.peer_silence)
         for name, handler in (('start', self._start), ('step', self._step), ('approve', self._approve),
                               ('stop', self._stop), ('reset', self._reset)):

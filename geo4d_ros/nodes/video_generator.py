@@ -27,6 +27,8 @@ from geo4d_ros.ros.serve.liveness import announce
 from geo4d_ros.ros.serve.parameters import NodeParameters, parameter
 from geo4d_ros.ros.serve.qos import STATE_QOS
 from geo4d_ros.ros.serve.spin import run_node
+from geo4d_ros.ros.wire.guard import Boundary
+from geo4d_ros.ros.wire.plan import parse_plan_info
 from geo4d_ros.ros.wire.prediction import Prediction, PredictionPublisher
 
 # Tracks a prediction in this process; returns the plan's info, see plan_topics.
@@ -61,7 +63,8 @@ class VideoGeneratorNode(Node):
         self._plans: dict[str, dict] = {}
         self._plan_arrived = threading.Condition()
         if hand_off is None:
-            self.create_subscription(String, 'geo4d/plan/info', self._on_plan, STATE_QOS)
+            Boundary(self, self.diagnostics).subscribe(String, 'geo4d/plan/info', parse_plan_info, self._on_plan,
+                                                       STATE_QOS)
         self._generator: Future[VideoGenerator] = Future()
         self.diagnostics.set('generator', diagnostics.WARN, 'loading')
         self._loader = threading.Thread(target=self._load, name='load', daemon=True)
@@ -156,9 +159,8 @@ class VideoGeneratorNode(Node):
         except Exception as error:
             return Refusal(Reason.PREDICTION_FAILED, f'no generator: {error}')
 
-    def _on_plan(self, message: String) -> None:
+    def _on_plan(self, info: dict[str, Any], number: int | None) -> None:
         with self._plan_arrived:
-            info = json.loads(message.data)
             self._plans = {info['plan']: info}
             self._plan_arrived.notify_all()
 

@@ -14,7 +14,8 @@ from tf2_msgs.msg import TFMessage
 from geo4d_ros.robots.kinematics import RobotModel
 from geo4d_ros.ros.graph.probe import LoopProbe
 from geo4d_ros.ros.serve.qos import IMAGE_QOS, STATE_QOS, TF_QOS, TF_STATIC_QOS
-from geo4d_ros.ros.wire.conversions import read_colour, read_depth, read_intrinsics, to_nanoseconds
+from geo4d_ros.ros.wire.camera import parse_camera_info
+from geo4d_ros.ros.wire.conversions import read_colour, read_depth, to_nanoseconds
 
 PATIENCE = 60.0
 
@@ -56,7 +57,7 @@ def test_topics_of_a_real_cell(cell):
     depth = read_depth(last['/camera1/camera1/aligned_depth_to_color/image_raw'])
     assert depth.shape == (480, 640) and 0.3 < np.median(depth[depth > 0]) < 2.0
     assert read_colour(last['/camera2/camera2/color/image_raw']).shape == (480, 640, 3)
-    assert read_intrinsics(last['/camera1/camera1/color/camera_info'])[0, 2] == 319.5
+    assert parse_camera_info(last['/camera1/camera1/color/camera_info']).K[0, 2] == 319.5
     frames = {t.child_frame_id for t in last['/tf_static'].transforms}
     assert frames == {'camera1_color_optical_frame', 'camera2_color_optical_frame'}
     assert 'panda_hand_tcp' in {t.child_frame_id for t in last['/tf'].transforms}

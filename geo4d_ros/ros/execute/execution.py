@@ -220,7 +220,7 @@ class Execution:
 
     def _check_robot(self, state: RobotState, model: Any) -> Refusal | None:
         limits, now = self._limits, self.node.get_clock().now().nanoseconds
-        return (gates.check_joint_state(state.q, state.dq, model.lower, model.upper)
+        return (self.robot.refusal() or gates.check_joint_state(state.q, state.dq, model.lower, model.upper)
                 or gates.check_opening_state(state.opening, limits)
                 or gates.check_age(state.stamp, now, limits.joint_state_age, limits.future_tolerance,
                                    Reason.JOINT_STATES_STALE))

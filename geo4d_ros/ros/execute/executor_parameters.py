@@ -70,11 +70,11 @@ class ExecutorParameters:
                                     maximum=60.0, read_only=True)
     camera_silence: float = parameter(1.5, 'Silence of a camera that stops the arm [s].', minimum=0.1, maximum=30.0,
                                       read_only=True)
-    joint_state_silence: float = parameter(0.3, 'Silence of the joint states that stops the arm [s].', minimum=0.05,
+    joint_state_silence: float = parameter(1.0, 'Silence of the joint states that stops the arm [s].', minimum=0.05,
                                            maximum=10.0, read_only=True)
-    feedback_silence: float = parameter(0.5, 'Silence of a controller that runs a motion that stops the arm [s].',
+    feedback_silence: float = parameter(1.0, 'Silence of a controller that runs a motion that stops the arm [s].',
                                         minimum=0.1, maximum=60.0, read_only=True)
-    answer_seconds: float = parameter(1.0, 'How long a controller may take to accept a goal [s].', minimum=0.1,
+    answer_seconds: float = parameter(2.0, 'How long a controller may take to accept a goal [s].', minimum=0.1,
                                       maximum=60.0, read_only=True)
     record_directory: str = parameter('', 'Folder for one JSONL record per start; empty = none.')
     seed: int = parameter(0, 'Written into the record.', minimum=0, maximum=2**31 - 1)

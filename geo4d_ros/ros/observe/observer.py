@@ -13,12 +13,15 @@ from geo4d_ros.geometry.agreement import view_agreement
 from geo4d_ros.geometry.transforms import invert, rotation_angle, translation_distance
 from geo4d_ros.reasons import Reason, Refusal
 from geo4d_ros.robots.panda import ARM_FRAMES
+from geo4d_ros.ros.observe.depth_unit import check_depth_unit
 from geo4d_ros.ros.observe.joint_state_buffer import JointStateBuffer, listen_to_joint_states
 from geo4d_ros.ros.observe.receiver import Receiver
 from geo4d_ros.ros.observe.rgbd_sync import RgbdSync, read_frames
 from geo4d_ros.ros.observe.transforms import TransformBuffer, TransformError, TransformListener
 from geo4d_ros.ros.serve import diagnostics
+from geo4d_ros.ros.serve.clock_jump import on_clock_jump
 from geo4d_ros.ros.serve.parameters import parameter
+from geo4d_ros.ros.wire.guard import Boundary
 from geo4d_ros.types import Observation, RgbdFrame
 
 # A gripper that moved this far must have changed the picture.
@@ -42,6 +45,8 @@ class ObserverParameters:
     min_agreement: float = parameter(0.6, 'Smallest share of the surfaces that two calibrated cameras should both see '
                                      'in one place; 0 = unchecked. Swapped cameras fall below.', minimum=0.0,
                                      maximum=1.0)
+    depth_unit: float = parameter(0.001, 'Metres per count of 16UC1 depth: 0.001 by REP-118, 0.0001 for a D405 that '
+                                  'is not told otherwise.', minimum=1e-5, maximum=0.01, read_only=True)
     tool_frame: str = parameter('panda_hand_tcp', 'Transform frame of the tool centre point: z is the approach, '
                                 "y the finger opening; '' observes without robot state.", read_only=True)
     transform_tolerance: float = parameter(0.1, 'How long past its last stamp a transform or joint state is held '
@@ -79,19 +84,27 @@ class Observer:
         p = parameters()
         self.cameras = tuple(name for name in (p.reference_camera, p.second_camera) if name)
         self.transforms, self.joints = TransformBuffer(), JointStateBuffer()
-        self.receiver = Receiver(node, 'cameras')
-        TransformListener(self.receiver, self.transforms)
-        listen_to_joint_states(self.receiver, self.joints)
-        self.sync = RgbdSync(self.receiver, self.cameras)
-        self._last: Observation | None = None
+        self.receiver, boundary = Receiver(node, 'cameras'), Boundary(node, report)
+        TransformListener(self.receiver, boundary, self.transforms)
+        listen_to_joint_states(self.receiver, boundary, self.joints)
+        self.sync = RgbdSync(self.receiver, boundary, self.cameras)
+        self._last: tuple[int, Observation] | None = None  # with the number of starts it belongs to
+        self._jump = on_clock_jump(node, self.forget)
+
+    def forget(self) -> None:
+        """The clock jumped: transforms, joints and pictures of before are of another run."""
+        self.transforms.forget()
+        self.joints.forget()
+        self.sync.pairing.forget()
 
     def look(self) -> Look | Refusal:
         """One observation, checked; the refusal's reason is one of the OBSERVATION_, TRANSFORM_ or state codes."""
         p = self.parameters()
+        starts = self.sync.pairing.starts
         match = self.sync.wait(p.slop, p.max_age, p.observation_timeout, p.fresh)
         if isinstance(match, Refusal):
             return self._refuse(match)
-        frames = read_frames(match, p.min_valid_depth)
+        frames = read_frames(match, p.min_valid_depth, p.depth_unit)
         if isinstance(frames, Refusal):
             return self._refuse(frames)
         state = self._awaited_robot_state(frames, p)
@@ -99,10 +112,10 @@ class Observer:
             return self._refuse(state)
         T_ref_gripper, opening, arm_points = state
         observation = Observation(frames, T_ref_gripper, opening, arm_points=arm_points)
-        frozen = self._frozen(observation)
-        if frozen:
-            return self._refuse(frozen)
-        self._last = observation
+        wrong = check_depth_unit(observation, p.depth_unit) or self._frozen(observation, starts)
+        if wrong:
+            return self._refuse(wrong)
+        self._last = starts, observation
         look = Look(observation, match.skew, self.sync.age(match))
         self.diagnostics.set('cameras', diagnostics.OK, 'in step', skew_ms=look.skew * 1e3, age_ms=look.age * 1e3)
         return look
@@ -161,9 +174,11 @@ class Observer:
                            'needed; check which camera is which, then the calibration', {'agreement': min(known)})
         return None
 
-    def _frozen(self, observation: Observation) -> Refusal | None:
-        last = self._last
-        if last is None or last.T_ref_gripper is None or observation.T_ref_gripper is None:
+    def _frozen(self, observation: Observation, starts: int) -> Refusal | None:
+        if self._last is None or self._last[0] != starts:
+            return None  # a restarted camera may show what it showed before
+        last = self._last[1]
+        if last.T_ref_gripper is None or observation.T_ref_gripper is None:
             return None
         moved = float(translation_distance(last.T_ref_gripper, observation.T_ref_gripper))
         if moved < FROZEN_MOTION_M:
@@ -176,6 +191,7 @@ class Observer:
 
     def close(self) -> None:
         """End the receiving thread."""
+        self._jump.unregister()
         self.receiver.close()
 
 

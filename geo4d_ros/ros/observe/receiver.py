@@ -40,12 +40,12 @@ class Receiver:
         self._thread.start()
 
     def create_subscription(self, message_type: type, topic: str, callback: Callable[[Any], None], qos: QoSProfile,
-                            ) -> None:
+                            raw: bool = False) -> None:
         """As a node's, with the topic's name resolved by `node`."""
         # A best-effort subscription fits every publisher: nothing to be warned of.
         events = NO_SUBSCRIPTION_EVENTS if qos.reliability is ReliabilityPolicy.BEST_EFFORT else None
         self._helper.create_subscription(message_type, self.node.resolve_topic_name(topic), callback, qos,
-                                         event_callbacks=events)
+                                         event_callbacks=events, raw=raw)
 
     @contextlib.contextmanager
     def resting(self) -> Iterator[None]:

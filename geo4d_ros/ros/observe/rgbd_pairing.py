@@ -1,7 +1,7 @@
 """Pairs the newest messages of several RGB-D cameras; no rclpy, so every case can be tested by hand.
 
-Colour and depth of one camera belong together when their stamps are equal; cameras belong together
-when their stamps differ by at most a slop.
+Colour and depth of one camera belong together when their stamps are equal, or differ by some 2 ms (two exposures of
+one trigger); cameras belong together when their stamps differ by at most a slop.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ KINDS = ('colour', 'depth', 'info')
 
 @dataclass(frozen=True)
 class CameraMessages:
-    """One camera at one stamp [ns]: colour and depth image and the newest camera_info, as received."""
+    """One camera at one stamp [ns] (of its colour): both images, the newest camera_info, that of depth if any."""
 
     stamp: int
     colour: Any
     depth: Any
     info: Any
+    depth_info: Any = None
 
 
 @dataclass(frozen=True)
@@ -40,38 +41,58 @@ class Match:
 
 
 class RgbdPairing:
-    """Keeps the newest messages of `names` cameras; the first is the reference. Thread-safe."""
+    """Keeps the newest messages of `names` cameras; the first is the reference. Thread-safe.
 
-    def __init__(self, names: tuple[str, ...], history: int = 8) -> None:
-        self.names = names
+    within [s]: largest difference of the stamps of a camera's colour and depth. `starts` counts how often a camera or
+    the clock began anew, by which whoever remembers pictures knows that they are of another run.
+    """
+
+    def __init__(self, names: tuple[str, ...], history: int = 8, within: float = 0.002) -> None:
+        self.names, self.within, self.starts = names, int(within * 1e9), 0
         self._pairs: list[deque[CameraMessages]] = [deque(maxlen=history) for _ in names]
         self._images: list[dict[str, dict[int, Any]]] = [{'colour': {}, 'depth': {}} for _ in names]
         self._info: list[Any] = [None] * len(names)
+        self._depth_info: list[Any] = [None] * len(names)
         self._history = history
         self.counts = [dict.fromkeys(KINDS, 0) for _ in names]
         self._changed = threading.Condition(threading.RLock())
 
     def add(self, camera: int, kind: str, stamp: int, message: Any) -> None:
-        """Store one message; `kind` is one of KINDS."""
+        """Store one message; `kind` is one of KINDS, or 'depth_info'."""
         with self._changed:
+            if kind == 'depth_info':
+                self._depth_info[camera] = message
+                return
             self.counts[camera][kind] += 1
             if kind == 'info':
                 self._info[camera] = message
                 self._changed.notify_all()
                 return
             waiting = self._images[camera]
-            other = waiting['depth' if kind == 'colour' else 'colour'].pop(stamp, None)
-            if other is None:
+            others = waiting['depth' if kind == 'colour' else 'colour']
+            at = min(others, key=lambda other: abs(other - stamp), default=None)
+            if at is None or abs(at - stamp) > self.within:
                 waiting[kind][stamp] = message
                 while len(waiting[kind]) > self._history:
                     del waiting[kind][next(iter(waiting[kind]))]
                 return
+            other = others.pop(at)
             colour, depth = (message, other) if kind == 'colour' else (other, message)
+            stamp = stamp if kind == 'colour' else at
             pairs = self._pairs[camera]
             if pairs and stamp < pairs[-1].stamp:
                 pairs.clear()  # the clock jumped back: what was seen before belongs to another run
+                self.starts += 1
             pairs.append(CameraMessages(stamp, colour, depth, None))
             self._changed.notify_all()
+
+    def forget(self, camera: int | None = None) -> None:
+        """A camera was restarted, or (None) the clock jumped: its pictures belong to another run."""
+        with self._changed:
+            for index in range(len(self.names)) if camera is None else (camera,):
+                self._pairs[index].clear()
+                self._images[index] = {'colour': {}, 'depth': {}}
+            self.starts += 1
 
     def match(self, slop_s: float, not_before: int | None = None) -> Match | Refusal:
         """The newest combination within `slop_s`, none of it older than `not_before` [ns]; else why not."""
@@ -95,8 +116,8 @@ class RgbdPairing:
                 return Refusal(Reason.OBSERVATION_TIMEOUT, f'camera {name} sends no {", ".join(absent)}; check '
                                'that it runs, its namespace, and that depth is aligned to colour')
             if not pairs or info is None:
-                return Refusal(Reason.OBSERVATION_TIMEOUT, f'colour and depth of camera {name} never have the '
-                               'same stamp; enable its sync option')
+                return Refusal(Reason.OBSERVATION_TIMEOUT, f'colour and depth of camera {name} never have the same '
+                               f'stamp (within {self.within * 1e-6:g} ms); enable its sync option')
         return None
 
     def _closest(self, slop_s: float, not_before: int | None) -> Match | None:
@@ -107,8 +128,8 @@ class RgbdPairing:
             stamps = [pair.stamp for pair in chosen]
             skew = (max(stamps) - min(stamps)) * 1e-9
             if skew <= slop_s and (not_before is None or min(stamps) >= not_before):
-                return Match(tuple(CameraMessages(c.stamp, c.colour, c.depth, info)
-                                   for c, info in zip(chosen, self._info, strict=True)), skew)
+                return Match(tuple(CameraMessages(c.stamp, c.colour, c.depth, info, depth_info) for c, info, depth_info
+                                   in zip(chosen, self._info, self._depth_info, strict=True)), skew)
         return None
 
     def _why_not(self, slop_s: float, not_before: int | None) -> Refusal:

@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
+import time
+from typing import Any
+
 import numpy as np
 from sensor_msgs.msg import CameraInfo, Image
 
 from geo4d_ros.errors import Geo4dError, require
+from geo4d_ros.geometry.rectification import rectify
 from geo4d_ros.reasons import Reason, Refusal
 from geo4d_ros.ros.observe.receiver import Receiver
 from geo4d_ros.ros.observe.rgbd_pairing import CameraMessages, Match, RgbdPairing
 from geo4d_ros.ros.serve.qos import IMAGE_QOS
-from geo4d_ros.ros.wire.conversions import read_colour, read_depth, read_intrinsics, to_nanoseconds
+from geo4d_ros.ros.wire.camera import (
+    IMAGE_BYTES,
+    CameraModel,
+    frame_name,
+    parse_camera_info,
+    parse_image_header,
+)
+from geo4d_ros.ros.wire.conversions import read_colour, read_depth, to_nanoseconds
+from geo4d_ros.ros.wire.guard import SMALL, Boundary
+from geo4d_ros.ros.wire.sources import Source
 from geo4d_ros.types import RgbdFrame
 
-TOPICS = (('colour', Image, 'color/image_raw'), ('depth', Image, 'aligned_depth_to_color/image_raw'),
-          ('info', CameraInfo, 'color/camera_info'))
+COLOUR, DEPTH = 'color/image_raw', 'aligned_depth_to_color/image_raw'
+# A D405 publishes its colour rectified, under another name.
+RECTIFIED = 'color/image_rect_raw'
 # Cameras' clocks may run ahead of ours by this much before it counts as a jump.
 CLOCK_TOLERANCE_S = 0.1
+DAY_S = 86400.0
 
 
 class RgbdSync:
@@ -26,57 +41,143 @@ class RgbdSync:
     its own holds 30 Hz of two cameras, a multi-threaded executor does not.
     """
 
-    def __init__(self, receiver: Receiver, namespaces: tuple[str, ...]) -> None:
+    def __init__(self, receiver: Receiver, boundary: Boundary, namespaces: tuple[str, ...]) -> None:
         require(len(set(namespaces)) == len(namespaces), f'the cameras should differ but are {namespaces}')
         self.node, self.pairing = receiver.node, RgbdPairing(namespaces)
+        self._namespaces = namespaces
+        self._sources: dict[str, Source] = {}
+        self._invalid: dict[int, str] = {}  # camera -> why its newest camera_info is refused
+        self._raw_colour = [False] * len(namespaces)
         for camera, namespace in enumerate(namespaces):
-            for kind, message_type, topic in TOPICS:
-                receiver.create_subscription(
-                    message_type, f'{namespace}/{topic}',
-                    lambda m, c=camera, k=kind: self.pairing.add(c, k, to_nanoseconds(m.header.stamp), m), IMAGE_QOS)
+            for kind, topic in (('colour', COLOUR), ('colour', RECTIFIED), ('depth', DEPTH)):
+                self._listen(receiver, boundary, Image, camera, kind, f'{namespace}/{topic}')
+            for kind, topic in (('info', 'color/camera_info'), ('depth_info', 'aligned_depth_to_color/camera_info')):
+                self._listen(receiver, boundary, CameraInfo, camera, kind, f'{namespace}/{topic}')
+
+    def _listen(self, receiver: Receiver, boundary: Boundary, kind: type, camera: int, part: str, topic: str) -> None:
+        source = self._sources[topic] = Source()
+
+        def accept(message: Any, number: int | None) -> None:
+            if part == 'colour':
+                self._raw_colour[camera] |= topic.endswith(COLOUR)
+                if self._raw_colour[camera] and topic.endswith(RECTIFIED):
+                    return
+            if source.see(number, time.monotonic()):
+                self.pairing.forget(camera)
+            stamp = message.stamp if isinstance(message, CameraModel) else to_nanoseconds(message.header.stamp)
+            self.pairing.add(camera, part, stamp, message)
+            if part == 'info':
+                self._invalid.pop(camera, None)
+
+        def refused(cause: str) -> None:
+            self._invalid[camera] = cause
+
+        parse, limit = (parse_image_header, IMAGE_BYTES) if kind is Image else (parse_camera_info, SMALL)
+        boundary.subscribe(kind, topic, parse, accept, IMAGE_QOS, limit=limit, host=receiver,
+                           refused=refused if part == 'info' else None)
 
     def wait(self, slop_s: float, max_age_s: float, timeout_s: float, fresh: bool = True) -> Match | Refusal:
         """The newest match of all cameras that is at most `max_age_s` old, or why there is none.
 
         With `fresh`, only images taken after this call count, for which it waits up to `timeout_s`.
         """
-        now = self.node.get_clock().now().nanoseconds
+        now = self._now(timeout_s)
+        if not now:
+            return Refusal(Reason.OBSERVATION_TIMEOUT, 'no /clock although use_sim_time is set: start the simulation '
+                           'or the replay with its clock, or set use_sim_time to false')
         not_before = now if fresh else now - int(max_age_s * 1e9)
         match = self.pairing.wait(slop_s, not_before, timeout_s)
+        wrong = self._wrong()
+        if wrong is not None:
+            return wrong
         if isinstance(match, Refusal):
-            return match
+            return self._explained(match)
         age = self.age(match)
         if age > max_age_s:
-            return Refusal(Reason.OBSERVATION_STALE, f'the camera pair is {age:.3f} s old, {max_age_s} s allowed',
-                           {'age_s': age})
+            return self._explained(Refusal(Reason.OBSERVATION_STALE, f'the camera pair is {age:.3f} s old, '
+                                           f'{max_age_s} s allowed', {'age_s': age}))
         if age < -CLOCK_TOLERANCE_S:
-            return Refusal(Reason.CLOCK_JUMP, f'the camera pair is {-age:.3f} s in the future', {'age_s': age})
+            return self._explained(Refusal(Reason.CLOCK_JUMP, f'the camera pair is {-age:.3f} s in the future',
+                                           {'age_s': age}))
         return match
+
+    def _now(self, timeout_s: float) -> int:
+        """[ns] of the node's clock; 0 where none came in time (simulated time that nobody publishes)."""
+        deadline = time.monotonic() + timeout_s
+        while not (now := self.node.get_clock().now().nanoseconds) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return now
+
+    def _wrong(self) -> Refusal | None:
+        """What a camera sends cannot be used, or two of them send it."""
+        now = time.monotonic()
+        for topic, source in self._sources.items():
+            if source.doubled(now):
+                return Refusal(Reason.OBSERVATION_INVALID, f'two publishers of {topic}: give each camera a namespace '
+                               'of its own')
+        for cause in self._invalid.values():
+            return Refusal(Reason.OBSERVATION_INVALID, cause)
+        return None
+
+    def _explained(self, refusal: Refusal) -> Refusal:
+        """The refusal with the likely cause in front, where the graph or the numbers show one."""
+        hint = ''
+        if abs(refusal.values.get('age_s', 0.0)) > DAY_S:
+            hint = 'the stamps of the cameras and the clock of this node are of different times: set use_sim_time ' \
+                   'to true for a simulation or replay, to false for a real cell; '
+        elif refusal.reason is Reason.OBSERVATION_TIMEOUT:
+            names = [name for name, _ in self.node.get_topic_names_and_types() if name.endswith(('/' + COLOUR,
+                                                                                              '/' + RECTIFIED))]
+            ours = {self.node.resolve_topic_name(f'{namespace}/{topic}') for namespace in self._namespaces
+                    for topic in (COLOUR, RECTIFIED)}
+            sent = [name for name in names if self.node.count_publishers(name)]
+            others = sorted({name.rsplit('/', 2)[0] for name in set(sent) - ours})
+            if others and not set(sent) >= {name for name in ours if name.endswith('/' + COLOUR)}:
+                hint = f'images come under {", ".join(others)} (parameters reference_camera, second_camera); '
+        return Refusal(refusal.reason, hint + refusal.detail, refusal.values) if hint else refusal
 
     def age(self, match: Match) -> float:
         """Seconds since the oldest image of the match, on the node's clock."""
         return (self.node.get_clock().now().nanoseconds - min(c.stamp for c in match.cameras)) * 1e-9
 
 
-def read_frame(camera: CameraMessages, min_valid_depth: float = 0.05) -> RgbdFrame:
-    """Messages -> frame; raises InvalidInputError for unreadable encodings, sizes, intrinsics or empty depth."""
-    rgb, depth = read_colour(camera.colour), read_depth(camera.depth)
-    K = read_intrinsics(camera.info)
-    frame_id = camera.colour.header.frame_id
+def read_frame(camera: CameraMessages, min_valid_depth: float = 0.05, depth_unit: float = 0.001) -> RgbdFrame:
+    """Messages -> frame, rectified; raises InvalidInputError for encodings, sizes or intrinsics that cannot be used,
+    depth that is not aligned to colour, or empty depth."""
+    rgb, depth = read_colour(camera.colour), read_depth(camera.depth, depth_unit)
+    model, frame_id = camera.info, frame_name(camera.colour.header.frame_id)
     require(rgb.shape[:2] == depth.shape, f'{frame_id}: colour is {rgb.shape[1]}x{rgb.shape[0]} but depth is '
             f'{depth.shape[1]}x{depth.shape[0]}; enable depth alignment')
-    info_size = (camera.info.height, camera.info.width)
-    require(info_size == rgb.shape[:2], f'{frame_id}: camera_info is for {info_size[1]}x{info_size[0]} but the '
+    _require_aligned(camera, frame_id)
+    require(model.size == rgb.shape[:2], f'{frame_id}: camera_info is for {model.size[1]}x{model.size[0]} but the '
             f'image is {rgb.shape[1]}x{rgb.shape[0]}')
+    require(model.frame_id in ('', frame_id), f'{frame_id}: camera_info is of the frame {model.frame_id!r}')
     valid = float(np.count_nonzero(depth)) / depth.size
     require(valid >= min_valid_depth, f'{frame_id}: only {valid:.1%} of the depth is valid, '
             f'{min_valid_depth:.1%} needed')
-    return RgbdFrame(rgb, depth, K, camera.stamp, frame_id)
+    if model.distortion:
+        rgb, depth = rectify(rgb, depth, model.K, model.distortion)
+    return RgbdFrame(rgb, depth, model.K, camera.stamp, frame_id)
 
 
-def read_frames(match: Match, min_valid_depth: float = 0.05) -> tuple[RgbdFrame, ...] | Refusal:
+def _require_aligned(camera: CameraMessages, frame_id: str) -> None:
+    """Depth in the colour camera's frame and with its intrinsics, as far as the messages tell."""
+    depth_frame = frame_name(camera.depth.header.frame_id)
+    require(depth_frame == frame_id, f'{frame_id}: depth is not aligned to colour, its frame is {depth_frame!r}; '
+            'enable align_depth of the camera driver')
+    other = camera.depth_info
+    if other is not None:
+        same = other.frame_id == camera.info.frame_id and other.size == camera.info.size \
+            and np.allclose(other.K, camera.info.K, rtol=1e-3)
+        require(same, f'{frame_id}: depth is not aligned to colour, its camera_info (frame {other.frame_id!r}, K '
+                f'{np.round(other.K[[0, 1, 0, 1], [0, 1, 2, 2]], 1).tolist()}) is not that of colour; enable '
+                'align_depth of the camera driver')
+
+
+def read_frames(match: Match, min_valid_depth: float = 0.05, depth_unit: float = 0.001,
+                ) -> tuple[RgbdFrame, ...] | Refusal:
     """`read_frame` of every camera, or OBSERVATION_INVALID with the first one's fault."""
     try:
-        return tuple(read_frame(camera, min_valid_depth) for camera in match.cameras)
+        return tuple(read_frame(camera, min_valid_depth, depth_unit) for camera in match.cameras)
     except Geo4dError as error:
         return Refusal(Reason.OBSERVATION_INVALID, str(error))

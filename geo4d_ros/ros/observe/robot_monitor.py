@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable
 
 import numpy as np
@@ -10,16 +11,24 @@ from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, JointState
 from std_msgs.msg import String
 
-from geo4d_ros.errors import ConfigurationError, Geo4dError
+from geo4d_ros.errors import ConfigurationError
 from geo4d_ros.motion import gates
 from geo4d_ros.motion.limits import MotionLimits
 from geo4d_ros.motion.planning import RobotState
 from geo4d_ros.reasons import Reason, Refusal
 from geo4d_ros.robots.kinematics import RobotModel
 from geo4d_ros.ros.serve.qos import IMAGE_QOS, SENSOR_QOS, STATE_QOS
-from geo4d_ros.ros.wire.conversions import to_nanoseconds
+from geo4d_ros.ros.wire.camera import CameraModel, parse_camera_info
+from geo4d_ros.ros.wire.guard import Boundary, Malformed
+from geo4d_ros.ros.wire.joint_state import JointSample, parse_joint_state
+from geo4d_ros.ros.wire.sources import Sources
 
 SETTLE_SECONDS = 0.2  # of rest, measured, before the arm counts as standing
+REST_WINDOW = 0.2  # [s] in which positions may not move farther than the rest velocity takes them
+REST_KEPT = 5.0  # [s] of positions at rest that are kept
+REMEMBERED = 2.0  # [s] a refused message stands in the way, unless usable ones came later
+BOUNDS_TOLERANCE = 1e-4  # [rad] beyond a joint limit that is rounding of the encoder
+DESCRIPTION_BYTES = 32 << 20
 CLOCK_BACK = 100_000_000  # [ns] the node's clock may go back (NTP) before it is a fault
 
 
@@ -27,59 +36,128 @@ class RobotMonitor:
     """Measured joints from /joint_states, the model from /robot_description.
 
     arm_joints are looked up by name in every message; opening_of turns the position of `gripper_joint`
-    into an opening [m]. Ages on the wall clock, stamps as the driver gives them.
+    into an opening [m]; the two may come in messages of their own. Ages on the wall clock, stamps as the driver gives
+    them. gripper_silence [s]: an opening that is older counts as unknown.
     """
 
-    def __init__(self, node: Node, arm_joints: tuple[str, ...], gripper_joint: str,
-                 opening_of: Callable[[float], float], build_model: Callable[[str], RobotModel]) -> None:
+    def __init__(self, boundary: Boundary, arm_joints: tuple[str, ...], gripper_joint: str,
+                 opening_of: Callable[[float], float], build_model: Callable[[str], RobotModel],
+                 gripper_silence: float = 1.0) -> None:
         self._arm, self._gripper, self._opening_of = arm_joints, gripper_joint, opening_of
-        self._build_model = build_model
+        self._build_model, self._gripper_silence = build_model, gripper_silence
         self.model: RobotModel | None = None
         self.model_error = 'no /robot_description yet'
-        self.heard = -np.inf  # [s] steady clock
-        self._state: RobotState | None = None
-        self._rest_since: float | None = None
-        node.create_subscription(JointState, '/joint_states', self._receive, SENSOR_QOS)
-        node.create_subscription(String, '/robot_description', self._describe, STATE_QOS)
+        self.model_version = 0  # counts the changes of the description
+        self.heard = -np.inf  # [s] steady clock, of the last usable state of the arm
+        self._description = ''
+        self._arm_sample: tuple[int, np.ndarray, np.ndarray] | None = None  # stamp, q, dq
+        self._opening, self._opening_heard = float('nan'), -np.inf
+        self._rest: deque[tuple[float, np.ndarray]] = deque()  # (steady time, q) since the arm stands
+        self._sources = Sources()
+        self._refusal: tuple[float, str] | None = None  # when a message was last refused, and why
+        boundary.subscribe(JointState, '/joint_states', parse_joint_state, self._receive, SENSOR_QOS,
+                           refused=self._refuse)
+        boundary.subscribe(String, '/robot_description', _description_text, self._describe, STATE_QOS,
+                           limit=DESCRIPTION_BYTES)
 
     @property
     def silence(self) -> float:
-        """Seconds since the last complete joint state."""
+        """Seconds since the last usable joint state."""
         return time.monotonic() - self.heard
 
     def state(self, gripper_closed: bool | None) -> RobotState | None:
-        """The last measured state, None before the first."""
-        s = self._state
-        return s and RobotState(s.q, s.dq, s.opening, s.stamp, gripper_closed)
+        """The last measured state, None before the first; an opening nobody measured lately is NaN."""
+        if self._arm_sample is None:
+            return None
+        stamp, q, dq = self._arm_sample
+        fresh = time.monotonic() - self._opening_heard <= self._gripper_silence
+        return RobotState(self._clamped(q), dq, self._opening if fresh else float('nan'), stamp, gripper_closed)
+
+    def refusal(self) -> Refusal | None:
+        """Why the robot's state cannot be relied on now, None when it can."""
+        now = time.monotonic()
+        if self._sources.doubled((*self._arm, self._gripper), now):
+            return Refusal(Reason.ROBOT_STATE_INVALID, 'two publishers send the same joints on /joint_states: end one '
+                           'of the two sources')
+        if self._refusal is not None and now - self._refusal[0] <= REMEMBERED and self.heard <= self._refusal[0] + 0.1:
+            return Refusal(Reason.ROBOT_STATE_INVALID, self._refusal[1])
+        if self._arm_sample is None:
+            return Refusal(Reason.ROBOT_STATE_INVALID, 'no /joint_states yet')
+        if now - self._opening_heard > self._gripper_silence:
+            silent = 'was never sent' if self._opening_heard < 0 else f'is silent for {now - self._opening_heard:.1f} s'
+            return Refusal(Reason.ROBOT_STATE_INVALID, f'the gripper joint {self._gripper!r} {silent} on '
+                           '/joint_states (parameter gripper_joint)')
+        return None
+
+    def forget(self) -> None:
+        """The clock jumped, or a run begins anew: what was measured before tells nothing."""
+        self._arm_sample, self.heard, self._opening_heard = None, -np.inf, -np.inf
+        self._rest.clear()
 
     def at_rest(self, since: float) -> bool:
-        """Whether every joint was slow for 0.2 s, all of it after steady time `since` [s]."""
-        start = max(self._rest_since or np.inf, since)
-        return self._rest_since is not None and self.heard - start >= SETTLE_SECONDS
+        """Whether every joint was slow for 0.2 s by its velocity and its positions, all after steady time `since`."""
+        samples = [(t, q) for t, q in self._rest if t >= since]
+        if not samples or self.heard - samples[0][0] < SETTLE_SECONDS:
+            return False
+        recent = [q for t, q in samples if t >= self.heard - REST_WINDOW]
+        moved = float((np.max(recent, axis=0) - np.min(recent, axis=0)).max())
+        return moved <= MotionLimits.rest_velocity * REST_WINDOW
 
-    def _receive(self, message: JointState) -> None:
-        names = list(message.name)
-        if not set(self._arm) <= set(names) or len(message.velocity) != len(names):
-            return  # a message of other joints (several publishers share the topic), or one without velocities
-        rows = [names.index(name) for name in self._arm]
-        position, velocity = np.array(message.position), np.array(message.velocity)
-        if self._gripper in names:
-            opening = self._opening_of(float(position[names.index(self._gripper)]))
-        else:
-            opening = self._state.opening if self._state else float('nan')
-        q, dq = position[rows], velocity[rows]
-        self._state = RobotState(q, dq, opening, to_nanoseconds(message.header.stamp))
-        self.heard = time.monotonic()
-        if not np.abs(dq).max() < MotionLimits.rest_velocity:  # NaN counts as moving
-            self._rest_since = None
-        elif self._rest_since is None:
-            self._rest_since = self.heard
+    def _receive(self, sample: JointSample, number: int | None) -> None:
+        now = time.monotonic()
+        fresh_source = self._sources.see(sample.names, number, now)
+        rows = [sample.row(name) for name in self._arm]
+        gripper = sample.row(self._gripper)
+        if gripper is not None:
+            self._opening, self._opening_heard = self._opening_of(float(sample.positions[gripper])), now
+        missing = [name for name, row in zip(self._arm, rows, strict=True) if row is None]
+        if missing:
+            if len(missing) < len(self._arm) or (gripper is None and self._arm_sample is None):
+                self._refuse(f'/joint_states lack {", ".join(missing)}; they carry {", ".join(sample.names)[:200]} '
+                             '(parameter arm_joints)')
+            return  # other joints: several publishers share the topic
+        if fresh_source:
+            self._rest.clear()
+            self._arm_sample = None
+        self._keep(sample, [row for row in rows if row is not None], now)
 
-    def _describe(self, message: String) -> None:
+    def _keep(self, sample: JointSample, rows: list[int], now: float) -> None:
+        q, before = sample.positions[rows], self._arm_sample
+        if sample.velocities is not None:
+            dq = sample.velocities[rows]
+        else:  # the driver sends none: from two positions
+            dq = np.full(len(q), np.inf)
+            if before is not None and sample.stamp > before[0]:
+                dq = (q - before[1]) / ((sample.stamp - before[0]) * 1e-9)
+        self._arm_sample, self.heard = (sample.stamp, q, dq), now
+        if not np.abs(dq).max() < MotionLimits.rest_velocity or self._sources.doubled(self._arm, now):
+            self._rest.clear()
+            return
+        self._rest.append((now, q))
+        while len(self._rest) > 2 and self._rest[1][0] < now - REST_KEPT:
+            del self._rest[1]  # the first stays: since when the arm stands
+
+    def _clamped(self, q: np.ndarray) -> np.ndarray:
+        """Encoders at a limit read a little beyond it."""
+        model = self.model
+        if model is None or q.shape != model.lower.shape:
+            return q
+        inside = np.clip(q, model.lower, model.upper)
+        return np.where(np.abs(inside - q) <= BOUNDS_TOLERANCE, inside, q)
+
+    def _refuse(self, cause: str) -> None:
+        self._refusal = time.monotonic(), cause
+        self._rest.clear()
+
+    def _describe(self, text: str, number: int | None) -> None:
+        if text == self._description:
+            return
+        self._description, self.model_version = text, self.model_version + 1
         try:
-            self.model, self.model_error = self._build_model(message.data), ''
-        except Geo4dError as error:
-            self.model, self.model_error = None, str(error)
+            self.model, self.model_error = self._build_model(text), ''
+        except Exception as error:
+            self.model, self.model_error = None, f'/robot_description: {error}'
+            raise
 
     def require_model(self) -> RobotModel:
         """The model; ConfigurationError says why there is none."""
@@ -88,19 +166,23 @@ class RobotMonitor:
         return self.model
 
 
+def _description_text(message: String) -> str | Malformed:
+    return message.data if message.data.strip() else Malformed('data', message.data, 'empty')
+
+
 class CameraMonitor:
     """The pulse of the cameras, from their small camera_info messages: stamps, silence, jumps of the clock."""
 
-    def __init__(self, node: Node, namespaces: tuple[str, ...]) -> None:
+    def __init__(self, node: Node, boundary: Boundary, namespaces: tuple[str, ...]) -> None:
         self._node, self._names = node, namespaces
         self._stamps: dict[str, int] = {}
         self._heard = dict.fromkeys(namespaces, -np.inf)
         for name in namespaces:
-            node.create_subscription(CameraInfo, f'{name}/color/camera_info',
-                                     lambda message, name=name: self._receive(name, message), IMAGE_QOS)
+            boundary.subscribe(CameraInfo, f'{name}/color/camera_info', parse_camera_info,
+                               lambda camera, number, name=name: self._receive(name, camera), IMAGE_QOS)
 
-    def _receive(self, name: str, message: CameraInfo) -> None:
-        self._stamps[name], self._heard[name] = to_nanoseconds(message.header.stamp), time.monotonic()
+    def _receive(self, name: str, camera: CameraModel) -> None:
+        self._stamps[name], self._heard[name] = camera.stamp, time.monotonic()
 
     def check_silence(self, seconds: float) -> Refusal | None:
         """CAMERA_SILENT when one of the cameras has sent nothing for `seconds`."""

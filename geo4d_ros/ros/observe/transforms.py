@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import threading
+import time
 from bisect import bisect_left, insort
 
 import numpy as np
+from geometry_msgs.msg import TransformStamped
 from tf2_msgs.msg import TFMessage
 
 from geo4d_ros.errors import Geo4dError
 from geo4d_ros.geometry.transforms import interpolate, invert
 from geo4d_ros.ros.observe.receiver import Receiver
 from geo4d_ros.ros.serve.qos import TF_QOS, TF_STATIC_QOS
+from geo4d_ros.ros.wire.camera import frame_name
 from geo4d_ros.ros.wire.conversions import read_transform, to_nanoseconds
+from geo4d_ros.ros.wire.guard import Boundary, Malformed
+
+FRAMES, SAMPLES = 512, 4000  # frames that are kept, samples of each
+SPACING = 4_000_000  # [ns] between samples that are kept apart
+GAP_S = 0.5  # [s] between two samples across which is still interpolated
+FUTURE = 2_000_000_000  # [ns] ahead of the clock, which may be late on a busy machine
+NAME = 256  # characters of a frame's name
+MESSAGE_BYTES = 1 << 19
 
 
 class TransformError(Geo4dError):
@@ -24,28 +35,47 @@ class TransformBuffer:
 
     def __init__(self, history_s: float = 10.0) -> None:
         self.history = int(history_s * 1e9)
+        self._heard: dict[str, float] = {}  # steady time per moving frame
         self._moving: dict[str, tuple[str, list[tuple[int, int]], dict[int, np.ndarray]]] = {}
         self._static: dict[str, tuple[str, np.ndarray]] = {}
         self._lock = threading.Lock()
         self._count = 0
 
     def add_static(self, parent: str, child: str, T_parent_child: np.ndarray) -> None:
-        """A transform that holds at any time; the newest one wins."""
+        """A transform that holds at any time; the newest one wins. TransformError beyond `FRAMES` of them."""
         with self._lock:
+            if child not in self._static and len(self._static) >= FRAMES:
+                raise TransformError(f'{child!r}: more than {FRAMES} static frames')
             self._static[child] = (parent, T_parent_child)
+
+    def forget(self) -> None:
+        """The clock jumped: what moves has to be told again."""
+        with self._lock:
+            self._moving.clear()
+            self._heard.clear()
 
     def add(self, parent: str, child: str, stamp: int, T_parent_child: np.ndarray) -> None:
         """A transform at a stamp [ns]; a jump back of the clock forgets what came before."""
         with self._lock:
             known = self._moving.get(child)
             if known is None or known[0] != parent or (known[1] and stamp < known[1][-1][0] - self.history):
+                self._make_room(child)
                 known = self._moving[child] = (parent, [], {})
+            self._heard[child] = time.monotonic()
             _, order, values = known
+            if order and 0 <= stamp - order[-1][0] < SPACING and len(order) > 1 and stamp - order[-2][0] < SPACING:
+                del values[order.pop()[1]]  # two within the spacing are enough: the newer one replaces the last
             self._count += 1
             insort(order, (stamp, self._count))
             values[self._count] = T_parent_child
-            while order[0][0] < order[-1][0] - self.history:
+            while order[0][0] < order[-1][0] - self.history or len(order) > SAMPLES:
                 del values[order.pop(0)[1]]
+
+    def _make_room(self, child: str) -> None:
+        """Frames of strangers must not fill the memory: the one that was silent for longest goes."""
+        while len(self._moving) >= FRAMES and child not in self._moving:
+            oldest = min(self._heard, key=lambda name: self._heard[name])
+            del self._moving[oldest], self._heard[oldest]
 
     def lookup(self, target: str, source: str, stamp: int | None = None, tolerance_s: float = 0.1) -> np.ndarray:
         """T_target_source (4, 4) at `stamp` [ns], interpolated; None takes the newest of each link.
@@ -92,6 +122,12 @@ class TransformBuffer:
             if order[at][0] == stamp:
                 return values[order[at][1]]
             (t0, a), (t1, b) = order[at - 1], order[at]
+            if t1 - t0 > GAP_S * 1e9:
+                near, key = (stamp - t0, a) if stamp - t0 <= t1 - stamp else (t1 - stamp, b)
+                if near > tolerance_s * 1e9:
+                    raise TransformError(f'{parent!r} -> {child!r} has a gap of {(t1 - t0) * 1e-9:.3f} s around the '
+                                         f'stamp asked for, {GAP_S} s allowed')
+                return values[key]
             return interpolate(values[a], values[b], np.array([(stamp - t0) / (t1 - t0)]))[0]
         nearest, key = order[0] if at == 0 else order[-1]
         if abs(stamp - nearest) > tolerance_s * 1e9:
@@ -101,22 +137,42 @@ class TransformBuffer:
 
 
 class TransformListener:
-    """Feeds a `TransformBuffer` from /tf and /tf_static; bad transforms are counted, not used."""
+    """Feeds a `TransformBuffer` from /tf and /tf_static; bad transforms are counted, not used.
 
-    def __init__(self, receiver: Receiver, buffer: TransformBuffer) -> None:
-        self.buffer, self.rejected = buffer, 0
-        receiver.create_subscription(TFMessage, '/tf', lambda m: self._receive(m, False), TF_QOS)
-        receiver.create_subscription(TFMessage, '/tf_static', lambda m: self._receive(m, True), TF_STATIC_QOS)
+    now() gives the node's clock [ns], 0 while there is none: a transform of the future is of another clock.
+    """
 
-    def _receive(self, message: TFMessage, static: bool) -> None:
+    def __init__(self, receiver: Receiver, boundary: Boundary, buffer: TransformBuffer) -> None:
+        self.buffer, self._boundary = buffer, boundary
+        self._now = lambda: receiver.node.get_clock().now().nanoseconds
+        for topic, qos, static in (('/tf', TF_QOS, False), ('/tf_static', TF_STATIC_QOS, True)):
+            boundary.subscribe(TFMessage, topic, lambda message: message,
+                               lambda message, number, topic=topic, static=static:
+                               self._receive(message, topic, static), qos, limit=MESSAGE_BYTES, host=receiver)
+
+    def _receive(self, message: TFMessage, topic: str, static: bool) -> None:
+        now = self._now()
         for item in message.transforms:
-            parent, child = item.header.frame_id.lstrip('/'), item.child_frame_id.lstrip('/')
-            try:
-                T = read_transform(item.transform)
-            except Geo4dError:
-                self.rejected += 1
-                continue
+            wrong = self._add(item, now, static)
+            if wrong is not None:
+                self._boundary.refuse(topic, str(wrong))
+
+    def _add(self, item: TransformStamped, now: int, static: bool) -> Malformed | None:
+        """Keep one transform, or say why not."""
+        parent, child = frame_name(item.header.frame_id), frame_name(item.child_frame_id)
+        if not (0 < len(parent) <= NAME and 0 < len(child) <= NAME) or parent == child:
+            return Malformed('frame_id, child_frame_id', f'{parent[:40]}, {child[:40]}', 'two different names of at '
+                             f'most {NAME} characters are needed')
+        try:
+            T = read_transform(item.transform)
             if static:
                 self.buffer.add_static(parent, child, T)
-            else:
-                self.buffer.add(parent, child, to_nanoseconds(item.header.stamp), T)
+                return None
+        except Geo4dError as error:
+            return Malformed('transform', f'{parent} -> {child}', str(error))
+        stamp = to_nanoseconds(item.header.stamp)
+        if stamp < 0 or (now and stamp > now + FUTURE):
+            return Malformed('header.stamp', stamp, f'{parent} -> {child} is {(stamp - now) * 1e-9:+.1f} s ahead of '
+                             "this node's clock")
+        self.buffer.add(parent, child, stamp, T)
+        return None

@@ -82,11 +82,15 @@ def read_colour(message: Image) -> np.ndarray:
     return np.ascontiguousarray(_rows(message, np.uint8, channels)[..., order])
 
 
-def read_depth(message: Image) -> np.ndarray:
-    """(H, W) float32 [m], 0 = invalid, from 16UC1 mm or 32FC1 m (REP-118); NaN, inf and < 0 become 0."""
+def read_depth(message: Image, unit: float = 0.001) -> np.ndarray:
+    """(H, W) float32 [m], 0 = invalid, from 16UC1 or 32FC1 m (REP-118); NaN, inf and < 0 become 0.
+
+    unit: metres per count of 16UC1, a millimetre by REP-118.
+    """
     require(message.encoding in DEPTH_ENCODINGS,
             f'depth image has encoding {message.encoding!r}, expected one of {", ".join(DEPTH_ENCODINGS)}')
     dtype, scale = DEPTH_ENCODINGS[message.encoding]
+    scale = unit if dtype is np.uint16 else scale
     depth = _rows(message, dtype, 1)[..., 0].astype(np.float32) * np.float32(scale)
     return np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(0))
 
@@ -99,14 +103,6 @@ def camera_info_message(K: np.ndarray, height: int, width: int, stamp: int, fram
     message.r = np.eye(3).reshape(-1).tolist()
     message.p = np.hstack([K, np.zeros((3, 1))]).reshape(-1).tolist()
     return message
-
-
-def read_intrinsics(message: CameraInfo) -> np.ndarray:
-    """K (3, 3) float64; InvalidInputError when the camera was never calibrated (K all zero)."""
-    K = np.asarray(message.k, np.float64).reshape(3, 3)
-    require(bool(np.isfinite(K).all() and K[0, 0] > 0 and K[1, 1] > 0 and K[2, 2] == 1),
-            f'camera_info of {message.header.frame_id!r} has no usable K ({K.reshape(-1).tolist()})')
-    return K
 
 
 def point_cloud_message(points: np.ndarray, rgb: np.ndarray, stamp: int, frame_id: str) -> PointCloud2:

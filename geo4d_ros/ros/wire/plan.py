@@ -21,6 +21,7 @@ from geo4d_ros.geometry.transforms import invert, transform_points
 from geo4d_ros.reasons import Refusal
 from geo4d_ros.ros.serve.qos import NO_PUBLISHER_EVENTS, PREDICTION_QOS, STATE_QOS
 from geo4d_ros.ros.wire.conversions import image_message, opening_message, path_message, pose_message, to_stamp
+from geo4d_ros.ros.wire.guard import Malformed
 from geo4d_ros.ros.wire.prediction import Prediction, view_name
 from geo4d_ros.types import GripperTrack, TrackStatus
 
@@ -41,6 +42,24 @@ def refused_info(prediction_id: str, stamp: int, refusal: Refusal) -> dict[str, 
     """The info of a plan that is not there."""
     return {'plan': prediction_id, 'stamp': stamp, 'trusted': 0, 'code': refusal.reason.code,
             'detail': refusal.detail}
+
+
+def parse_plan_info(message: String) -> dict[str, Any] | Malformed:
+    """The values of `plan_info` or `refused_info`; total."""
+    try:
+        values = json.loads(message.data)
+    except (ValueError, RecursionError) as error:
+        return Malformed('data', message.data, f'no JSON ({str(error)[:60]})')
+    if not isinstance(values, dict):
+        return Malformed('data', message.data, 'no JSON object')
+    plan, stamp, timings = values.get('plan'), values.get('stamp'), values.get('timings_ms', {})
+    if not (isinstance(plan, str) and 0 < len(plan) <= 256):
+        return Malformed('plan', plan, 'no text of 1 to 256 characters')
+    if not (isinstance(stamp, int) and not isinstance(stamp, bool) and 0 <= stamp < 2**62):
+        return Malformed('stamp', stamp, 'no stamp')
+    if not isinstance(timings, dict):
+        return Malformed('timings_ms', timings, 'no object')
+    return values
 
 
 class PlanPublisher:

@@ -15,10 +15,11 @@ from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from std_msgs.msg import String
 from tf2_msgs.msg import TFMessage
 
-from geo4d_ros.errors import Geo4dError, require
+from geo4d_ros.errors import Geo4dError
 from geo4d_ros.geometry.cameras import unproject
 from geo4d_ros.geometry.transforms import transform_points
 from geo4d_ros.ros.serve.qos import NO_PUBLISHER_EVENTS, PREDICTION_QOS, STATE_QOS, TF_STATIC_QOS
+from geo4d_ros.ros.wire.camera import IMAGE_BYTES
 from geo4d_ros.ros.wire.conversions import (
     camera_info_message,
     image_message,
@@ -28,10 +29,14 @@ from geo4d_ros.ros.wire.conversions import (
     to_nanoseconds,
     transform_message,
 )
-from geo4d_ros.types import GripperTrack, Observation, RgbdFrame, TrackStatus, Video4D
+from geo4d_ros.ros.wire.guard import Boundary, Malformed
+from geo4d_ros.ros.wire.prediction_info import PredictionInfo, parse_prediction_info, track_to_json
+from geo4d_ros.types import Observation, RgbdFrame, Video4D
 
 VIEWS = ('reference', 'second')
 ROOT = 'geo4d/prediction'
+MOST_STAMPS = 64  # of a topic whose frames wait for the rest of their prediction
+PIXELS = 4096 * 4096
 
 
 def view_name(view: int) -> str:
@@ -51,18 +56,6 @@ class Prediction:
     def frame_id(self) -> str:
         """Optical frame all points are in."""
         return self.observation.views[0].frame_id
-
-
-def track_to_json(track: GripperTrack) -> dict[str, Any]:
-    """Plain values of a track."""
-    return {'T_ref_gripper': track.T_ref_gripper.tolist(), 'opening': track.opening.tolist(),
-            'confidence': track.confidence.tolist(), 'status': [s.value for s in track.status]}
-
-
-def track_from_json(values: dict[str, Any]) -> GripperTrack:
-    """The track of `track_to_json`."""
-    return GripperTrack(np.array(values['T_ref_gripper'], float), np.array(values['opening'], float),
-                        np.array(values['confidence'], float), tuple(TrackStatus(s) for s in values['status']))
 
 
 def prediction_info(prediction: Prediction) -> dict[str, Any]:
@@ -130,79 +123,90 @@ class PredictionPublisher:
 
 
 class PredictionReceiver:
-    """Puts a prediction together again from the topics and hands it to `on_prediction`, once per plan id."""
+    """Puts a prediction together again from the topics and hands it to `on_prediction`, once per plan id.
 
-    def __init__(self, node: Node, views: int, on_prediction: Callable[[Prediction], None],
-                 on_error: Callable[[str, str], None], callback_group=None) -> None:
+    Frames that wait for theirs are few: the oldest of more than `MOST_STAMPS` stamps per topic are forgotten.
+    """
+
+    def __init__(self, node: Node, boundary: Boundary, views: int, on_prediction: Callable[[Prediction], None],
+                 on_error: Callable[[str, str], None], callback_group: Any = None) -> None:
         self._on_prediction, self._on_error = on_prediction, on_error
         self._frames: dict[tuple[int, int, str], np.ndarray] = {}
-        self._latest: dict[str, Any] | None = None
+        self._latest: PredictionInfo | None = None
         self._views = views
         topics = {'colour': 'color/image_raw', 'depth': 'depth/image_rect_raw', 'mask': 'gripper_mask/image_raw'}
         for view in range(views):
             for kind, topic in topics.items():
-                node.create_subscription(Image, f'{ROOT}/{view_name(view)}/{topic}',
-                                         lambda m, v=view, k=kind: self._image(v, k, m), PREDICTION_QOS,
-                                         callback_group=callback_group)
-        node.create_subscription(String, f'{ROOT}/info', self._info, STATE_QOS, callback_group=callback_group)
+                read = partial(_pixels, kind=kind)
+                boundary.subscribe(Image, f'{ROOT}/{view_name(view)}/{topic}', read,
+                                   lambda frame, number, v=view, k=kind: self._image(v, k, frame), PREDICTION_QOS,
+                                   limit=IMAGE_BYTES, callback_group=callback_group,
+                                   refused=lambda cause: self._on_error('', cause))
+        boundary.subscribe(String, f'{ROOT}/info', parse_prediction_info, lambda info, number: self._info(info),
+                           STATE_QOS, limit=1 << 20, callback_group=callback_group,
+                           refused=lambda cause: self._on_error('', cause))
 
-    def _image(self, view: int, kind: str, message: Image) -> None:
-        stamp = to_nanoseconds(message.header.stamp)
-        try:
-            pixels = read_depth(message) if kind == 'depth' else read_colour(message)
-        except Geo4dError as error:
-            self._on_error('', str(error))
-            return
+    def _image(self, view: int, kind: str, frame: tuple[int, np.ndarray]) -> None:
+        stamp, pixels = frame
         self._frames[view, stamp, kind] = pixels
+        waiting = [key for key in self._frames if key[0] == view and key[2] == kind]
+        for key in waiting[:-MOST_STAMPS]:  # in the order of their arrival
+            del self._frames[key]
         self._assemble()
 
-    def _info(self, message: String) -> None:
-        try:
-            info = json.loads(message.data)
-            require(info['plan'] and len(info['stamps']) > 1, 'the prediction has no plan id or no frames')
-        except (ValueError, KeyError, TypeError, Geo4dError) as error:
-            self._on_error('', f'unreadable {ROOT}/info: {error}')
+    def _info(self, info: PredictionInfo) -> None:
+        if len(info.K) != self._views:
+            self._on_error(info.plan, f'the prediction has {len(info.K)} views, this node reads {self._views}')
             return
         if self._latest is not None:
-            self._on_error(self._latest['plan'], 'frames of the prediction are missing on the topics')
+            self._on_error(self._latest.plan, 'frames of the prediction are missing on the topics')
         self._latest = info
-        self._frames = {key: pixels for key, pixels in self._frames.items() if key[1] >= info['stamps'][0]}
+        self._frames = {key: pixels for key, pixels in self._frames.items() if key[1] in info.stamps}
         self._assemble()
 
     def _assemble(self) -> None:
         info = self._latest
         if info is None:
             return
-        kinds = ('colour', 'depth', 'mask') if info['gripper_mask'] else ('colour', 'depth')
-        wanted = [(v, s, k) for v in range(self._views) for s in info['stamps'] for k in kinds]
+        kinds = ('colour', 'depth', 'mask') if info.gripper_mask else ('colour', 'depth')
+        wanted = [(v, s, k) for v in range(self._views) for s in info.stamps for k in kinds]
         if not all(key in self._frames for key in wanted):
             return
         frames, self._latest = self._frames, None
-        self._frames = {key: pixels for key, pixels in frames.items() if key[1] > info['stamps'][-1]}
+        self._frames = {key: pixels for key, pixels in frames.items() if key[1] > info.stamps[-1]}
         try:
             prediction = self._build(info, frames)
-        except (Geo4dError, ValueError, KeyError, TypeError) as error:
-            self._on_error(info['plan'], f'the prediction on the topics cannot be used: {error}')
+        except (Geo4dError, ValueError) as error:
+            self._on_error(info.plan, f'the prediction on the topics cannot be used: {error}')
             return
         self._on_prediction(prediction)
 
-    def _build(self, info: dict[str, Any], frames: dict[tuple[int, int, str], np.ndarray]) -> Prediction:
+    def _build(self, info: PredictionInfo, frames: dict[tuple[int, int, str], np.ndarray]) -> Prediction:
         stacks: dict[str, list] = defaultdict(list)
-        K, T_ref_view = np.array(info['K'], float), np.array(info['T_ref_view'], float)
         for view in range(self._views):
-            depth = [frames[view, s, 'depth'] for s in info['stamps']]
-            stacks['rgb'].append([frames[view, s, 'colour'] for s in info['stamps']])
-            stacks['points'].append([transform_points(T_ref_view[view], unproject(d, K[view])) for d in depth])
+            depth = [frames[view, s, 'depth'] for s in info.stamps]
+            stacks['rgb'].append([frames[view, s, 'colour'] for s in info.stamps])
+            stacks['points'].append([transform_points(info.T_ref_view[view], unproject(d, info.K[view]))
+                                     for d in depth])
             stacks['valid'].append([d > 0 for d in depth])
-            if info['gripper_mask']:
-                stacks['mask'].append([frames[view, s, 'mask'][..., 0] for s in info['stamps']])
-        mask = np.asarray(stacks['mask'], np.float32) / np.float32(255) if info['gripper_mask'] else None
+            if info.gripper_mask:
+                stacks['mask'].append([frames[view, s, 'mask'][..., 0] for s in info.stamps])
+        mask = np.asarray(stacks['mask'], np.float32) / np.float32(255) if info.gripper_mask else None
         video = Video4D(np.asarray(stacks['rgb']), np.asarray(stacks['points'], np.float32),
-                        np.asarray(stacks['valid']), np.array(info['stamps'], np.int64), K, T_ref_view, mask,
-                        track_from_json(info['state']) if info['state'] else None)
-        first = info['stamps'][0]
-        views = tuple(RgbdFrame(frames[v, first, 'colour'], frames[v, first, 'depth'], K[v], first,
-                                info['frame_id'] if v == 0 else f'geo4d_{view_name(v)}_optical_frame')
+                        np.asarray(stacks['valid']), np.array(info.stamps, np.int64), info.K, info.T_ref_view, mask,
+                        info.state)
+        first = info.stamps[0]
+        views = tuple(RgbdFrame(frames[v, first, 'colour'], frames[v, first, 'depth'], info.K[v], first,
+                                info.frame_id if v == 0 else f'geo4d_{view_name(v)}_optical_frame')
                       for v in range(self._views))
-        T = None if info['T_ref_gripper'] is None else np.array(info['T_ref_gripper'], float)
-        return Prediction(info['plan'], Observation(views, T, info['opening']), video)
+        return Prediction(info.plan, Observation(views, info.T_ref_gripper, info.opening), video)
+
+
+def _pixels(message: Image, kind: str) -> tuple[int, np.ndarray] | Malformed:
+    """(stamp [ns], pixels) of a predicted frame."""
+    if message.height * message.width > PIXELS:
+        return Malformed('size', f'{message.width}x{message.height}', f'more than {PIXELS} pixels')
+    try:
+        return to_nanoseconds(message.header.stamp), (read_depth if kind == 'depth' else read_colour)(message)
+    except Geo4dError as error:
+        return Malformed('data', f'{message.width}x{message.height} {message.encoding[:40]}', str(error))

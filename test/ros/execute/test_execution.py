@@ -71,7 +71,7 @@ class World:
         robot = SimpleNamespace(
             model=MODEL, silence=0.0, 
             state=lambda closed: replace(state, q=self.q, stamp=self.stamp, gripper_closed=closed),
-            at_rest=lambda since: self.resting, require_model=lambda: MODEL)
+            refusal=lambda: None, at_rest=lambda since: self.resting, require_model=lambda: MODEL)
         cameras = SimpleNamespace(check_silence=lambda seconds: self.refusals,
                                   check_pair=lambda after, limits: (None, True))
         predictor = SimpleNamespace(call=self.asked.append, ready=True)

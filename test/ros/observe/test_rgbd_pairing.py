@@ -8,6 +8,7 @@ from geo4d_ros.errors import InvalidInputError
 from geo4d_ros.reasons import Reason, Refusal
 from geo4d_ros.ros.observe.rgbd_pairing import CameraMessages, Match, RgbdPairing
 from geo4d_ros.ros.observe.rgbd_sync import read_frame
+from geo4d_ros.ros.wire.camera import parse_camera_info
 from geo4d_ros.ros.wire.conversions import camera_info_message, image_message
 from geo4d_ros.types import RgbdFrame
 
@@ -29,12 +30,37 @@ def send(out, camera, stamp_ms, kinds=('colour', 'depth')):
 def test_colour_and_depth_pair_only_when_their_stamps_are_equal():
     out = pairing(1)
     out.add(0, 'colour', 10 * MS, 'c10')
-    out.add(0, 'depth', 11 * MS, 'd11')
+    out.add(0, 'depth', 13 * MS, 'd13')
     refusal = out.match(0.03)
     assert isinstance(refusal, Refusal) and 'never have the same stamp' in refusal.detail
     out.add(0, 'depth', 10 * MS, 'd10')
     match = out.match(0.03)
     assert match.cameras == (CameraMessages(10 * MS, 'c10', 'd10', 'info0'),) and match.skew == 0
+
+
+@pytest.mark.parametrize('apart_ms, fits', [(1, True), (-2, True), (2.5, False)])
+def test_colour_and_depth_of_one_trigger_may_be_stamped_2_ms_apart(apart_ms, fits):
+    out = pairing(1)
+    for start in (100, 133):
+        out.add(0, 'depth', int((start + apart_ms) * MS), f'd{start}')
+        out.add(0, 'colour', start * MS, f'c{start}')
+    match = out.match(0.03)
+    assert isinstance(match, Match) is fits
+    if fits:
+        assert match.cameras[0] == CameraMessages(133 * MS, 'c133', 'd133', 'info0')
+
+
+def test_a_restarted_camera_or_clock_is_another_run():
+    out = pairing(2)
+    send(out, 0, 1000)
+    send(out, 1, 1000)
+    before = out.starts
+    out.forget(1)
+    assert out.starts == before + 1 and isinstance(out.match(0.03), Refusal)
+    send(out, 1, 1001)
+    assert out.match(0.03).stamp == 1000 * MS
+    send(out, 0, 500)
+    assert out.starts == before + 2, 'stamps that jump back'
 
 
 @pytest.mark.parametrize('skew_ms, fits', [(0, True), (33, True), (34, True), (35, False), (-33, True), (-35, False)])
@@ -109,10 +135,11 @@ def test_a_match_is_always_what_was_asked_for(sent, slop_ms):
 
 
 def messages(frame, **changes):
-    """A camera's messages; `changes` replaces any of colour, depth, info."""
+    """A camera's messages as they are after reception; `changes` replaces any of colour, depth, info."""
     made = {'colour': image_message(frame.rgb, 0, 'cam'), 'depth': image_message(frame.depth, 0, 'cam'),
-            'info': camera_info_message(frame.K, *frame.depth.shape, 0, 'cam'), **changes}
-    return CameraMessages(0, made['colour'], made['depth'], made['info'])
+            'info': camera_info_message(frame.K, *frame.depth.shape, 0, 'cam'), 'depth_info': None, **changes}
+    info, depth_info = (message and parse_camera_info(message) for message in (made['info'], made['depth_info']))
+    return CameraMessages(0, made['colour'], made['depth'], info, depth_info)
 
 
 FRAME = RgbdFrame.example(12, 16)
@@ -120,8 +147,11 @@ FRAME = RgbdFrame.example(12, 16)
 
 @pytest.mark.parametrize('change, text', [
     ({'depth': image_message(FRAME.depth[:6], 0, 'cam')}, 'enable depth alignment'),
+    ({'depth': image_message(FRAME.depth, 0, 'camera1_depth_optical_frame')}, 'not aligned to colour'),
+    ({'depth_info': camera_info_message(FRAME.K * [[0.7], [0.7], [1]], 12, 16, 0, 'cam')}, 'not aligned to colour'),
+    ({'depth_info': camera_info_message(FRAME.K, 12, 16, 0, 'depth')}, 'not aligned to colour'),
     ({'info': camera_info_message(FRAME.K, 480, 640, 0, 'cam')}, 'camera_info is for 640x480'),
-    ({'info': camera_info_message(FRAME.K * 0, 12, 16, 0, 'cam')}, 'no usable K'),
+    ({'info': camera_info_message(FRAME.K, 12, 16, 0, 'stranger')}, "of the frame 'stranger'"),
     ({'depth': image_message(FRAME.depth * 0, 0, 'cam')}, r'only 0\.0% of the depth is valid'),
     ({'depth': image_message(FRAME.depth * float('nan'), 0, 'cam')}, r'only 0\.0% of the depth is valid'),
     ({'colour': image_message(FRAME.depth, 0, 'cam')}, "encoding '32FC1'"),
@@ -133,5 +163,11 @@ def test_frames_that_cannot_be_used_are_refused_with_the_cause(change, text):
 
 
 def test_a_good_frame_is_read():
-    frame = read_frame(messages(FRAME))
+    frame = read_frame(messages(FRAME, depth_info=camera_info_message(FRAME.K, 12, 16, 0, '/cam')))
     assert frame.frame_id == 'cam' and (frame.rgb == FRAME.rgb).all() and (frame.depth == FRAME.depth).all()
+
+
+def test_the_depth_unit_counts_for_integers_only():
+    counts = image_message((FRAME.depth * 10000).astype('uint16'), 0, 'cam')
+    assert read_frame(messages(FRAME, depth=counts), depth_unit=1e-4).depth == pytest.approx(FRAME.depth, abs=1e-4)
+    assert (read_frame(messages(FRAME), depth_unit=1e-4).depth == FRAME.depth).all()

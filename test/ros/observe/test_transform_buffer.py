@@ -2,11 +2,14 @@
 
 import numpy as np
 import pytest
+from fakes.boundary import FakeBoundary
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tf2_msgs.msg import TFMessage
 
 from geo4d_ros.geometry.transforms import from_rotvec, invert, make_transform
-from geo4d_ros.ros.observe.transforms import TransformBuffer, TransformError
+from geo4d_ros.ros.observe.transforms import FRAMES, SAMPLES, TransformBuffer, TransformError, TransformListener
+from geo4d_ros.ros.wire.conversions import transform_message
 
 numbers = st.floats(-2, 2)
 vectors = st.tuples(numbers, numbers, numbers).map(np.array)
@@ -34,15 +37,84 @@ def test_lookup_goes_up_and_down_the_tree(A, B, C):
 def test_between_samples_it_interpolates_at_large_stamps():
     buffer, start = TransformBuffer(), 1_800_000_000 * SECOND
     buffer.add('base', 'tool', start, shift(0))
-    buffer.add('base', 'tool', start + SECOND, shift(1))
-    assert buffer.lookup('base', 'tool', start + SECOND // 4)[0, 3] == pytest.approx(0.25)
+    buffer.add('base', 'tool', start + SECOND // 2, shift(1))
+    assert buffer.lookup('base', 'tool', start + SECOND // 8)[0, 3] == pytest.approx(0.25)
 
 
 def test_samples_may_arrive_out_of_order():
     buffer = TransformBuffer()
-    for stamp in (2, 1, 3):
-        buffer.add('base', 'tool', stamp * SECOND, shift(stamp))
-    assert buffer.lookup('base', 'tool', 3 * SECOND // 2)[0, 3] == pytest.approx(1.5)
+    for tenths in (20, 18, 22):
+        buffer.add('base', 'tool', tenths * SECOND // 10, shift(tenths))
+    assert buffer.lookup('base', 'tool', 19 * SECOND // 10)[0, 3] == pytest.approx(19)
+
+
+@pytest.mark.parametrize('at, known', [(10.05, True), (17.95, True), (14.0, False), (10.2, False)])
+def test_a_gap_is_not_interpolated_across(at, known):
+    buffer = TransformBuffer()
+    for stamp, x in ((9.9, 0.0), (10.0, 0.0), (18.0, 1.0)):
+        buffer.add('base', 'tool', int(stamp * SECOND), shift(x))
+    if known:
+        assert buffer.lookup('base', 'tool', int(at * SECOND), 0.1)[0, 3] in (0.0, 1.0)
+    else:
+        with pytest.raises(TransformError, match=r'gap of 8\.000 s'):
+            buffer.lookup('base', 'tool', int(at * SECOND), 0.1)
+
+
+def test_a_jump_of_the_clock_forgets_what_moves_and_keeps_what_stands():
+    buffer = TransformBuffer()
+    buffer.add('base', 'tool', SECOND, shift(1))
+    buffer.add_static('base', 'camera', shift(2))
+    buffer.forget()
+    assert buffer.lookup('base', 'camera')[0, 3] == 2
+    with pytest.raises(TransformError, match="'base' and 'tool'"):
+        buffer.lookup('base', 'tool')
+
+
+def test_memory_is_bounded_and_strangers_do_not_drive_out_who_speaks():
+    buffer = TransformBuffer()
+    for i in range(3 * FRAMES):
+        buffer.add('world', f'stranger{i}', SECOND + i, shift(0))
+        buffer.add('base', 'tool', SECOND + i * 1_000_000, shift(i))
+    assert len(buffer._moving) <= FRAMES and len(buffer._moving['tool'][1]) <= SAMPLES
+    assert buffer.lookup('base', 'tool')[0, 3] == 3 * FRAMES - 1
+    for _ in range(3 * SAMPLES):
+        buffer.add('base', 'tool', 10 * SECOND, shift(0))
+    assert len(buffer._moving['tool'][1]) <= SAMPLES
+
+
+class StubReceiver:
+    def __init__(self, boundary):
+        self.node = boundary.node
+
+
+def transform(stamp, parent='base', child='tool', x=1.0):
+    return TFMessage(transforms=[transform_message(shift(x), stamp, parent, child)])
+
+
+def test_bad_transforms_are_named_and_the_good_ones_of_the_message_used():
+    boundary, buffer = FakeBoundary(), TransformBuffer()
+    TransformListener(StubReceiver(boundary), boundary, buffer)
+    now = boundary.node.now
+    message = transform(now)
+    bad = transform(now, child='bad').transforms[0]
+    bad.transform.rotation.w = float('nan')
+    message.transforms.insert(0, bad)
+    boundary.say('/tf', message)
+    assert 'base -> bad' in boundary.cause('/tf') and 'not a rigid transform' in boundary.cause('/tf')
+    assert buffer.lookup('base', 'tool', now)[0, 3] == 1
+    boundary.say('/tf', b'garbage' * 3)
+    assert boundary.refused('/tf') == 2
+
+
+def test_the_future_is_refused_and_the_present_taken_after_it():
+    boundary, buffer = FakeBoundary(), TransformBuffer()
+    TransformListener(StubReceiver(boundary), boundary, buffer)
+    now = boundary.node.now
+    boundary.say('/tf', transform(now + 100 * SECOND))
+    assert 'ahead of' in boundary.cause('/tf')
+    boundary.say('/tf', transform(now, '/base', '/tool'))
+    assert buffer.lookup('base', 'tool', now)[0, 3] == 1, 'a leading slash is no other frame'
+
 
 
 @pytest.mark.parametrize('late, held', [(0.05, True), (0.2, False), (-0.05, True), (-0.2, False)])
