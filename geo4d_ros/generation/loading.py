@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 
 from geo4d_ros.errors import CheckpointError, ConfigurationError
-from geo4d_ros.generation.manifest import verify_manifest
+from geo4d_ros.generation.manifest import MANIFEST, verify_manifest
 from geo4d_ros.generation.protocol import VideoGenerator
 
 # `_class_name` -> module that defines it, with `from_pretrained(path)` and `to(device)`.
@@ -34,7 +34,20 @@ def class_name_of(directory: Path) -> str:
         if isinstance(config, dict) and isinstance(config.get('_class_name'), str):
             return config['_class_name']
         raise CheckpointError(f'{path} has no _class_name, so it is not a model config')
-    raise CheckpointError(f'{directory} holds neither model_index.json nor config.json: not a checkpoint')
+    missing = 'neither model_index.json nor config.json'
+    raise CheckpointError(f'{directory} holds {missing}: not a checkpoint{_hint(directory)}')
+
+
+def _hint(directory: Path) -> str:
+    """What may have been meant: a checkpoint one folder deeper or higher, or files that first have to be imported."""
+    deeper = sorted(p.parent for name in ('model_index.json', 'config.json') for p in directory.glob(f'*/{name}'))
+    if (directory.parent / 'model_index.json').is_file():
+        return f'; it is a part of one: did you mean {directory.parent}?'
+    if any((path / MANIFEST).is_file() for path in deeper):
+        return f'; did you mean {next(path for path in deeper if (path / MANIFEST).is_file())}?'
+    if any(directory.glob('*.ckpt')):
+        return '; its .ckpt file can be converted with `geo4d import 4dgen`'
+    return f'; it holds {", ".join(sorted(p.name for p in directory.iterdir())[:5]) or "nothing"}'
 
 
 def load_generator(path: str | Path, device: str = 'cpu') -> VideoGenerator:

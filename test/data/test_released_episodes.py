@@ -5,7 +5,7 @@ import pytest
 import zarr
 
 from geo4d_ros.data.readers.released_buffer import BufferEpisode
-from geo4d_ros.data.readers.released_episodes import ReleasedEpisode
+from geo4d_ros.data.readers.released_episodes import ReleasedEpisode, is_static, released_split
 from geo4d_ros.errors import DatasetError
 from geo4d_ros.training.unet.data import EpisodeWindows, list_data
 
@@ -94,7 +94,7 @@ def write_buffer(path, ends=(6, 14), cameras=('scene_1', 'scene_2', 'scene_13'))
 
 def test_replay_buffer_gives_the_same_layout(tmp_path):
     write_buffer(tmp_path / 'buffer.zarr')
-    paths = list_data(tmp_path, 'released')
+    paths = list_data(tmp_path, 'released', 'all')
     assert [p.name for p in paths] == ['0', '1']
     starts = set()
     for index in range(12):
@@ -121,3 +121,26 @@ def test_what_is_wrong_with_a_replay_buffer_is_named(tmp_path):
     wrong = write_buffer(tmp_path / 'wrong.zarr', ends=(5, 3))
     with pytest.raises(DatasetError, match='should rise'):
         list_data(wrong, 'released')
+
+
+def test_windows_without_motion_are_drawn_again(tmp_path):
+    path = write_buffer(tmp_path / 'buffer.zarr', ends=(20,))
+    count = 20
+    xyz = np.zeros((count, 3))
+    xyz[8:, 0] = 0.03 * np.arange(count - 8)  # 0.06 m/s from frame 8 on, at rest before
+    root = zarr.open_group(store=path)
+    root.create_array('data/obs.robot__actual__poses__left::panda__xyz', data=xyz)
+    windows = EpisodeWindows(list_data(tmp_path, 'released'), 'released', 2, 8, (HEIGHT, WIDTH), 0)
+    starts = {int(windows[i]['rgb'][0, 0, 0, 0, 0]) for i in range(20)}
+    assert min(starts) >= 5 and len(starts) > 3  # of five frames, at least two move
+    assert is_static([xyz, xyz]) and not is_static([xyz, 10 * xyz[8:]]) and not is_static([])
+
+
+def test_split_of_the_episodes_is_fixed(tmp_path):
+    paths = [tmp_path / str(i) for i in range(30)]
+    train, validation = (released_split(paths, split) for split in ('train', 'validation'))
+    assert len(validation) == 3 and sorted(train + validation) == sorted(paths)
+    assert validation == released_split(paths, 'validation')
+    assert released_split(paths[:1], 'train') == paths[:1]
+    with pytest.raises(DatasetError, match='train or validation'):
+        released_split(paths, 'test')

@@ -41,6 +41,20 @@ def test_broken_checkpoint_is_refused_in_one_line(checkpoint, break_it, message)
     assert '\n' not in str(caught.value)
 
 
+def test_wrong_folder_says_what_was_meant(checkpoint, tmp_path_factory):
+    with pytest.raises(CheckpointError, match=rf'{checkpoint.name}.other .*it holds notes'):
+        (checkpoint / 'other').mkdir()
+        (checkpoint / 'other/notes.txt').write_text('')
+        load_generator(checkpoint / 'other')
+    run = tmp_path_factory.mktemp('run')
+    (run / 'model').symlink_to(checkpoint)
+    with pytest.raises(CheckpointError, match=rf'did you mean .*{run.name}/model'):
+        load_generator(run)
+    (checkpoint / 'model_index.json').write_text('{"_class_name": "Geo4dPipeline"}')
+    with pytest.raises(CheckpointError, match=rf'a part of one: did you mean .*{checkpoint.name}'):
+        load_generator(checkpoint / 'unet')
+
+
 def test_missing_directory_is_named(tmp_path):
     with pytest.raises(CheckpointError, match='nowhere'):
         load_generator(tmp_path / 'nowhere')

@@ -189,7 +189,7 @@ def test_unmasked_invalid_points_are_moved_as_in_the_release(data):
     window = EpisodeWindows(list_data(data, 'zarr'), 'zarr', 2, 3, (32, 32), 0)[0]
     window['depth'][:, :, :4] = 0
     batch = {k: v[None] for k, v in window.items()}
-    masked, released = (make_clips(batch, torch.device('cpu'), 'own', (0, 0), mask, 0) for mask in (True, False))
+    masked, released = (make_clips(batch, torch.device('cpu'), 'own', (0, 0), move, 0) for move in (False, True))
     sentinel = -1 / 3
     assert torch.allclose(masked.targets[0, 1, :, :, :4], torch.tensor(sentinel))
     assert (released.targets[0, 1, :, :, :4] - sentinel).abs().max() > 0.01
@@ -201,8 +201,8 @@ def test_unmasked_invalid_points_are_moved_as_in_the_release(data):
 def test_registered_condition_lies_in_the_reference_frame(data):
     window = EpisodeWindows(list_data(data, 'zarr'), 'zarr', 2, 3, (32, 32), 0)[0]
     batch = {k: v[None] for k, v in window.items()}
-    exact = make_clips(batch, torch.device('cpu'), 'registered', (0.0, 0.0), True, 0)
-    noisy = make_clips(batch, torch.device('cpu'), 'registered', (0.01, 1.0), True, 0)
+    exact = make_clips(batch, torch.device('cpu'), 'registered', (0.0, 0.0), False, 0)
+    noisy = make_clips(batch, torch.device('cpu'), 'registered', (0.01, 1.0), False, 0)
     static = ~exact.moved[0, 1, 0]
     difference = (exact.condition_maps[0, 1] - exact.targets[0, 1, 0]).abs().amax(0)[static]
     assert difference.max() < 1e-5

@@ -20,7 +20,6 @@ from geo4d_ros.generation.unet.network import Geo4dUNet
 from geo4d_ros.generation.unet.pipeline import Geo4dPipeline
 from geo4d_ros.generation.unet.sampling import edm
 from geo4d_ros.generation.unet.streams import POINTS, Stream, all_streams, token_view
-from geo4d_ros.geometry.resampling import resize_frame
 from geo4d_ros.types import Observation
 
 MAX_GUIDANCE = 2.5
@@ -69,7 +68,7 @@ class ReleasedAlgorithm:
         """Images (T, 3, H, W) of all streams, and [s] per stage."""
         pipeline, clock = self.pipeline, self.now
         settings = pipeline.config
-        frames = tuple(resize_frame(v, settings.height, settings.width) for v in observation.views)
+        frames = pipeline.resized(observation)
         images, maps, _ = pipeline.prepare_images(frames, pipeline.registered_poses(frames))
         streams = all_streams(len(frames))
         start = clock()

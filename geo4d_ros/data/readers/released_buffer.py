@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import zarr
 
-from geo4d_ros.data.readers.released_episodes import TRAINING_CAMERAS, released_window
+from geo4d_ros.data.readers.released_episodes import ARMS, TRAINING_CAMERAS, is_static, released_window
 from geo4d_ros.errors import DatasetError, require
 
 
@@ -50,13 +50,15 @@ class BufferEpisode:
         )
         return cls(path, arrays, cameras, int(ends[number - 1]) if number else 0, int(ends[number]))
 
-    def window(self, rng: np.random.Generator, views: int, frames: int) -> dict[str, np.ndarray]:
-        """A random window of the layout of `EpisodeWindows`; never past the episode's end."""
+    def window(self, rng: np.random.Generator, views: int, frames: int) -> dict[str, np.ndarray] | None:
+        """A random window of the layout of `EpisodeWindows`; never past the episode's end; None if nothing moves."""
         cameras = [self.cameras[i] for i in rng.choice(len(self.cameras), views, replace=False)]
         length = self.last - self.first
         require(length > frames, f'{self.path} has {length} frames, expected at least {frames + 1}', DatasetError)
         start = self.first + int(rng.integers(length - frames))
         pick = slice(start, start + frames + 1)
+        if is_static([self._read(f'obs.{arm}', pick) for arm in ARMS if f'obs.{arm}' in self.arrays]):
+            return None
         labels = [self._read(f'obs.{c}_label', pick) if f'obs.{c}_label' in self.arrays else None for c in cameras]
         return released_window(
             [self._read(f'obs.{c}', pick) for c in cameras],

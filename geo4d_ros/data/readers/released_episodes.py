@@ -20,6 +20,9 @@ STRIDE = 5  # 10 Hz -> 2 Hz
 TRAINING_CAMERAS = tuple(f'scene_{k}' for k in range(1, 13))
 GRIPPER_IDS = (29, 30, 31, 33, 34, 35)
 MAX_DEPTH_M = 2.0
+ARMS = ('robot__actual__poses__left::panda__xyz', 'robot__actual__poses__right::panda__xyz')
+FRAME_RATE = 2.0  # Hz, after the stride
+FILTER_FRAMES, MIN_SPEED = 5, 0.02  # frames, m/s
 _FILES = ('observations', 'intrinsics', 'extrinsics')
 
 
@@ -34,6 +37,24 @@ def list_released_episodes(directory: Path) -> list[Path]:
         DatasetError,
     )
     return paths
+
+
+def released_split(paths: list[Path], split: str, share: float = 0.1, seed: int = 42) -> list[Path]:
+    """The 'train' or the 'validation' episodes of a list, drawn as the release draws them (one alone trains)."""
+    require(split in ('train', 'validation'), f'split should be train or validation but got {split!r}', DatasetError)
+    count = min(max(1, round(len(paths) * share)), len(paths) - 1)
+    chosen = set(np.random.default_rng(seed).choice(len(paths), count, replace=False).tolist()) if count > 0 else set()
+    return [p for i, p in enumerate(paths) if (i in chosen) == (split == 'validation')]
+
+
+def is_static(arms: list[np.ndarray]) -> bool:
+    """Whether no arm moves: mean speed over the first FILTER_FRAMES of positions (T, 3) [m] at 2 Hz below MIN_SPEED.
+
+    The release draws another window then. Without robot data nothing is known, and nothing filtered.
+    """
+    heads = [arm[:FILTER_FRAMES] for arm in arms]
+    speeds = [np.linalg.norm(np.diff(head, axis=0), axis=1).mean() * FRAME_RATE for head in heads if len(head) > 1]
+    return bool(speeds) and max(speeds) <= MIN_SPEED
 
 
 @dataclass(frozen=True)
@@ -53,8 +74,8 @@ class ReleasedEpisode:
         )
         return cls(path, tuple(common))
 
-    def window(self, rng: np.random.Generator, views: int, frames: int) -> dict[str, np.ndarray]:
-        """A random window of the layout of `EpisodeWindows`, without robot state (zeros, identity).
+    def window(self, rng: np.random.Generator, views: int, frames: int) -> dict[str, np.ndarray] | None:
+        """A random window of the layout of `EpisodeWindows`, without robot state (zeros, identity); None if static.
 
         Windows never run past the end, as in the release. Depth is metres, beyond 2 m invalid.
         """
@@ -65,6 +86,8 @@ class ReleasedEpisode:
         span = STRIDE * frames + 1
         require(length >= span, f'{self.path} has {length} frames, expected at least {span}', DatasetError)
         pick = int(rng.integers(length - span + 1)) + STRIDE * np.arange(frames + 1)
+        if is_static([_read(observations, self.path, a)[pick] for a in ARMS if a in observations.files]):
+            return None
         labels = [
             _read(observations, self.path, f'{c}_label')[pick] if f'{c}_label' in observations.files else None
             for c in cameras

@@ -44,7 +44,7 @@ def read_state(path: Path) -> State:
     broken = f'{path} is not a torch checkpoint or is truncated; fetch it again'
     require(zipfile.is_zipfile(path), broken, CheckpointError)
     try:
-        content = torch.load(path, map_location='cpu', weights_only=True)
+        content = torch.load(path, map_location='cpu', weights_only=True, mmap=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
             f'{path} holds more than tensors, which is not loaded here; where you trust it, save '
@@ -222,6 +222,29 @@ def find_vae_state(state: State, modality: str, vae: Path | None) -> tuple[State
     return read_state(found[0]), str(found[0]), ''
 
 
+def check_encoder_copy(state: State, weights: State, embedder: int, report: KeyReport) -> None:
+    """The condition encoder's copy of an autoencoder, checked to be that autoencoder: CheckpointError otherwise.
+
+    One encoder serves condition and targets here, so a copy of its own cannot be honoured and must not be ignored.
+    """
+    prefix = f'conditioner.embedders.{embedder}.encoder.'
+    for key, value in take(state, prefix).items():
+        if key.startswith('quant_conv.'):
+            continue
+        own = weights.get(key)
+        if own is None:
+            require(not key.startswith(('encoder.', 'decoder.')), f'{prefix}{key}: the autoencoder has no such weight',
+                    CheckpointError)
+            report.ignored[prefix + key] = 'training state'
+            continue
+        if own.shape != value.shape or not torch.equal(own.float(), value.float()):
+            raise CheckpointError(
+                f'{prefix}{key} differs from the autoencoder that belongs to it: the condition was encoded with other '
+                'weights than the targets; pass the autoencoders of this very checkpoint with --vae'
+            )
+        report.ignored[prefix + key] = 'repeats the autoencoder'
+
+
 def import_released(
     checkpoint: Path,
     vae: Path | None = None,
@@ -241,15 +264,17 @@ def import_released(
         quant = take(state, quant_prefix)
         vaes[modality] = convert_vae(weights, quant, where, report, prefix)
         report.used |= {quant_prefix + k: [f'{modality}_vae.quant_conv.{k}'] for k in quant}
+        check_encoder_copy(state, weights, embedder, report)
     if image_encoder is not None:
         encoder = load_part(image_encoder, CLIPVisionModelWithProjection, torch.float32)
     else:
         encoder = convert_clip(state, str(checkpoint), report, clip_heads)
     for key in state:
         if key not in report.used and key not in report.ignored:
-            report.ignored[key] = 'copy of an autoencoder' if '.encoder.' in key else 'training state'
+            report.ignored[key] = 'training state'
     report.notes.append(
-        'quant_conv belongs to the condition encoder only; targets of further training pass it too'
+        'convention released: quant_conv belongs to the condition encoder only, targets of further training do not '
+        'pass it; pixels without depth are predicted in the centre of their camera'
     )
-    settings = {'name': 'geo4d-released', 'steps': 25, 'anchor': False}
+    settings = {'name': 'geo4d-released', 'steps': 25, 'anchor': False, 'convention': 'released'}
     return Geo4dPipeline(unet, vaes['rgb'], vaes['points'], encoder, **settings), report

@@ -18,7 +18,7 @@ from geo4d_ros.generation.unet.network import Geo4dUNet
 from geo4d_ros.generation.unet.parts import load_part, read_json
 from geo4d_ros.generation.unet.pipeline import Geo4dPipeline
 
-_INDEX = 'diffusion_pytorch_model.safetensors.index.json'
+_INDEX = ('diffusion_pytorch_model.safetensors.index.json', 'diffusion_pytorch_model.safetensors.index.fp16.json')
 _SINGLE = ('diffusion_pytorch_model.safetensors', 'diffusion_pytorch_model.fp16.safetensors')
 
 
@@ -32,13 +32,14 @@ def read_safetensors(path: Path) -> dict[str, torch.Tensor]:
 
 def read_model_weights(directory: Path) -> dict[str, torch.Tensor]:
     """Tensors of a diffusers model directory, single file, half-precision variant or shards."""
-    if (directory / _INDEX).is_file():
-        shards = sorted(set(read_json(directory / _INDEX)['weight_map'].values()))
+    indices = [directory / name for name in _INDEX if (directory / name).is_file()]
+    if indices:
+        shards = sorted(set(read_json(indices[0])['weight_map'].values()))
         return {k: v for shard in shards for k, v in read_safetensors(directory / shard).items()}
     for name in _SINGLE:
         if (directory / name).is_file():
             return read_safetensors(directory / name)
-    raise CheckpointError(f'{directory} has no {_SINGLE[0]}; fetch the diffusers layout of the model')
+    raise CheckpointError(f'{directory} has none of {", ".join(_SINGLE)}; fetch the diffusers layout of the model')
 
 
 def checked_config(directory: Path, class_name: str) -> dict[str, Any]:
@@ -60,6 +61,12 @@ def import_svd(
     attention as nothing (zero output) unless `unet_options` say otherwise.
     """
     report = KeyReport()
+    parts = ['unet/config.json', 'vae/config.json']
+    if (unet_options or {}).get('token_routing') != 'learned':
+        parts.append('image_encoder/config.json')
+    missing = [part for part in parts if not (directory / part).is_file()]
+    require(not missing, f'{directory} lacks {", ".join(missing)}: not the diffusers layout of '
+            'stable-video-diffusion-img2vid', CheckpointError)
     config = checked_config(directory / 'unet', 'UNetSpatioTemporalConditionModel')
     known = set(inspect.signature(Geo4dUNet.__init__).parameters) - {'self'}
     fields = {k: v for k, v in config.items() if k in known}

@@ -30,9 +30,14 @@ class Prediction:
     states: tuple[np.ndarray, np.ndarray] | None  # poses (T, 4, 4) and openings (T,)
 
 
-def assemble_video(prediction: Prediction, observation: Observation, dt: float, anchor: bool) -> Video4D:
-    """The video with the observation as frame 0; points in the reference frame, colours clipped to uint8."""
-    views = [_assemble_view(prediction, v, anchor) for v in range(len(prediction.frames))]
+def assemble_video(
+    prediction: Prediction, observation: Observation, dt: float, anchor: bool, invalid_moved: bool = False
+) -> Video4D:
+    """The video with the observation as frame 0; points in the reference frame, colours clipped to uint8.
+
+    invalid_moved: the model puts pixels without depth at the view's camera centre, else at the origin.
+    """
+    views = [_assemble_view(prediction, v, anchor, invalid_moved) for v in range(len(prediction.frames))]
     rgb, points, valid, poses, masks = (list(parts) for parts in zip(*views, strict=True))
     frames = rgb[0].shape[0]
     stamps = observation.stamp + (np.arange(frames) * round(dt * 1e9)).astype(np.int64)
@@ -48,7 +53,7 @@ def assemble_video(prediction: Prediction, observation: Observation, dt: float, 
     )
 
 
-def _assemble_view(prediction: Prediction, view: int, anchor: bool) -> tuple:
+def _assemble_view(prediction: Prediction, view: int, anchor: bool, invalid_moved: bool) -> tuple:
     """RGB (T+1, H, W, 3), points, valid, T_ref_view and gripper mask of one view."""
     frame = prediction.frames[view]
     own_valid = prediction.valid[view].cpu().numpy()
@@ -62,6 +67,10 @@ def _assemble_view(prediction: Prediction, view: int, anchor: bool) -> tuple:
         points = pointmaps.denormalise(image).cpu().numpy().astype(np.float32)
         valid = pointmaps.validity(torch.from_numpy(points)).numpy()
         T, scale = _pose_and_scale(prediction, view, own, own_valid, points[0], valid[0])
+        if invalid_moved:
+            centre = torch.from_numpy(T[:3, 3] / scale).float().clamp(*pointmaps.RANGE_M)
+            valid &= pointmaps.validity(torch.from_numpy(points), centre).numpy()
+            points = np.where(valid[..., None], points, 0)
         if anchor:
             points = points * np.float32(scale)
         now = _placed(T, own, own_valid)

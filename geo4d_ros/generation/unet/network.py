@@ -201,7 +201,8 @@ class Geo4dUNet(UNetSpatioTemporalConditionModel):
         """Predict v for every stream.
 
         latents (B, S, T, C, h, w), already scaled by c_in; timestep (B, S) = ln(sigma) / 4;
-        condition (B, S, C, h, w), latents of the observation, unscaled; tokens (B, S, 1, D), one
+        condition (B, S, C, h, w), latents of the observation, unscaled, or one for every frame
+        (B, S, T, C, h, w); tokens (B, S, 1, D), one
         image token per stream (None when learned); streams: who is who, default every stream of all
         views; state: noisy future states (B, T, 10) scaled like the latents, and the measured
         one (B, 10).
@@ -227,7 +228,7 @@ class Geo4dUNet(UNetSpatioTemporalConditionModel):
         indicator = torch.zeros(samples * count, frames, dtype=latents.dtype, device=latents.device)
 
         # 2. Input: noisy latents and condition side by side in channels.
-        condition = condition[:, :, None].expand_as(latents)
+        condition = (condition if condition.dim() == 6 else condition[:, :, None]).expand_as(latents)
         x = self.conv_in(torch.cat([latents, condition], dim=3).flatten(0, 2))
 
         # 3. Encoder and middle: shared by all streams, every output kept for the decoder.

@@ -25,12 +25,23 @@ def read_json(path: Path) -> dict[str, Any]:
     return value
 
 
+def variant(directory: Path) -> str | None:
+    """'fp16' where only half-precision files lie in a model directory, else None."""
+    names = [p.name for p in directory.glob('*.safetensors*')]
+    return 'fp16' if names and all('.fp16' in name for name in names) else None
+
+
 def load_part(directory: Path, model_class: type, dtype: torch.dtype) -> Any:
     """One model with `from_pretrained`, local files only; missing, extra or misshapen weights are errors."""
     transformers_logging.disable_progress_bar()
+    require(directory.is_dir(), f'{directory} does not exist: the checkpoint is not complete', CheckpointError)
     try:
         model, report = model_class.from_pretrained(
-            str(directory), local_files_only=True, torch_dtype=dtype, output_loading_info=True
+            str(directory),
+            local_files_only=True,
+            torch_dtype=dtype,
+            output_loading_info=True,
+            variant=variant(directory),
         )
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         reason = str(error).splitlines()[0][:200]

@@ -18,6 +18,7 @@ from geo4d_ros.errors import ConfigurationError, InvalidInputError, require
 from geo4d_ros.generation.manifest import write_manifest
 from geo4d_ros.generation.unet import pointmaps
 from geo4d_ros.generation.unet.assembly import Prediction, assemble_video
+from geo4d_ros.generation.unet.conventions import CONVENTIONS
 from geo4d_ros.generation.unet.encoders.autoencoders import (
     PatchAutoencoder,
     decode_video,
@@ -44,6 +45,7 @@ class Geo4dPipeline(DiffusionPipeline):
 
     condition_frame: 'own' gives every view's pointmap in its own frame (the paper: no pose input);
     'registered' first moves them into the reference frame by registering the views' RGB-D.
+    convention: what the weights were trained with, 'corrected' or 'released' (conventions.py).
     sampler: 'euler' (EDM), 'renoise' (distilled students) or 'regression' (one step from zero noise).
     """
 
@@ -69,6 +71,7 @@ class Geo4dPipeline(DiffusionPipeline):
         anchor: bool = True,
         condition_frame: str = 'own',
         decode_chunk: int | None = None,
+        convention: str = 'corrected',
     ) -> None:
         super().__init__()
         require(
@@ -79,6 +82,11 @@ class Geo4dPipeline(DiffusionPipeline):
         require(
             condition_frame in ('own', 'registered'),
             f'condition_frame should be own or registered but got {condition_frame!r}',
+            ConfigurationError,
+        )
+        require(
+            convention in CONVENTIONS,
+            f'unknown convention {convention!r}; known: {", ".join(CONVENTIONS)}',
             ConfigurationError,
         )
         self.register_modules(unet=unet, rgb_vae=rgb_vae, points_vae=points_vae, image_encoder=image_encoder)
@@ -95,7 +103,9 @@ class Geo4dPipeline(DiffusionPipeline):
             anchor=anchor,
             condition_frame=condition_frame,
             decode_chunk=decode_chunk,
+            convention=convention,
         )
+        self.convention = CONVENTIONS[convention]
         self._check_sizes()
         for model in (unet, rgb_vae, points_vae):
             use_fast_kernels(model)
@@ -160,7 +170,8 @@ class Geo4dPipeline(DiffusionPipeline):
         prediction = self.generate(observation, seed, **options)
         with self._timed('assemble'):
             anchor = self.config.anchor if anchor is None else anchor
-            video = assemble_video(prediction, observation, self.config.dt, anchor)
+            moved = self.convention.moves_invalid_points
+            video = assemble_video(prediction, observation, self.config.dt, anchor, moved)
         video.timings.update(self.timings)
         return video
 
@@ -193,7 +204,7 @@ class Geo4dPipeline(DiffusionPipeline):
         # 1. Check the observation and bring it to the model's size.
         self.check_observation(observation)
         with self._timed('prepare'):
-            frames = tuple(resize_frame(view, settings.height, settings.width) for view in observation.views)
+            frames = self.resized(observation)
             T_ref_view = self.registered_poses(frames)
             images, maps, valid = self.prepare_images(frames, T_ref_view)
 
@@ -264,6 +275,12 @@ class Geo4dPipeline(DiffusionPipeline):
 
         others = [register_views(frames[0], frame).T_ref_second for frame in frames[1:]]
         return np.stack([np.eye(4), *others])
+
+    def resized(self, observation: Observation) -> tuple[RgbdFrame, ...]:
+        """The views at the model's size, resampled as the training data were."""
+        size = (self.config.height, self.config.width)
+        how = (self.convention.resampling, self.convention.half_pixel_intrinsics)
+        return tuple(resize_frame(view, *size, *how) for view in observation.views)
 
     def prepare_images(
         self, frames: tuple[RgbdFrame, ...], T_ref_view: np.ndarray | None

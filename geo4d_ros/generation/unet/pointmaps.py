@@ -1,7 +1,7 @@
 """Pointmaps as images in [-1, 1]: one range for x, y and z, a validity mask beside them.
 
-Invalid pixels (depth 0) hold the zero point, as in the release; unlike there, they stay zero when a
-map is moved to another frame, and losses and metrics can leave them out.
+Invalid pixels (depth 0) hold the zero point, as in the release. There they are moved to another frame like any
+other, which puts them into the camera's centre; the corrected convention keeps them at zero.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ def unproject(depth: torch.Tensor, K: torch.Tensor) -> torch.Tensor:
     return torch.stack([(u - cx) / fx * depth, (v[:, None] - cy) / fy * depth, depth], dim=-1)
 
 
-def transform(points: torch.Tensor, T_a_b: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
-    """Points (..., H, W, 3) of b in a; T_a_b (..., 4, 4); invalid ones stay at zero."""
+def transform(points: torch.Tensor, T_a_b: torch.Tensor, valid: torch.Tensor | None) -> torch.Tensor:
+    """Points (..., H, W, 3) of b in a; T_a_b (..., 4, 4); invalid ones stay at zero, all move without `valid`."""
     R, t = T_a_b[..., :3, :3].to(points.dtype), T_a_b[..., :3, 3].to(points.dtype)
     moved = (points.flatten(-3, -2) @ R.transpose(-1, -2) + t[..., None, :]).view_as(points)
-    return torch.where(valid[..., None], moved, torch.zeros_like(moved))
+    return moved if valid is None else torch.where(valid[..., None], moved, torch.zeros_like(moved))
 
 
 def normalise(points: torch.Tensor) -> torch.Tensor:
@@ -40,6 +40,11 @@ def denormalise(image: torch.Tensor) -> torch.Tensor:
     return ((image.movedim(-3, -1) + 1) * ((high - low) / 2) + low).clamp(low, high)
 
 
-def validity(points: torch.Tensor) -> torch.Tensor:
-    """(..., H, W) bool: a decoded point in the reference frame is a surface, not the sentinel."""
-    return points.norm(dim=-1) > NEAR_M
+def validity(points: torch.Tensor, sentinel: torch.Tensor | None = None) -> torch.Tensor:
+    """(..., H, W) bool: a decoded point (..., H, W, 3) in the reference frame is a surface, not the sentinel (3,).
+
+    The sentinel stands for pixels without depth: the origin, or, for models that were trained on moved invalid
+    points, the centre of the view's camera in the reference frame; then this is the test of the view's own depth,
+    as it was before the move.
+    """
+    return (points if sentinel is None else points - sentinel).norm(dim=-1) > NEAR_M

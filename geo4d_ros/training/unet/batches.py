@@ -43,7 +43,7 @@ class Latents:
     """A batch at latent level. S streams in batch order: 2V, or V where the model has no pointmaps."""
 
     clean: torch.Tensor  # (B, S, T, C, h, w), the diffused quantity
-    condition: torch.Tensor  # (B, S, C, h, w)
+    condition: torch.Tensor  # (B, S, C, h, w), or (B, S, T, C, h, w) once frames were dropped
     tokens: torch.Tensor | None  # (B, S, 1, D)
     state: torch.Tensor  # (B, T, 10) clean, scaled changes
     measured: torch.Tensor  # (B, 10)
@@ -61,21 +61,19 @@ def make_clips(
     device: torch.device,
     condition_frame: str,
     pose_noise: tuple[float, float],
-    mask_invalid: bool,
+    moves_invalid_points: bool,
     seed: int,
 ) -> Clips:
     """Clips of a collated batch of `EpisodeWindows` items.
 
-    With mask_invalid False, points without depth are moved to the reference frame like any other,
-    as the released data code does.
+    moves_invalid_points: move points without depth to the reference frame like any other, as the release does.
     """
     w = {name: value.to(device) for name, value in window.items()}
     T_ref_view = w['T_ref_view'].float()
     valid = (w['depth'] > 0) & (w['depth'] <= MAX_DEPTH_M)
     depth = torch.where(valid, w['depth'], torch.zeros_like(w['depth']))
     own = pointmaps.unproject(depth, w['K'].float()[:, :, None])
-    movable = valid if mask_invalid else torch.ones_like(valid)
-    points = pointmaps.transform(own, T_ref_view[:, :, None], movable)
+    points = pointmaps.transform(own, T_ref_view[:, :, None], None if moves_invalid_points else valid)
     condition = own[:, :, 0]
     if condition_frame == 'registered':
         noisy = T_ref_view @ _pose_errors(window['index'], T_ref_view, pose_noise, seed).to(device)
@@ -118,6 +116,7 @@ def encode_clips(clips: Clips, pipeline: Geo4dPipeline, seed: int) -> Latents:
     config, vaes = pipeline.unet.config, (pipeline.points_vae, pipeline.rgb_vae)
     samples, views, frames = clips.images.shape[0], clips.images.shape[1], clips.images.shape[2] - 1
     generator = sample_generator(seed, int(clips.index[0]), 2)
+    quant = pipeline.convention.target_quant_conv
     clean, condition = [], []
     for modality, future, now in (
         (POINTS, clips.targets, clips.condition_maps),
@@ -127,7 +126,7 @@ def encode_clips(clips: Clips, pipeline: Geo4dPipeline, seed: int) -> Latents:
             continue
         vae = vaes[modality]
         base = encode_condition(vae, now.flatten(0, 1)).float().unflatten(0, (samples, views))
-        x = encode_target(vae, future.flatten(0, 2), generator).float().unflatten(0, (samples, views, frames))
+        x = encode_target(vae, future.flatten(0, 2), generator, quant).float().unflatten(0, (samples, views, frames))
         if config.predict_residual:
             x = (x - base[:, :, None] * vae.config.scaling_factor) / config.residual_std[modality]
         clean.append(x)
@@ -143,18 +142,19 @@ def encode_clips(clips: Clips, pipeline: Geo4dPipeline, seed: int) -> Latents:
     return Latents(*streams, tokens, change, clips.states[:, 0], (POINTS, RGB) if config.points else (RGB,))
 
 
-def mask_to_latents(mask: torch.Tensor, vae: torch.nn.Module, dilate: bool) -> torch.Tensor:
+def mask_to_latents(mask: torch.Tensor, vae: torch.nn.Module, dilate: bool, pixel: str = 'centre') -> torch.Tensor:
     """A pixel mask (..., H, W) at latent resolution: (..., C, h, w) with C the latent channels, or 1.
 
-    A lossless patch code keeps every pixel; else a latent takes its centre pixel and, with `dilate`,
-    the mask grows by two 2x2 dilations, as the release does for the gripper.
+    A lossless patch code keeps every pixel; else a latent takes its 'centre' or 'corner' (upper left) pixel and,
+    with `dilate`, the mask grows by two 2x2 dilations, as the release does for the gripper.
     """
     flat = mask.float().flatten(0, -3)[:, None]
     if isinstance(vae, PatchAutoencoder) and vae.config.latent_channels is None:
         out = F.pixel_unshuffle(flat.expand(-1, 3, -1, -1), vae.config.patch)
         return out.unflatten(0, mask.shape[:-2])
     factor = spatial_factor(vae)
-    out = flat[:, :, factor // 2 :: factor, factor // 2 :: factor]
+    first = factor // 2 if pixel == 'centre' else 0
+    out = flat[:, :, first::factor, first::factor]
     if dilate:
         for _ in range(2):
             out = F.max_pool2d(F.pad(out, (1, 0, 1, 0)), 2, stride=1)

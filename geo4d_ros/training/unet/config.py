@@ -15,7 +15,8 @@ class LossConfig:
     """Weights of the losses (method 3.6 unless said otherwise).
 
     gripper: extra weight of gripper pixels, fading with the noise as s^2 / (s^2 + 1); points: lambda,
-    the weight of the pointmap streams against RGB; mask_invalid: leave pixels without depth out;
+    the weight of the pointmap streams against RGB; mask_invalid: leave pixels without depth out, by default as the
+    model's convention says;
     static: weight of pixels that do not move, when the model has a motion gate (1 without one);
     mask, gate, state: weights of the auxiliary maps' cross-entropies and of the state stream;
     max_noise_share: share of clips at the highest noise; condition_dropout: for real guidance.
@@ -23,7 +24,7 @@ class LossConfig:
 
     gripper: float = 1.0
     points: float = 1.0
-    mask_invalid: bool = True
+    mask_invalid: bool | None = None
     static: float = 0.02
     mask: float = 0.2
     gate: float = 0.2

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from geo4d_ros.data.episodes import SCHEMA, Episode
 from geo4d_ros.data.readers.released_buffer import BufferEpisode
-from geo4d_ros.data.readers.released_episodes import ReleasedEpisode, list_released_episodes
+from geo4d_ros.data.readers.released_episodes import ReleasedEpisode, list_released_episodes, released_split
 from geo4d_ros.data.windows import HORIZON, cut_window, undisturbed
 from geo4d_ros.errors import DatasetError, require
-from geo4d_ros.geometry.cameras import scale_intrinsics
-from geo4d_ros.geometry.resampling import nearest_indices
+from geo4d_ros.generation.unet.conventions import CONVENTIONS, Convention
+from geo4d_ros.geometry.resampling import nearest_indices, resize_colour, resize_depth, resize_intrinsics
 
 log = logging.getLogger(__name__)
 
@@ -25,10 +25,15 @@ _ATTEMPTS = 20
 _CLIPS = ('rgb', 'depth', 'labels')
 
 
-def list_data(directory: Path, data_format: str) -> list[Path]:
-    """Sorted episodes of a directory; DatasetError when there is none."""
+def list_data(directory: Path, data_format: str, split: str = 'train') -> list[Path]:
+    """Sorted episodes of a directory; DatasetError when there is none.
+
+    split: the released data's 'train' (nine in ten) or 'validation' episodes, or 'all'; episodes of this package
+    are split by directory.
+    """
     if data_format == 'released':
-        return list_released_episodes(directory)
+        paths = list_released_episodes(directory)
+        return paths if split == 'all' else released_split(paths, split)
     from geo4d_ros.data.episodes import list_episodes
 
     paths = list_episodes(directory)
@@ -45,11 +50,19 @@ class EpisodeWindows(Dataset):
     """
 
     def __init__(
-        self, episodes: list[Path], data_format: str, views: int, frames: int, size: tuple[int, int], seed: int
+        self,
+        episodes: list[Path],
+        data_format: str,
+        views: int,
+        frames: int,
+        size: tuple[int, int],
+        seed: int,
+        convention: str = 'corrected',
     ) -> None:
         require(1 <= frames <= HORIZON, f'frames should be in 1..{HORIZON} but got {frames}', DatasetError)
         self.episodes, self.data_format, self.views = episodes, data_format, views
         self.frames, self.size, self.seed = frames, size, seed
+        self.convention = CONVENTIONS[convention]
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         """Window `index`; a damaged episode is named and another drawn, deterministically."""
@@ -61,16 +74,20 @@ class EpisodeWindows(Dataset):
             except DatasetError as error:
                 log.warning('skipped: %s', error)
                 continue
+            if window is None:
+                continue
             return {**window, 'index': torch.tensor(index)}
-        raise DatasetError(f'{_ATTEMPTS} episodes in a row cannot be read, last {path}; collect them again')
+        raise DatasetError(f'{_ATTEMPTS} windows in a row cannot be read or show no motion, last {path}')
 
-    def _cut(self, path: Path, rng: np.random.Generator) -> dict[str, torch.Tensor]:
+    def _cut(self, path: Path, rng: np.random.Generator) -> dict[str, torch.Tensor] | None:
         if self.data_format == 'released':
             kind = BufferEpisode if path.parent.suffix == '.zarr' else ReleasedEpisode
             window = kind.open(path).window(rng, self.views, self.frames)
+            if window is None:
+                return None
         else:
             window = self._cut_zarr(Episode.open(path), rng)
-        window = _resized(window, *self.size)
+        window = _resized(window, *self.size, self.convention)
         return {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in window.items()}
 
     def _cut_zarr(self, episode: Episode, rng: np.random.Generator) -> dict[str, np.ndarray]:
@@ -104,14 +121,25 @@ class EpisodeWindows(Dataset):
         }
 
 
-def _resized(window: dict[str, np.ndarray], height: int, width: int) -> dict[str, np.ndarray]:
-    """The window's images by nearest pixel at another size, K scaled; as they are when the size fits."""
+def _resized(window: dict[str, np.ndarray], height: int, width: int, how: Convention) -> dict[str, np.ndarray]:
+    """The window's images at another size, as the pipeline resizes its observation; as they are when the size fits."""
     h, w = window['depth'].shape[2:]
     if (h, w) == (height, width):
         return window
+    size = (height, width)
     rows, columns = nearest_indices(h, height)[:, None], nearest_indices(w, width)
-    window = {k: v[:, :, rows, columns] if k in ('rgb', 'depth', 'gripper') else v for k, v in window.items()}
-    return {**window, 'K': np.stack([scale_intrinsics(K, width / w, height / h) for K in window['K']])}
+    return {
+        **window,
+        'rgb': _each(window['rgb'], lambda image: resize_colour(image, *size, how.resampling)),
+        'depth': _each(window['depth'], lambda image: resize_depth(image, *size, how.resampling)),
+        'gripper': window['gripper'][:, :, rows, columns],
+        'K': np.stack([resize_intrinsics(K, width / w, height / h, how.half_pixel_intrinsics) for K in window['K']]),
+    }
+
+
+def _each(images: np.ndarray, resize: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """`resize` of every image of (V, T, H, W, ...)."""
+    return np.stack([np.stack([resize(image) for image in view]) for view in images])
 
 
 def batches(

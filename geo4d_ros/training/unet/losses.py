@@ -20,19 +20,25 @@ def weighted_mean(values: torch.Tensor, weights: torch.Tensor, counts: torch.Ten
     return per_sample.mean()
 
 
+def masks_invalid(pipeline: Geo4dPipeline, config: LossConfig) -> bool:
+    """Whether pixels without depth are left out of the losses."""
+    own = not pipeline.convention.counts_invalid_pixels
+    return own if config.mask_invalid is None else config.mask_invalid
+
+
 def stream_masks(clips: Clips, pipeline: Geo4dPipeline, config: LossConfig) -> tuple[torch.Tensor, ...]:
     """Latent-level masks (B, S, T, C or 1, h, w): counted, gripper, moved."""
-    frames = clips.expected[:, None, :, None, None].bool()
+    frames, pixel = clips.expected[:, None, :, None, None].bool(), pipeline.convention.gripper_pixel
     counted, gripper, moved = [], [], []
     for modality, vae in ((POINTS, pipeline.points_vae), (RGB, pipeline.rgb_vae)):
         if modality == POINTS and not pipeline.unet.config.points:
             continue
         keep = frames.expand_as(clips.moved)
-        if modality == POINTS and config.mask_invalid:
+        if modality == POINTS and masks_invalid(pipeline, config):
             keep = keep & clips.valid[:, :, 1:]
-        counted.append(mask_to_latents(keep, vae, False))
-        gripper.append(mask_to_latents(clips.gripper[:, :, 1:], vae, True))
-        moved.append(mask_to_latents(clips.moved | clips.gripper[:, :, 1:], vae, True))
+        counted.append(mask_to_latents(keep, vae, False, pixel))
+        gripper.append(mask_to_latents(clips.gripper[:, :, 1:], vae, True, pixel))
+        moved.append(mask_to_latents(clips.moved | clips.gripper[:, :, 1:], vae, True, pixel))
     return tuple(torch.stack(masks, 2).flatten(1, 2) for masks in (counted, gripper, moved))
 
 

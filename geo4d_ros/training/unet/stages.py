@@ -14,10 +14,12 @@ from geo4d_ros.generation.unet.layers.state_stream import STATE_DIM
 from geo4d_ros.generation.unet.network import UNetOutput
 from geo4d_ros.generation.unet.pipeline import Geo4dPipeline
 from geo4d_ros.generation.unet.sampling import edm
+from geo4d_ros.generation.unet.streams import all_streams, token_view
 from geo4d_ros.training.unet.batches import Clips, Latents, encode_clips, sample_generator
 from geo4d_ros.training.unet.config import UNetTrainConfig
 from geo4d_ros.training.unet.losses import (
     auxiliary_losses,
+    masks_invalid,
     noise_levels,
     state_loss,
     stream_masks,
@@ -76,7 +78,7 @@ class DenoiserStage:
         if not self.regression:
             noise = _draw(generators, latents.clean) * sigma[:, :, None, None, None, None]
             state_noise = _draw(generators, latents.state) * sigma[:, 0, None, None]
-        latents = _dropped(latents, generators, config.condition_dropout)
+        latents = dropped(latents, generators, config.condition_dropout, self._token_groups(latents))
         x0, x0_state, out = denoise_batch(model, latents, sigma, noise, state_noise)
         gated = out.auxiliary is not None
         masks = stream_masks(clips, pipeline, config)
@@ -90,6 +92,15 @@ class DenoiserStage:
             total = total + config.state * parts['state']
         return {'loss': total, **parts}
 
+    def _token_groups(self, latents: Latents) -> list[int] | None:
+        """The view whose token each stream gets, where conditions are dropped frame by frame."""
+        if not self.pipeline.convention.frame_dropout:
+            return None
+        views = latents.clean.shape[1] // len(latents.modalities)
+        routing = self.pipeline.unet.config.token_routing
+        routing = 'own' if routing == 'learned' else routing
+        return [token_view(s, routing, views) for s in all_streams(views, self.pipeline.unet.config.points)]
+
     def finish(self) -> None:
         """One step from zero after regression, Euler steps after diffusion."""
         sampler = 'regression' if self.regression else 'euler'
@@ -102,15 +113,25 @@ def _draw(generators: list[torch.Generator], like: torch.Tensor) -> torch.Tensor
     return noise.to(like.device)
 
 
-def _dropped(latents: Latents, generators: list[torch.Generator], share: float) -> Latents:
-    """Conditions set to zero at random: each stream's latents, and each sample's tokens, on their own."""
+def dropped(
+    latents: Latents, generators: list[torch.Generator], share: float, token_views: list[int] | None = None
+) -> Latents:
+    """Conditions set to zero at random, for guidance: each stream's latents, and a sample's tokens, on their own.
+
+    With `token_views`, the view whose token every stream gets, as in the release: each frame's copy of the latents
+    on its own, and each view's token.
+    """
     if share <= 0:
         return latents
-    streams = latents.condition.shape[1]
-    keep = torch.stack([torch.rand(streams + 1, generator=g) >= share for g in generators])
-    keep = keep.to(latents.condition.device, latents.condition.dtype)
-    condition = latents.condition * keep[:, :streams, None, None, None]
-    tokens = None if latents.tokens is None else latents.tokens * keep[:, streams:, None, None]
+    streams, frames = latents.clean.shape[1:3]
+    rows, groups = (1, [0] * streams) if token_views is None else (frames, token_views)
+    draws = [torch.rand(streams * rows + max(groups) + 1, generator=g) >= share for g in generators]
+    keep = torch.stack(draws).to(latents.condition.device, latents.condition.dtype)
+    condition = latents.condition[:, :, None] * keep[:, : streams * rows].view(-1, streams, rows, 1, 1, 1)
+    condition = condition[:, :, 0] if token_views is None else condition
+    tokens = latents.tokens
+    if tokens is not None:
+        tokens = tokens * keep[:, streams * rows :][:, groups, None, None]
     return replace(latents, condition=condition, tokens=tokens)
 
 
@@ -136,7 +157,7 @@ class AutoencoderStage:
         points = self.config.autoencoder == 'points'
         source = clips.targets if points else clips.images[:, :, 1:]
         weight = torch.ones_like(clips.moved, dtype=torch.float32)
-        if points and self.config.loss.mask_invalid:
+        if points and masks_invalid(self.pipeline, self.config.loss):
             weight = clips.valid[:, :, 1:].float()
         generators = [sample_generator(self.config.seed, i, 3) for i in clips.index.tolist()]
         views = [int(torch.randint(source.shape[1], (), generator=g)) for g in generators]

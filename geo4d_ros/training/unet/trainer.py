@@ -175,6 +175,7 @@ class Trainer:
             settings.frames,
             (settings.height, settings.width),
             self.config.seed + seed_offset,
+            settings.convention,
         )
 
     def _train_step(self, stream: Any) -> dict[str, float]:
@@ -188,7 +189,7 @@ class Trainer:
                 self.device,
                 self.pipeline.config.condition_frame,
                 config.pose_noise,
-                config.loss.mask_invalid,
+                self.pipeline.convention.moves_invalid_points,
                 config.seed,
             )
             with self.accelerator.accumulate(self.model), self.accelerator.autocast():
@@ -268,8 +269,8 @@ class Trainer:
         sharded = self.accelerator.distributed_type == DistributedType.FSDP  # one process alone cannot predict
         if not self.main or sharded or self.config.stage == 'vae':
             return
-        source = self.config.validation or self.config.data
-        window = self._windows(list_data(Path(source), self.config.data_format), 1)[0]
+        source, kind = Path(self.config.validation or self.config.data), self.config.data_format
+        window = self._windows(list_data(source, kind, 'validation') or list_data(source, kind), 1)[0]
         self._with_average(lambda: self._draw(window))
 
     def _draw(self, window: dict) -> None:

@@ -160,7 +160,7 @@ def test_whole_checkpoint_converts_and_every_key_is_accounted_for(whole_state, t
     assert report.ignored['loss.unused'] == 'training state'
     assert not report.initialised
     assert pipeline.unet.config.token_routing == 'released'
-    assert (pipeline.config.steps, pipeline.config.anchor) == (25, False)
+    assert (pipeline.config.steps, pipeline.config.anchor, pipeline.config.convention) == (25, False, 'released')
     key = 'first_stage_color_model.decoder.up.1.block.0.mix_factor'
     assert torch.equal(pipeline.rgb_vae.decoder.up_blocks[0].resnets[0].time_mixer.mix_factor, whole_state[key])
     tower = 'conditioner.embedders.0.open_clip.model.visual.'
@@ -168,6 +168,18 @@ def test_whole_checkpoint_converts_and_every_key_is_accounted_for(whole_state, t
     weights = pipeline.image_encoder.state_dict()
     assert torch.equal(weights['vision_model.encoder.layers.1.self_attn.q_proj.weight'], q)
     assert torch.equal(weights['visual_projection.weight'], whole_state[tower + 'proj'].T)
+
+
+def test_copies_of_the_condition_encoder_are_checked(whole_state, tmp_path):
+    copy = {k: v for k, v in vae_state(1).items() if k.startswith('encoder.')}
+    state = whole_state | {f'conditioner.embedders.1.encoder.{k}': v for k, v in copy.items()}
+    torch.save({'state_dict': state}, tmp_path / 'same.ckpt')
+    _, report = import_released(tmp_path / 'same.ckpt', head_dim=HEAD_DIM, clip_heads=2)
+    key = 'conditioner.embedders.1.encoder.encoder.conv_in.weight'
+    assert report.ignored[key] == 'repeats the autoencoder'
+    torch.save({'state_dict': {**state, key: state[key] + 1e-3}}, tmp_path / 'other.ckpt')
+    with pytest.raises(CheckpointError, match=r'encoder\.conv_in\.weight differs from the autoencoder'):
+        import_released(tmp_path / 'other.ckpt', head_dim=HEAD_DIM, clip_heads=2)
 
 
 def test_vae_files_are_found_under_either_name(whole_state, tmp_path):

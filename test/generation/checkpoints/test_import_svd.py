@@ -73,8 +73,10 @@ def test_command_writes_checkpoint_and_report(svd, tmp_path, capsys):
 
 
 def test_wrong_kinds_are_refused(svd, tmp_path):
-    with pytest.raises(CheckpointError, match=r'unet.config\.json cannot be read'):
+    with pytest.raises(CheckpointError, match=r'lacks unet/config.json, vae/config.json, image_encoder/config.json'):
         import_svd(tmp_path)
+    for part in ('vae', 'image_encoder'):
+        (tmp_path / part).symlink_to(svd / part)
     (tmp_path / 'unet').mkdir()
     (tmp_path / 'unet/config.json').write_text('{"_class_name": "UNet2DConditionModel"}')
     with pytest.raises(CheckpointError, match="holds a 'UNet2DConditionModel'"):
@@ -92,3 +94,16 @@ def test_width_mismatch_names_the_key(svd, tmp_path):
     (tmp_path / 'unet/config.json').write_text(json.dumps({**config, 'cross_attention_dim': 32}))
     with pytest.raises(CheckpointError, match=r'attn2\.to_k\.weight has shape \(32, 24\), expected \(32, 32\)'):
         import_svd(tmp_path, None, SIZE)
+
+
+def test_folder_of_half_precision_files_only(svd, tmp_path):
+    for model, part in ((UNetSpatioTemporalConditionModel, 'unet'), (AutoencoderKLTemporalDecoder, 'vae'),
+                        (CLIPVisionModelWithProjection, 'image_encoder')):
+        model.from_pretrained(svd / part).half().save_pretrained(tmp_path / part, variant='fp16')
+    assert not list(tmp_path.glob('*/diffusion_pytorch_model.safetensors'))
+    pipeline, report = import_svd(tmp_path, None, SIZE)
+    whole, _ = import_svd(svd, None, SIZE)
+    assert not report.ignored
+    assert pipeline.unet.dtype == pipeline.image_encoder.dtype == torch.float32
+    for name, weight in whole.image_encoder.state_dict().items():
+        torch.testing.assert_close(pipeline.image_encoder.state_dict()[name], weight, atol=1e-3, rtol=1e-3)
