@@ -81,6 +81,7 @@ class Observation:
     T_ref_view (V, 4, 4): the cameras' true poses where known, identity for view 0; evaluations give them, and only
     baselines that are told the poses read them. arm_points (J, 3) float64 [m]: measured origins of the arm's links,
     base first, hand last, in the reference frame, for generators that move the arm's pixels.
+    instruction: what to do, a short text; None leaves it to the scene.
     """
 
     views: tuple[RgbdFrame, ...]
@@ -88,8 +89,11 @@ class Observation:
     opening: float | None = None
     T_ref_view: np.ndarray | None = None
     arm_points: np.ndarray | None = None
+    instruction: str | None = None
 
     def __post_init__(self) -> None:
+        require(self.instruction is None or (isinstance(self.instruction, str) and len(self.instruction) <= 500),
+                'instruction should be a text of up to 500 characters')
         require(len(self.views) >= 1, 'an observation needs at least one view')
         if self.T_ref_gripper is not None:
             check_transform('T_ref_gripper', self.T_ref_gripper)

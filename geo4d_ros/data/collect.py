@@ -26,6 +26,7 @@ WORKER_ENVIRONMENT = {'LP_NUM_THREADS': '1', 'OMP_NUM_THREADS': '1', 'OPENBLAS_N
                       'MUJOCO_GL': 'egl'}
 MAX_SECONDS = 40.0  # simulated time after which a demonstration counts as failed
 REST_SECONDS = 0.75  # recorded after the task is done, so that its end is seen at rest
+TOUCHED_M = 0.03  # an object of another task that moved farther has been touched
 
 ASTRAY_START_NOISE = 0.12  # start joints of perturbed episodes [rad]: the loop also looks from off the path
 
@@ -36,7 +37,8 @@ class Recording:
 
     `perturb` is the share of episodes in which something goes wrong up to three times and the expert recovers;
     `noise` a model of simulation.noise; `split` the camera region; failed demonstrations are dropped
-    unless `keep_failures`.
+    unless `keep_failures`. `scenes` is one of `simulation.tasks.arrangement.SCENES`: with other tasks' things on
+    the table, or nothing to do.
     """
 
     directory: str
@@ -47,11 +49,14 @@ class Recording:
     perturb: float = 0.0
     noise: str = 'none'
     keep_failures: bool = False
+    scenes: str = 'single'
 
     def __post_init__(self) -> None:
         from geo4d_ros.simulation.cameras import SPLITS
         from geo4d_ros.simulation.noise import NOISE_MODELS
+        from geo4d_ros.simulation.tasks.arrangement import SCENES
 
+        require(self.scenes in SCENES, f'scenes should be one of {SCENES} but got {self.scenes!r}')
         require(self.cameras >= 1, f'cameras should be at least 1 but got {self.cameras}')
         require(self.split in SPLITS, f'split should be one of {SPLITS} but got {self.split!r}')
         require(self.noise in NOISE_MODELS, f'noise should be one of {NOISE_MODELS} but got {self.noise!r}')
@@ -79,6 +84,7 @@ def record(recording: Recording, task: str, seed: int) -> Outcome:
     """
     os.environ.update({k: v for k, v in WORKER_ENVIRONMENT.items() if k not in os.environ})
     from geo4d_ros.simulation.rollout import random_perturbations, rollout
+    from geo4d_ros.simulation.tasks.arrangement import instruction_of
 
     started = time.perf_counter()
     path = Path(recording.directory) / episode_name(task, seed)
@@ -86,7 +92,7 @@ def record(recording: Recording, task: str, seed: int) -> Outcome:
         return Outcome(task, seed, 'existing')
     rng = np.random.default_rng([seed, sum(task.encode()), 0x6D34])  # apart from the draws of the scene itself
     perturb: list[Any] = []
-    if rng.uniform() < recording.perturb:
+    if rng.uniform() < recording.perturb and recording.scenes != 'idle':
         perturb = random_perturbations(rng, task, int(rng.integers(1, 4)))
     try:
         with _Recorder(recording, task, seed, rng, bool(perturb)) as recorder:
@@ -94,13 +100,26 @@ def record(recording: Recording, task: str, seed: int) -> Outcome:
     except SimulationError as error:
         return Outcome(task, seed, 'failed', 0, time.perf_counter() - started, str(error))
     frames = recorder.frames * recording.cameras
-    if not (result.success or recording.keep_failures):
-        return Outcome(task, seed, 'failed', frames, time.perf_counter() - started, result.failure or 'failed')
-    attributes = {'task': task, 'seed': seed, 'success': result.success, 'perturbed': bool(perturb),
+    success, failure = _verdict(recorder.cell, result)
+    if not (success or recording.keep_failures):
+        return Outcome(task, seed, 'failed', frames, time.perf_counter() - started, failure)
+    arrangement = recorder.cell.arrangement
+    attributes = {'task': task, 'seed': seed, 'success': success, 'perturbed': bool(perturb),
                   'split': recording.split, 'noise': recording.noise, 'segments': result.segments,
-                  'disturbances': result.disturbances}
+                  'disturbances': result.disturbances, 'instruction': instruction_of(task, recording.split, rng),
+                  'target': arrangement.target, 'others': [*arrangement.others, *arrangement.bystanders]}
     write_episode(path.parent, recorder.arrays(), attributes)
     return Outcome(task, seed, 'kept', frames, time.perf_counter() - started)
+
+
+def _verdict(cell: Any, result: Any) -> tuple[bool, str]:
+    """Whether a demonstration shows what was asked for and nothing else, and why not."""
+    astray = [name for name, moved in cell.moved_objects().items() if name != cell.task and moved > TOUCHED_M]
+    if astray:
+        return False, f'moved the object of {", ".join(astray)}'
+    if cell.arrangement.target == 'absent':
+        return result.failure == 'not at goal', 'the expert did not rest'
+    return result.success, result.failure or 'failed'
 
 
 class _Recorder:
@@ -110,9 +129,11 @@ class _Recorder:
         from geo4d_ros.simulation.cameras import sample_cameras
         from geo4d_ros.simulation.cell import START_NOISE, Cell
         from geo4d_ros.simulation.rendering import RgbdRenderer
+        from geo4d_ros.simulation.tasks.arrangement import draw_arrangement
 
         self.recording, self._rng = recording, rng
-        self.cell = Cell(task, seed, ASTRAY_START_NOISE if astray else START_NOISE)
+        arrangement = draw_arrangement(recording.scenes, task, seed)
+        self.cell = Cell(task, seed, ASTRAY_START_NOISE if astray else START_NOISE, arrangement)
         self.cameras = sample_cameras(rng, recording.cameras, recording.split, recording.width, recording.height)
         self._images: list[tuple[np.ndarray, ...]] = []
         self._states: list[tuple[Any, ...]] = []

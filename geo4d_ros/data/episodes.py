@@ -1,7 +1,8 @@
 """Demonstration episodes on disk: one zarr v3 group each, written atomically, read with checksums.
 
 Layout `<directory>/<task>-<seed>.zarr`, schema version 1. C cameras, N frames at 4 Hz, H x W pixels;
-arrays of `SCHEMA`, attributes `version, task, seed, success, perturbed, rate_hz, split, noise, segments, disturbances`.
+arrays of `SCHEMA`, attributes `version, task, seed, success, perturbed, rate_hz, split, noise, segments, disturbances`,
+and optionally `instruction` (text), `target` (present, absent, done) and `others` (tasks whose things stand there too).
 One chunk per camera holds its whole clip (zstd with bit shuffling, CRC32C), other arrays are one chunk.
 Units m, rad, s; the base frame is the robot's, optical frames are OpenCV's.
 """
@@ -157,6 +158,11 @@ class Episode:
     def seed(self) -> int:
         """Scene seed."""
         return self.attributes['seed']
+
+    @property
+    def instruction(self) -> str | None:
+        """What the robot was told to do; None in episodes without it."""
+        return self.attributes.get('instruction')
 
     @property
     def cameras(self) -> int:

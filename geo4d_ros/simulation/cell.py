@@ -1,4 +1,4 @@
-"""The simulated cell: a Panda at a table with one task's objects, in MuJoCo.
+"""The simulated cell: a Panda at a table with the objects of one task or several, in MuJoCo.
 
 Set MUJOCO_GL=egl in the environment before the first `import mujoco` when images are wanted.
 """
@@ -12,21 +12,21 @@ import mujoco
 import numpy as np
 
 from geo4d_ros.errors import InvalidInputError, SimulationError, require
-from geo4d_ros.geometry.transforms import from_rotvec, interpolate, make_transform
+from geo4d_ros.geometry.transforms import from_rotvec, make_transform
 from geo4d_ros.robots import panda
 from geo4d_ros.robots.inverse_kinematics import shared_kinematics
 from geo4d_ros.simulation import scene
-from geo4d_ros.simulation.expert import Scene, plan_segments
+from geo4d_ros.simulation.expert import Scene
+from geo4d_ros.simulation.feasibility import PathPoint, can_follow, joint_path, path_is_clear, pose_values
 from geo4d_ros.simulation.tasks import Task, task_class
+from geo4d_ros.simulation.tasks.arrangement import ALONE, Arrangement, draw_layouts
 from geo4d_ros.simulation.tasks.base import gripper_down
 
 _MAX_STARTS = 60
 _START_BOX = ((0.32, -0.30, 0.12), (0.62, 0.30, 0.42))  # of the tool centre point in `random_start` [m]
-_CHECK_PERIOD = 0.25  # between the poses checked for reachability [s]
-_MAX_JOINT_STEP = 0.4  # between them [rad]
-_JOINT_MARGIN = 0.06  # from the joint limits: an executor with gates of its own has to get there too [rad]
-_MAX_CONDITION = 50.0  # of the Jacobian (m, rad)
-_MAX_LAYOUTS, _MAX_SCENES = 200, 20
+_MAX_SCENES, _MAX_CROWDED_SCENES = 20, 60
+_AWAY_X = -30.0  # where an absent object is: behind the robot, beyond every camera's far plane [m]
+_GOAL_JITTER = 0.015  # of an object that is at its goal from the start [m]
 _SETTLE_TIME = 1.0  # objects come to rest before time 0 [s]
 START_NOISE = 0.06  # standard deviation of the start joints [rad]
 
@@ -42,34 +42,91 @@ class Cell:
     """One scene of a task, drawn from `seed`; the same seed gives the same scene and the same physics.
 
     Units: metres, radians, seconds; base frame = world. Raises SimulationError for an unknown task.
-    `start_noise` [rad] spreads the start joints around home.
+    `start_noise` [rad] spreads the start joints around home. `arrangement`: other tasks' things on the table, and
+    whether there is anything to do; the scene of two tasks is the same whichever of them is the instructed `task`.
     """
 
-    def __init__(self, task: str, seed: int, start_noise: float = START_NOISE) -> None:
-        kind = task_class(task)
+    def __init__(self, task: str, seed: int, start_noise: float = START_NOISE,
+                 arrangement: Arrangement = ALONE) -> None:
+        task_class(task)
         require(isinstance(seed, (int, np.integer)) and seed >= 0, f'seed should be an integer >= 0 but got {seed!r}')
-        self.task, self.seed = task, int(seed)
-        rng = np.random.default_rng([self.seed, sum(task.encode())])
+        require(task not in (*arrangement.others, *arrangement.bystanders),
+                f'{task!r} is the task itself; name others beside it')
+        self.task, self.seed, self.arrangement = task, int(seed), arrangement
+        self._served = sorted((task, *arrangement.others))
+        names = (*self._served, *arrangement.bystanders)
+        rng = np.random.default_rng([self.seed, *(sum(name.encode()) for name in names)])
         q_start = panda.HOME + start_noise * np.clip(rng.standard_normal(7), -2, 2)
-        for _ in range(_MAX_SCENES):
-            self.spec: Task = _reachable_layout(kind, rng)
-            self._build(scene.build_xml(self.spec, rng))
+        for _ in range(_MAX_SCENES if len(names) == 1 else _MAX_CROWDED_SCENES):
+            self.specs = self._layouts(rng)
+            self.spec: Task = self.specs[task]
+            self._build(scene.build_xml(self.specs, task, arrangement.bystanders, rng))
             self.place_robot(q_start, panda.MAX_OPENING)
             self.step(round(_SETTLE_TIME / self.dt))
-            seen = Scene.of(self)
-            fine = self.spec.well_started(seen.T_object) and not self.robot_in_contact()
-            if fine and can_follow(self.spec, seen, self.joint_positions):
+            if self._comes_off_well():
                 break
         else:
             raise SimulationError(f'task {task!r}, seed {seed}: no scene came to rest well; report this seed')
+        if arrangement.target != 'present':
+            self._leave_nothing_to_do(rng)
+        self._start_poses = {name: self.object_pose(name) for name in self.specs}
         self.data.time = 0.0
+
+    def _layouts(self, rng: np.random.Generator) -> dict[str, Task]:
+        """First drawn layouts that the arm can serve from home."""
+        T_home = shared_kinematics().forward(panda.HOME)
+
+        def can_serve(task: Task) -> bool:
+            return can_follow(task, Scene(T_home, panda.MAX_OPENING, task.layout.T_object), panda.HOME)
+
+        return draw_layouts(rng, self._served, self.arrangement.bystanders, can_serve)
+
+    def _comes_off_well(self) -> bool:
+        """Whether everything stands as meant and the expert can do each task without touching the others' things."""
+        if self.robot_in_contact():
+            return False
+        for name in self._served:
+            seen = Scene(self.T_base_gripper, self.opening, self.object_pose(name))
+            if not self.specs[name].well_started(seen.T_object):
+                return False
+            path = joint_path(self.specs[name], seen, self.joint_positions)
+            if path is None or (len(self.specs) > 1 and not self._keeps_clear(name, path)):
+                return False
+        return True
+
+    def _keeps_clear(self, name: str, path: list[PathPoint]) -> bool:
+        """Whether robot and carried object keep a distance from the other tasks' things all along the path."""
+        before, addresses = self.save_state(), (self._joints, self._fingers, self._object_qpos(name))
+        robot = np.flatnonzero(np.isin(self.geom_labels, (1, 2, 3, 4)))
+        mine = np.flatnonzero(self.model.geom_bodyid == self._objects[name])
+        others = [geom for other, geoms in scene.task_geoms(self.model, self.specs, self.task).items()
+                  if other != name for geom in geoms]
+        clear = path_is_clear(self.model, self.data, path, addresses, [*robot, *mine], others)
+        self.restore_state(before)
+        return clear
+
+    def _leave_nothing_to_do(self, rng: np.random.Generator) -> None:
+        """Take the instructed object out of the scene, or put it at its goal and let it come to rest."""
+        address = self._object_qpos(self.task)
+        T = make_transform(None, np.array([_AWAY_X, 0.0, 0.0]))
+        if self.arrangement.target == 'done':
+            grasp = self.spec.grasps(self.object_pose(), self.T_base_gripper)[int(rng.integers(0, 2)) - 1]
+            T = self.spec.release_pose(self.object_pose(), grasp)
+            T[:2, 3] += rng.uniform(-_GOAL_JITTER, _GOAL_JITTER, 2)
+        self.data.qpos[address:address + 7] = pose_values(T)
+        self.data.qvel[self._object_dof:self._object_dof + 6] = 0
+        self.step(round(_SETTLE_TIME / self.dt))
+        if self.arrangement.target == 'done' and not self.spec.at_goal(self.object_pose()):
+            raise SimulationError(f'task {self.task!r}, seed {self.seed}: the object does not stay at its goal')
 
     def _build(self, xml: str) -> None:
         self.model = mujoco.MjModel.from_xml_string(xml)
         self.data = mujoco.MjData(self.model)
         self.geom_labels = scene.geom_labels(self.model)
         self._tool = self.model.site(panda.TOOL_FRAME).id
-        self._object = self.model.body('object').id
+        self._objects = {name: self.model.body('object' if name == self.task else scene.OTHER_OBJECT + name).id
+                         for name in self.specs}
+        self._object = self._objects[self.task]
         self._object_dof = int(self.model.body_dofadr[self._object])
         self._joints = np.array([self.model.joint(n).qposadr[0] for n in panda.JOINT_NAMES])
         self._dofs = np.array([self.model.joint(n).dofadr[0] for n in panda.JOINT_NAMES])
@@ -119,9 +176,18 @@ class Cell:
         """Origins (7, 3) [m] of `panda.ARM_FRAMES` in the base frame: the arm's skeleton."""
         return np.stack([self.data.body(name).xpos for name in panda.ARM_FRAMES])
 
-    def object_pose(self) -> np.ndarray:
-        """T_base_object (4, 4)."""
-        return make_transform(self.data.xmat[self._object].reshape(3, 3), self.data.xpos[self._object])
+    def object_pose(self, task: str | None = None) -> np.ndarray:
+        """T_base_object (4, 4) of the instructed object, or of another task's on the table."""
+        body = self._objects[task or self.task]
+        return make_transform(self.data.xmat[body].reshape(3, 3), self.data.xpos[body])
+
+    def moved_objects(self) -> dict[str, float]:
+        """How far [m] every task's object is from where it stood at time 0."""
+        return {name: float(np.linalg.norm(self.object_pose(name)[:3, 3] - T[:3, 3]))
+                for name, T in self._start_poses.items()}
+
+    def _object_qpos(self, task: str) -> int:
+        return int(self.model.jnt_qposadr[self.model.body_jntadr[self._objects[task]]])
 
     def object_speed(self) -> tuple[float, float]:
         """Speed of the object [m/s] and [rad/s]."""
@@ -148,7 +214,8 @@ class Cell:
         return {'task': self.task, 'seed': self.seed, 'time': round(self.time, 4), 'success': self.succeeded(),
                 'object_at_goal': bool(self.spec.at_goal(self.object_pose())), 'held': len(self.touching()) == 2,
                 'object_speed': linear, 'object_position': self.object_pose()[:3, 3].tolist(),
-                'opening': self.opening}
+                'opening': self.opening, 'target': self.arrangement.target,
+                'others': [*self.arrangement.others, *self.arrangement.bystanders]}
 
     # -- acting ----------------------------------------------------------------------------------
 
@@ -227,38 +294,10 @@ class Cell:
         mujoco.mj_forward(self.model, self.data)
 
 
-def _reachable_layout(kind: type[Task], rng: np.random.Generator) -> Task:
-    """First drawn layout that the arm can serve from home."""
-    T_home = shared_kinematics().forward(panda.HOME)
-    for _ in range(_MAX_LAYOUTS):
-        task = kind(kind.sample(rng))
-        if can_follow(task, Scene(T_home, panda.MAX_OPENING, task.layout.T_object), panda.HOME):
-            return task
-    raise SimulationError(f'no reachable layout of task {kind.name!r} in {_MAX_LAYOUTS} draws')
-
-
 def _random_rotation(rng: np.random.Generator) -> np.ndarray:
     axis = rng.uniform(-np.pi, np.pi)
     tilt = np.deg2rad(20) * np.sqrt(rng.uniform()) * np.array([np.cos(axis), np.sin(axis), 0])
     return from_rotvec(tilt)[:3, :3] @ gripper_down(rng.uniform(-np.pi / 3, np.pi / 3))
 
 
-def can_follow(task: Task, seen: Scene, q: np.ndarray) -> bool:
-    """Whether the joints, from q (7,), can follow the expert's whole motion: no jump, limit or singularity."""
-    kinematics = shared_kinematics()
-    lower, upper = panda.joint_limits()
-    for scene_now, segment in plan_segments(task, seen):
-        steps = max(1, int(np.ceil(segment.duration / _CHECK_PERIOD)))
-        for T in interpolate(scene_now.T_gripper, segment.T_gripper, np.arange(1, steps + 1) / steps):
-            solution = kinematics.solve(T, q, iterations=25, rest=0.01)
-            if not solution.reached or np.abs(solution.q - q).max() > _MAX_JOINT_STEP:
-                return False
-            q = solution.q
-            if np.minimum(q - lower, upper - q).min() < _JOINT_MARGIN:
-                return False
-            if np.linalg.cond(kinematics.jacobian()) > _MAX_CONDITION:
-                return False
-    return True
-
-
-__all__ = ['Cell', 'CellState', 'can_follow']
+__all__ = ['START_NOISE', 'Cell', 'CellState']

@@ -6,6 +6,7 @@ Markov: `next_segment` looks only at the gripper's pose and opening, the object'
 forward kinematically; `rollout.rollout` executes it, asking anew after every segment.
 
     object at the goal, let go of  -> open fully, retreat, rest
+    no object within reach         -> retreat, rest
     object between closed fingers  -> lift, over the goal, down, open
     fingers closed on nothing      -> retreat upwards while opening
     otherwise                      -> pre-grasp, straight in, close
@@ -36,6 +37,7 @@ PERIOD = 0.02  # of the samples in a plan [s]
 _AT_GRASP = (0.008, np.deg2rad(8))  # [m], [rad]
 _CORRIDOR = (0.012, np.deg2rad(8))  # lateral [m], rotation [rad]
 _MAX_SEGMENTS = 24
+_REACH = 1.1  # of the arm, about its base [m]
 
 
 @dataclass(frozen=True)
@@ -99,11 +101,16 @@ def is_held(task: Task, scene: Scene) -> bool:
     return fits and task.between_fingers(scene.T_gripper, scene.T_object)
 
 
+def in_reach(T_object: np.ndarray) -> bool:
+    """Whether the object is on or over the table at all."""
+    return bool(np.linalg.norm(T_object[:2, 3]) < _REACH and T_object[2, 3] > -0.05)
+
+
 def next_segment(task: Task, scene: Scene) -> Segment | None:
     """What to do in this instant; None when the task is done and the arm rests clear of it."""
     if is_held(task, scene):
         return _carry(task, scene)
-    if task.at_goal(scene.T_object):
+    if task.at_goal(scene.T_object) or not in_reach(scene.T_object):
         return _leave(task, scene)
     return _reach(task, scene)
 

@@ -1,9 +1,12 @@
-"""Composes the cell's MJCF: robot, table, room, light, clutter and one task's objects.
+"""Composes the cell's MJCF: robot, table, room, light, clutter and the objects of one task or several.
 
 Rendering groups: 0 scene, 2 robot meshes, 3 collision shapes and 4 sites; draw 0-2 only.
 """
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from xml.etree import ElementTree
 
 import mujoco
 import numpy as np
@@ -14,9 +17,10 @@ from geo4d_ros.simulation.colours import hue_colour
 from geo4d_ros.simulation.tasks import Task
 
 LABELS = {'rest': 0, 'arm': 1, 'hand': 2, 'left_finger': 3, 'right_finger': 4, 'object': 5, 'fixture': 6}
+OTHER_OBJECT = 'other_'  # + task: body and joint of an object that another task would move
 TIMESTEP = 0.002  # [s]
 _BODY_LABELS = (('panda_hand', 2), ('panda_leftfinger', 3), ('panda_rightfinger', 4), ('panda_link', 1),
-                ('object', 5), ('fixture_', 6))
+                ('object', 5), ('fixture_', 6), (OTHER_OBJECT, 6))
 
 
 def geom_labels(model: mujoco.MjModel) -> np.ndarray:
@@ -28,8 +32,25 @@ def geom_labels(model: mujoco.MjModel) -> np.ndarray:
     return labels
 
 
-def build_xml(task: Task, rng: np.random.Generator) -> str:
-    """MJCF text of the whole cell; looks and clutter are drawn from rng."""
+def task_geoms(model: mujoco.MjModel, specs: Mapping[str, Task], instructed: str) -> dict[str, list[int]]:
+    """Geoms of each task's object and fixtures."""
+    out = {}
+    for name, task in specs.items():
+        named = [body.get('name', '') for body in ElementTree.fromstring(f'<bodies>{task.bodies()}</bodies>')]
+        if name != instructed:
+            named = [OTHER_OBJECT + name if body == 'object' else body for body in named]
+        out[name] = [g for g in range(model.ngeom) if model.body(model.geom_bodyid[g]).name in named]
+    return out
+
+
+def build_xml(specs: Mapping[str, Task], instructed: str, bystanders: tuple[str, ...], rng: np.random.Generator) -> str:
+    """MJCF text of the whole cell; looks and clutter are drawn from rng.
+
+    specs: layout of every task whose things stand there; the object of the `instructed` one is the body `object`;
+    of the `bystanders` the goal is left out.
+    """
+    bodies = ''.join(_task_bodies(name, task, name == instructed, name not in bystanders)
+                     for name, task in specs.items())
     return f'''<mujoco model="geo4d_cell">
 <compiler angle="radian" autolimits="true"/>
 <option timestep="{TIMESTEP}" integrator="implicitfast" cone="elliptic" impratio="10"/>
@@ -38,10 +59,24 @@ def build_xml(task: Task, rng: np.random.Generator) -> str:
 <visual><map znear="0.02" zfar="12" fogstart="20" fogend="30"/><quality shadowsize="1024" offsamples="0"/>
 <global offwidth="1280" offheight="960"/>{_headlight(rng)}</visual>
 <default><geom friction="0.6 0.01 0.001" conaffinity="3"/>{panda.mjcf_defaults()}</default>
-<asset>{_room_assets(rng)}{panda.mjcf_assets()}{task.assets()}</asset>
-<worldbody>{_room(rng)}{panda.mjcf_body()}{task.bodies()}{_clutter(task, rng)}</worldbody>
+<asset>{_room_assets(rng)}{panda.mjcf_assets()}{''.join(task.assets() for task in specs.values())}</asset>
+<worldbody>{_room(rng)}{panda.mjcf_body()}{bodies}{_clutter(list(specs.values()), rng)}</worldbody>
 {panda.mjcf_drives()}
 </mujoco>'''
+
+
+def _task_bodies(name: str, task: Task, instructed: bool, with_goal: bool) -> str:
+    """A task's bodies, the object renamed where another task is the instructed one."""
+    if instructed:
+        return task.bodies()
+    root = ElementTree.fromstring(f'<bodies>{task.bodies()}</bodies>')
+    for body in list(root):
+        if body.get('name') == task.goal_fixture and not with_goal:
+            root.remove(body)
+        elif body.get('name') == 'object':
+            for part in (body, *body.findall('freejoint')):
+                part.set('name', OTHER_OBJECT + name)
+    return ''.join(ElementTree.tostring(body, encoding='unicode') for body in root)
 
 
 def _headlight(rng: np.random.Generator) -> str:
@@ -79,9 +114,9 @@ def _room(rng: np.random.Generator) -> str:
 <geom name="pedestal" type="box" pos="0.42 0 -0.395" size="0.35 0.45 0.354" rgba="0.4 0.42 0.45 1"/>'''
 
 
-def _clutter(task: Task, rng: np.random.Generator) -> str:
-    """Two to five small things that stand about, away from the task's own places and the robot's base."""
-    taken = [*task.layout.keep_out, (0.0, 0.0, 0.25), (0.46, 0.0, 0.1)]
+def _clutter(tasks: list[Task], rng: np.random.Generator) -> str:
+    """Two to five small things that stand about, away from the tasks' own places and the robot's base."""
+    taken = [*(circle for task in tasks for circle in task.layout.keep_out), (0.0, 0.0, 0.25), (0.46, 0.0, 0.1)]
     bodies = []
     for i in range(int(rng.integers(2, 6))):
         for _ in range(40):

@@ -10,6 +10,8 @@ from geo4d_ros.data.collect import Recording, interleave, record
 from geo4d_ros.data.episodes import Episode, decode_depth, list_episodes
 from geo4d_ros.geometry.cameras import unproject
 from geo4d_ros.geometry.transforms import transform_points
+from geo4d_ros.simulation.tasks import TASKS
+from geo4d_ros.simulation.tasks.arrangement import Arrangement, draw_arrangement
 
 
 @pytest.fixture(scope='module')
@@ -85,3 +87,14 @@ def test_a_failed_demonstration_is_not_kept(tmp_path, monkeypatch):
     outcome = record(Recording(str(tmp_path), cameras=1, height=48, width=64), 'apple', 3)
     assert outcome.result == 'failed' and outcome.message == 'not at goal'
     assert list(tmp_path.iterdir()) == []
+
+
+def test_idle_scenes_show_the_expert_at_rest(tmp_path):
+    recording = Recording(str(tmp_path), cameras=1, height=48, width=64, scenes='idle', split='held-out')
+    seed = next(s for s in range(20) if draw_arrangement('idle', 'apple', s) == Arrangement(target='absent'))
+    assert record(recording, 'apple', seed).result == 'kept'
+    episode = Episode.open(list_episodes(tmp_path)[0])
+    assert episode.attributes['target'] == 'absent' and episode.instruction in TASKS['apple'].unseen_instructions
+    data = episode.load()
+    assert not (data['labels'] == 5).any()
+    assert np.ptp(data['T_base_gripper'][:, :3, 3], axis=0).max() < 0.01

@@ -23,6 +23,12 @@ class AppleTask(Task):
     standoff = 0.13
     transport_z = 0.19
     retreat_z = 0.26
+    goal_fixture = 'fixture_bin'
+    instructions = ('put the apple into the bin', 'drop the apple in the bin', 'move the apple to the bin',
+                    'take the apple out of the bowl and put it in the bin', 'pick up the red fruit and bin it',
+                    'the apple goes into the box', 'throw the apple into the square bin', 'apple to bin')
+    unseen_instructions = ('please place the apple inside the bin', 'grab the apple and let it fall into the bin',
+                           'get the apple from the bowl into the box')
 
     @classmethod
     def sample(cls, rng: np.random.Generator) -> Layout:
@@ -79,6 +85,9 @@ class AppleTask(Task):
     def between_fingers(self, T_gripper: np.ndarray, T_object: np.ndarray) -> bool:
         x, y, z = T_gripper[:3, :3].T @ (T_object[:3, 3] - T_gripper[:3, 3])
         return abs(x) < 0.018 and abs(y) < 0.03 and -0.02 < z < 0.02
+
+    def footprint(self) -> tuple[tuple[float, float, float], ...]:
+        return ((*self.layout.T_container[:2, 3], 0.1), (*self.layout.T_goal[:2, 3], 0.105))
 
     def at_goal(self, T_object: np.ndarray) -> bool:
         p = self.layout.T_goal[:3, :3].T @ (T_object[:3, 3] - self.layout.T_goal[:3, 3])

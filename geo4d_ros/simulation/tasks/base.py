@@ -71,6 +71,10 @@ class Task(ABC):
     standoff: ClassVar[float]  # from the pre-grasp to the grasp, along the approach [m]
     transport_z: ClassVar[float]  # object height when carried freely [m]
     retreat_z: ClassVar[float]  # gripper height where the finished motion rests [m]
+    goal_fixture: ClassVar[str]  # body that marks the goal
+    # Ways to ask for it; the first is the usual one. Training draws from `instructions` only.
+    instructions: ClassVar[tuple[str, ...]]
+    unseen_instructions: ClassVar[tuple[str, ...]]
 
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
@@ -103,6 +107,11 @@ class Task(ABC):
     @abstractmethod
     def at_goal(self, T_object: np.ndarray) -> bool:
         """Whether the object is where the task wants it."""
+
+    @abstractmethod
+    def footprint(self) -> tuple[tuple[float, float, float], ...]:
+        """Circles (x, y, radius) [m] on the table taken up by this task's things and the hand at
+        work on them; the first is the object's."""
 
     def well_started(self, T_object: np.ndarray) -> bool:
         """Whether the object, at rest after being put there, stands as the task means it to."""

@@ -26,6 +26,13 @@ class CerealTask(Task):
     standoff = 0.12
     transport_z = HALF[2] + _LIFTED
     retreat_z = 0.23
+    goal_fixture = 'fixture_shelf'
+    instructions = ('put the cereal box under the shelf', 'push the cereal under the shelf',
+                    'move the cereal box to the shelf', 'slide the box of cereal onto the mat below the shelf',
+                    'store the cereal under the board', 'the cereal box goes under the shelf',
+                    'put the carton away under the shelf', 'cereal to shelf')
+    unseen_instructions = ('please place the cereal box beneath the shelf', 'grab the cereal and store it in the shelf',
+                           'get the carton of cereal under the board')
 
     @classmethod
     def sample(cls, rng: np.random.Generator) -> Layout:
@@ -120,6 +127,12 @@ class CerealTask(Task):
     def between_fingers(self, T_gripper: np.ndarray, T_object: np.ndarray) -> bool:
         x, y, z = invert(T_object)[:3] @ [*T_gripper[:3, 3], 1]
         return abs(x) < HALF[0] + 0.004 and abs(y) < 0.025 and abs(z) < HALF[2] + 0.004
+
+    def footprint(self) -> tuple[tuple[float, float, float], ...]:
+        T, (x, y) = self.layout.T_goal, self.layout.T_object[:2, 3]
+        front = [(*(T @ [u, 0, 0, 1])[:2], r) for u, r in ((_OUTSIDE, 0.07), (0.5 * _OUTSIDE, 0.07))]
+        posts = [(*(T @ [_BOARD_SHIFT, v, 0, 1])[:2], 0.09) for v in (-0.075, 0.075)]
+        return ((x, y, 0.09), *front, *posts)
 
     def at_goal(self, T_object: np.ndarray) -> bool:
         u, v, _ = invert(self.layout.T_goal)[:3] @ [*T_object[:3, 3], 1]

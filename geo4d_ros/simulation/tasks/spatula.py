@@ -31,6 +31,12 @@ class SpatulaTask(Task):
     standoff = 0.12
     transport_z = _OUT_Z
     retreat_z = 0.24
+    goal_fixture = 'fixture_mat'
+    instructions = ('lay the spatula on the mat', 'put the spatula on the mat', 'move the spatula to the mat',
+                    'pull the spatula out of the crock and lay it on the mat', 'take the turner and lay it down',
+                    'the spatula goes onto the mat', 'lay the kitchen tool flat on the mat', 'spatula to mat')
+    unseen_instructions = ('please place the spatula onto the mat', 'grab the spatula and lay it flat',
+                           'get the spatula from the crock onto the mat')
 
     @classmethod
     def sample(cls, rng: np.random.Generator) -> Layout:
@@ -133,6 +139,11 @@ class SpatulaTask(Task):
     def between_fingers(self, T_gripper: np.ndarray, T_object: np.ndarray) -> bool:
         x, y, z = invert(T_object)[:3] @ [*T_gripper[:3, 3], 1]
         return abs(x) < HANDLE_HALF[0] + 0.008 and abs(y) < 0.02 and abs(z - HANDLE_Z) < HANDLE_HALF[2] + 0.004
+
+    def footprint(self) -> tuple[tuple[float, float, float], ...]:
+        T = self.layout.T_goal
+        mat = [(*(T @ [u, 0, 0, 1])[:2], 0.075) for u in (-0.09, 0.0, 0.09)]
+        return ((*self.layout.T_container[:2, 3], 0.08), *mat)
 
     def at_goal(self, T_object: np.ndarray) -> bool:
         T = invert(self.layout.T_goal) @ T_object
