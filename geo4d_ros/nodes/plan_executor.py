@@ -35,7 +35,7 @@ TICK = 0.04  # [s]
 
 
 class PlanExecutor(Node):
-    """Services /geo4d/start, step, approve, stop, reset; topic /geo4d/state."""
+    """Services /geo4d/start, step, approve, reset (stop: its guardian's); topic /geo4d/state."""
 
     def __init__(self) -> None:
         super().__init__('plan_executor')
@@ -63,16 +63,22 @@ class PlanExecutor(Node):
             (p.camera_silence, p.joint_state_silence), self._changed)
         self._peers = PeerMonitor(self, p.peers, self._peer_lost, p.peer_silence)
         for name, handler in (('start', self._start), ('step', self._step), ('approve', self._approve),
-                              ('stop', self._stop), ('reset', self._reset)):
-            self.create_service(Trigger, f'/geo4d/{name}', handler)
+                              ('reset', self._reset)):
+            self.boundary.service(Trigger, f'/geo4d/{name}', handler, _failed)
         self.create_subscription(String, '/geo4d/approve_plan', self._approve_plan, 1)
         self._last_report: dict[str, str] | None = None
         # On the steady clock: with simulated time a stopped clock would stop the watchdogs too.
-        self.create_timer(TICK, self.execution.tick, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self.create_timer(TICK, self._tick, clock=Clock(clock_type=ClockType.STEADY_TIME))
         self._alive = announce(self)
-        self._start_guardian = lambda: Guardian([*arm.actions, *gripper.actions], stop_topic)
+        self._start_guardian = lambda: Guardian([*arm.actions, *gripper.actions], stop_topic,
+                                                self.resolve_service_name('/geo4d/stop'))
         self.execution.guardian = self._start_guardian()
         self._changed(None)
+
+    def _tick(self) -> None:
+        if self.execution.guardian.take_stop():  # it has cancelled everything already
+            self.execution.handle(EventKind.STOP)
+        self.execution.tick()
 
     def _build_model(self, urdf: str) -> RobotModel:
         p = self.parameters.values
@@ -111,9 +117,6 @@ class PlanExecutor(Node):
 
     def _approve_plan(self, message: String) -> None:
         self.execution.handle(EventKind.APPROVE, plan_id=message.data)
-
-    def _stop(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        return self._ask(EventKind.STOP, response)
 
     def _reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         return self._ask(EventKind.RESET, response)
@@ -166,6 +169,11 @@ class PlanExecutor(Node):
         self.execution.close_record()
         guardian = self.execution.guardian
         guardian.close(stop=self.execution.phase not in RESTING)
+
+
+def _failed(response: Trigger.Response, cause: str) -> Trigger.Response:
+    response.success, response.message = False, json.dumps({'code': Reason.INTERNAL_ERROR.code, 'detail': cause})
+    return response
 
 
 def main(args: list[str] | None = None) -> int:

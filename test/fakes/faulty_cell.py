@@ -87,6 +87,9 @@ class FaultyCameraPublisher(CameraPublisher):
         return colour, millimetres, info
 
 
+SILENT_OR_LYING = ('execution_hangs', 'execution_endless', 'feedback_nan', 'feedback_empty')
+
+
 class FaultyArm(JointTrajectoryServer):
     """goal_rejected, execution_aborted, execution_hangs (silent), execution_endless (talks on), deaf (to cancel)."""
 
@@ -103,9 +106,14 @@ class FaultyArm(JointTrajectoryServer):
         return CancelResponse.ACCEPT if self.node.fault == 'deaf' else super().cancel(handle)
 
     def execute(self, handle):
-        while self.node.fault in ('execution_hangs', 'execution_endless') and not handle.is_cancel_requested:
-            if self.node.fault == 'execution_endless':
-                handle.publish_feedback(FollowJointTrajectory.Feedback())
+        while self.node.fault in SILENT_OR_LYING and not handle.is_cancel_requested:
+            feedback = self._feedback()
+            if self.node.fault == 'feedback_nan':
+                feedback.error.positions = [0.0] * 6 + [float('nan')]
+            if self.node.fault == 'feedback_empty':
+                feedback = FollowJointTrajectory.Feedback()
+            if self.node.fault != 'execution_hangs':
+                handle.publish_feedback(feedback)
             time.sleep(0.05)
         if handle.is_cancel_requested:
             handle.canceled()

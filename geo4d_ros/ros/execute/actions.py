@@ -23,6 +23,8 @@ from sensor_msgs.msg import JointState
 from geo4d_ros.motion.gripper_segments import GripperSegment
 from geo4d_ros.motion.timing import MoveSegment
 from geo4d_ros.reasons import Reason, Refusal
+from geo4d_ros.ros.execute.stop_process import PATIENCE, Stop
+from geo4d_ros.ros.wire.guard import Malformed
 from geo4d_ros.ros.wire.trajectory_messages import to_message
 
 HOLD_SECONDS = 0.5  # from a speed the motion limits allow to a stand
@@ -51,6 +53,8 @@ class ActionPeer:
         self._client = ActionClient(node, action, name)
         self._cancel = node.create_client(CancelGoal, f'{name}/_action/cancel_goal')
         self._patience, self._feedback = patience, feedback
+        self._cancelling: Stop | None = None
+        self._cancel_until = 0.0
         self._token = 0
         self._end: Callable[[int | None, Any], None] | None = None
         self._deadline: float | None = None
@@ -69,6 +73,7 @@ class ActionPeer:
              on_feedback: Callable[[Any], None] = lambda feedback: None) -> None:
         """Send a goal; the one before should have ended."""
         self._token += 1
+        self._cancelling = None  # a cancel that is repeated must not end the new goal
         token, self._end = self._token, on_end
         if not self.ready:
             self._finish(token, None, Refusal(Reason.BACKEND_UNAVAILABLE, f'no server of {self.name}'))
@@ -84,15 +89,22 @@ class ActionPeer:
             lambda future: self._answered(token, future.result()))
 
     def cancel_all(self) -> None:
-        """Ask the server to cancel every goal it has, ours and others', and forget ours."""
+        """Ask the server to cancel every goal it has, ours and others', and forget ours.
+
+        `poll` asks again until the server has answered, a goal is sent, or 3 s have passed.
+        """
         self._token += 1
         self._end = self._deadline = None
-        if self._cancel.service_is_ready():
-            # A request with a zero id and a zero stamp means all goals (action_msgs/srv/CancelGoal).
-            self._cancel.call_async(CancelGoal.Request())
+        # A request with a zero id and a zero stamp means all goals (action_msgs/srv/CancelGoal).
+        self._cancelling = Stop({self.name: self._cancel}, CancelGoal.Request())
+        self._cancel_until = time.monotonic() + PATIENCE
+        self._cancelling.poll(time.monotonic())
 
     def poll(self) -> None:
         """End the goal when its server is gone or silent for too long; call ten times a second or more."""
+        now = time.monotonic()
+        if self._cancelling is not None and (self._cancelling.poll(now) or now > self._cancel_until):
+            self._cancelling = None
         if self._deadline is not None and time.monotonic() > self._deadline:
             self._finish(self._token, None, Refusal(Reason.BACKEND_UNAVAILABLE, f'{self.name} is silent'))
         elif self.busy and not self.ready:
@@ -150,8 +162,10 @@ class TrajectoryClient:
             trajectory=to_message(self._joints, segment.times, segment.q, segment.dq, segment.ddq))
 
         def watch(feedback: FollowJointTrajectory.Feedback) -> None:
-            error = max((abs(e) for e in feedback.error.positions), default=0.0)
-            if not error <= self.tracking_error:
+            error = joint_error(feedback, self._joints)
+            if isinstance(error, Malformed):
+                done(Refusal(Reason.TRACKING_ERROR, f'feedback of {self._peer.name}: {error}'))
+            elif not error <= self.tracking_error:
                 done(Refusal(Reason.TRACKING_ERROR, f'{error:.3f} rad, at most {self.tracking_error}'))
 
         self._peer.send(goal, lambda status, result: done(_arm_outcome(status, result)), watch)
@@ -168,6 +182,26 @@ class TrajectoryClient:
     def poll(self) -> None:
         """Watch the running goal; call ten times a second or more."""
         self._peer.poll()
+
+
+def joint_error(feedback: FollowJointTrajectory.Feedback, joints: tuple[str, ...]) -> float | Malformed:
+    """Largest distance of a joint from the controller's set point [rad], from `error` or desired - actual."""
+    names = list(feedback.joint_names)[:1000] or list(joints)
+    missing = [name for name in joints if name not in names]
+    if missing or len(set(names)) != len(names):
+        return Malformed('joint_names', names, f'lack {", ".join(missing)}' if missing else 'a joint is named twice')
+    error = np.array(feedback.error.positions, np.float64)
+    if not error.size:
+        desired, actual = (np.array(p.positions, np.float64) for p in (feedback.desired, feedback.actual))
+        if desired.size != actual.size or not actual.size:
+            return Malformed('error.positions', '0 values', 'nobody tells where the joints are')
+        error = desired - actual
+    if error.size != len(names):
+        return Malformed('error.positions', f'{error.size} values', f'for {len(names)} joints')
+    ours = np.abs(error[[names.index(name) for name in joints]])
+    if not np.isfinite(ours).all():
+        return Malformed('error.positions', error.tolist(), 'not finite')
+    return float(ours.max())
 
 
 def _arm_outcome(status: int | None, result: Any) -> Refusal | None:

@@ -299,6 +299,9 @@ class Execution:
         self.node.get_logger().info(f'plan {data["plan_id"]} waits for /geo4d/approve')
 
     def _execute(self, data: dict[str, Any]) -> None:
+        if self.guardian is not None and self.guardian.take_stop():
+            self.handle(EventKind.STOP)
+            return
         motion, index = self._motion, data['index']
         segment = motion.segments[index]
         if isinstance(segment, GripperSegment):

@@ -106,7 +106,7 @@ class MoveItClient:
         if self._running is not None:
             segment, done = self._running
             state = self._robot.state(None)
-            error = float(np.abs(segment.q - state.q).max(axis=1).min())
+            error = float(np.abs(segment.q - state.q).max(axis=1).min()) if state else float('nan')
             if not error <= self._controller.tracking_error:
                 self._running = None
                 done(Refusal(Reason.TRACKING_ERROR, f'{error:.3f} rad from the path'))
@@ -120,8 +120,9 @@ class MoveItClient:
         self._listeners = listeners
 
     def _ask(self, segment: MoveSegment, done: Done, attempt: int) -> None:
-        if not self.ready:
-            done(Refusal(Reason.BACKEND_UNAVAILABLE, 'MoveIt or its controller is not running'))
+        state = self._robot.state(None)
+        if not self.ready or state is None:
+            done(Refusal(Reason.BACKEND_UNAVAILABLE, 'MoveIt or its controller is not running, or no joint states'))
             return
         model = self._robot.require_model()
         request = GetCartesianPath.Request(
@@ -133,7 +134,7 @@ class MoveItClient:
         request.cartesian_speed_limited_link, request.max_cartesian_speed = self._link, limits.speed
         request.header.frame_id, request.start_state.is_diff = self._base_frame, True
         request.start_state.joint_state = JointState(
-            name=list(model.joint_names), position=self._robot.state(None).q.tolist())
+            name=list(model.joint_names), position=state.q.tolist())
         future = self._compute.call_async(request)
         self._request = future, time.monotonic() + COMPUTE_SECONDS, done
 
@@ -146,6 +147,9 @@ class MoveItClient:
 
     def _judge(self, response: GetCartesianPath.Response, segment: MoveSegment, done: Done, attempt: int) -> None:
         state = self._robot.state(None)
+        if state is None:
+            done(Refusal(Reason.JOINT_STATES_STALLED, 'while MoveIt planned'))
+            return
         checked = check_response(response, segment, state.q, self._limits(), self._scene, self._robot.require_model())
         if isinstance(checked, MoveSegment):
             self._send(checked, done)
@@ -171,7 +175,8 @@ class MoveItClient:
         code = result.error_code.val
         if status != GoalStatus.STATUS_SUCCEEDED or code != MoveItErrorCodes.SUCCESS:
             return Refusal(_REASONS.get(code, Reason.EXECUTION_ABORTED), f'status {status}, MoveIt error {code}')
-        error = float(np.abs(self._robot.state(None).q - segment.q[-1]).max())
+        state = self._robot.state(None)
+        error = float(np.abs(state.q - segment.q[-1]).max()) if state else float('nan')
         if not error <= self._controller.tracking_error:
             return Refusal(Reason.TRACKING_ERROR, f'reported as done {error:.3f} rad before the end')
         return None

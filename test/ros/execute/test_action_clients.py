@@ -15,8 +15,9 @@ from rclpy.task import Future
 from geo4d_ros.motion.gripper_segments import GripperSegment
 from geo4d_ros.motion.timing import MoveSegment
 from geo4d_ros.reasons import Reason
-from geo4d_ros.ros.execute.actions import GripperClient, Patience, TrajectoryClient
+from geo4d_ros.ros.execute.actions import GripperClient, Patience, TrajectoryClient, joint_error
 from geo4d_ros.ros.serve.environment import loopback_environment
+from geo4d_ros.ros.wire.guard import Malformed
 
 PATIENCE = Patience(answer=20.0, feedback=20.0)
 HASTE = Patience(answer=0.2, feedback=0.2)
@@ -165,6 +166,70 @@ def test_a_joint_far_from_its_set_point_ends_the_motion(graph):
     graph.spin(lambda: graph.outcomes, poll=report)
     assert graph.outcomes[0].reason is Reason.TRACKING_ERROR
     graph.ended.set_result(None)
+
+
+NAN = float('nan')
+
+
+@pytest.mark.parametrize(('names', 'error', 'desired', 'actual', 'expected'), [
+    (('a', 'b'), (0.01, -0.03), (), (), 0.03),
+    (('b', 'x', 'a'), (0.01, 9.0, 0.02), (), (), 0.02),
+    ((), (0.01, 0.02), (), (), 0.02),
+    (('a', 'b'), (), (1.0, 2.0), (1.0, 2.5), 0.5),
+    (('a', 'b'), (), (), (), 'nobody tells'),
+    (('a', 'b'), (0.0,), (), (), 'for 2 joints'),
+    (('a', 'b'), (NAN, 0.0), (), (), 'not finite'),
+    (('a', 'b'), (0.0, NAN), (), (), 'not finite'),
+    (('a', 'c'), (0.0, 0.0), (), (), 'lack b'),
+    (('a', 'b', 'a'), (0.0, 0.0, 0.0), (), (), 'named twice'),
+    (('a', 'b'), (), (1.0, 2.0), (1.0,), 'nobody tells'),
+])
+def test_feedback_is_an_error_or_a_refusal_never_a_silent_zero(names, error, desired, actual, expected):
+    feedback = FollowJointTrajectory.Feedback(joint_names=list(names))
+    feedback.error.positions, feedback.desired.positions, feedback.actual.positions = map(
+        list, (error, desired, actual))
+    found = joint_error(feedback, ('a', 'b'))
+    if isinstance(expected, float):
+        assert found == pytest.approx(expected)
+    else:
+        assert isinstance(found, Malformed) and expected in str(found)
+
+
+@pytest.mark.parametrize('positions', [[], [0.0, NAN], [NAN, 0.0]])
+def test_feedback_that_tells_nothing_ends_the_motion(graph, positions):
+    client = arm(graph)
+    graph.ended = Future()
+    client.move(SEGMENT, graph.done)
+    graph.spin(lambda: graph.executed)
+    feedback = FollowJointTrajectory.Feedback()
+    feedback.error.positions = positions
+    graph.spin(lambda: graph.outcomes, poll=lambda: graph.outcomes or graph.executed[0].publish_feedback(feedback))
+    assert graph.outcomes[0].reason is Reason.TRACKING_ERROR and 'positions' in graph.outcomes[0].detail
+    graph.ended.set_result(None)
+
+
+def test_a_cancel_whose_answer_was_lost_is_sent_again_until_a_goal_follows(graph):
+    client = arm(graph)
+    requests = []
+
+    class Deaf:
+        def service_is_ready(self):
+            return True
+
+        def call_async(self, request):
+            requests.append(request)
+            return Future()
+
+        def remove_pending_request(self, future):
+            return None
+
+    client._peer._cancel = Deaf()
+    client.stop()
+    graph.spin(lambda: len(requests) >= 3, poll=client.poll)
+    client.move(SEGMENT, graph.done)
+    sent = len(requests)
+    graph.spin(lambda: graph.outcomes, poll=client.poll)
+    assert len(requests) == sent, 'it would end the new goal'
 
 
 def test_a_stop_cancels_and_the_old_goal_is_not_heard_again(graph):

@@ -69,7 +69,7 @@ class World:
             get_logger=lambda: logger, create_subscription=lambda *options: None)
         state = RobotState(HOME.copy(), np.zeros(7), 0.08, 0)
         robot = SimpleNamespace(
-            model=MODEL, silence=0.0, 
+            model=MODEL, silence=0.0,
             state=lambda closed: replace(state, q=self.q, stamp=self.stamp, gripper_closed=closed),
             refusal=lambda: None, at_rest=lambda since: self.resting, require_model=lambda: MODEL)
         cameras = SimpleNamespace(check_silence=lambda seconds: self.refusals,
@@ -287,7 +287,7 @@ def test_nothing_moves_after_a_stop_whatever_happens(monkeypatch, events):
 
 def test_no_run_begins_before_the_prediction_service_is_known(world):
     world.refusals = Refusal(Reason.CAMERA_SILENT)
-    world.execution.guardian = SimpleNamespace(alive=True)
+    world.execution.guardian = SimpleNamespace(alive=True, take_stop=lambda: False)
     assert world.execution.not_ready([]).reason is Reason.CAMERA_SILENT  # the last of the checks
     world.execution.predictor.ready = False
     refusal = world.execution.not_ready([])
