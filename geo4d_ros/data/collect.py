@@ -17,6 +17,7 @@ import numpy as np
 
 from geo4d_ros.data.episodes import RATE_HZ, encode_depth, episode_name, open_or_warn, write_episode
 from geo4d_ros.errors import BackendUnavailableError, ConfigurationError, SimulationError, require
+from geo4d_ros.robots.panda import JOINT_NAMES
 from geo4d_ros.workers import end_with_parent
 
 log = logging.getLogger(__name__)
@@ -107,7 +108,8 @@ def record(recording: Recording, task: str, seed: int) -> Outcome:
     attributes = {'task': task, 'seed': seed, 'success': success, 'perturbed': bool(perturb),
                   'split': recording.split, 'noise': recording.noise, 'segments': result.segments,
                   'disturbances': result.disturbances, 'instruction': instruction_of(task, recording.split, rng),
-                  'target': arrangement.target, 'others': [*arrangement.others, *arrangement.bystanders]}
+                  'target': arrangement.target, 'others': [*arrangement.others, *arrangement.bystanders],
+                  'joint_names': list(JOINT_NAMES)}
     write_episode(path.parent, recorder.arrays(), attributes)
     return Outcome(task, seed, 'kept', frames, time.perf_counter() - started)
 

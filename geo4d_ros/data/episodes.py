@@ -1,8 +1,10 @@
 """Demonstration episodes on disk: one zarr v3 group each, written atomically, read with checksums.
 
-Layout `<directory>/<task>-<seed>.zarr`, schema version 1. C cameras, N frames at 4 Hz, H x W pixels;
+Layout `<directory>/<task>-<seed>.zarr`, schema version 2. C cameras, N frames at 4 Hz, H x W pixels, J joints;
 arrays of `SCHEMA`, attributes `version, task, seed, success, perturbed, rate_hz, split, noise, segments, disturbances`,
-and optionally `instruction` (text), `target` (present, absent, done) and `others` (tasks whose things stand there too).
+and optionally `joint_names`, `instruction` (text), `target` (present, absent, done) and `others` (tasks whose things
+stand there too). Pictures and times are always there; an own recording may lack any other array, which is then absent,
+never filled in. Version 1, always complete and with seven joints, is read too.
 One chunk per camera holds its whole clip (zstd with bit shuffling, CRC32C), other arrays are one chunk.
 Units m, rad, s; the base frame is the robot's, optical frames are OpenCV's.
 """
@@ -13,7 +15,7 @@ import logging
 import os
 import shutil
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -28,11 +30,12 @@ from geo4d_ros.types import RgbdFrame
 
 log = logging.getLogger(__name__)
 
-VERSION = 1
+VERSION = 2
+READABLE_VERSIONS = (1, 2)
 RATE_HZ = 4.0
 DEPTH_UNIT_M = 1e-4
 MAX_DEPTH_M = 2.5  # farther depth is stored as 0, invalid
-# name -> dtype and dimensions (C cameras, N frames, H rows, W columns)
+# name -> dtype and dimensions (C cameras, N frames, H rows, W columns, J joints)
 SCHEMA: dict[str, tuple[str, tuple[str | int, ...]]] = {
     'rgb': ('uint8', ('C', 'N', 'H', 'W', 3)),
     'depth': ('uint16', ('C', 'N', 'H', 'W')),  # in 0.1 mm, 0 = invalid
@@ -40,12 +43,13 @@ SCHEMA: dict[str, tuple[str, tuple[str | int, ...]]] = {
     'K': ('float64', ('C', 3, 3)),
     'T_base_camera': ('float64', ('C', 4, 4)),
     'T_base_gripper': ('float64', ('N', 4, 4)),  # tool centre point
-    'joints': ('float64', ('N', 7)),
+    'joints': ('float64', ('N', 'J')),
     'opening': ('float64', ('N',)),  # measured, between the pads
     'opening_command': ('float64', ('N',)),
     'object_pose': ('float64', ('N', 4, 4)),  # T_base_object
     'times': ('float64', ('N',)),
 }
+ALWAYS = ('rgb', 'times')  # what every episode has; the rest of SCHEMA may be missing in own recordings
 REQUIRED_ATTRIBUTES = ('version', 'task', 'seed', 'success', 'perturbed', 'rate_hz')
 
 
@@ -65,10 +69,12 @@ def episode_name(task: str, seed: int) -> str:
     return f'{task}-{seed:06d}.zarr'
 
 
-def _check_arrays(arrays: Mapping[str, np.ndarray | zarr.Array], where: str) -> None:
+def _check_arrays(arrays: Mapping[str, np.ndarray | zarr.Array], where: str, needed: Iterable[str] = ALWAYS) -> None:
     sizes: dict[str, int] = {}
     for name, (dtype, dims) in SCHEMA.items():
-        require(name in arrays, f'{where}: array {name} is missing', DatasetError)
+        require(name in arrays or name not in needed, f'{where}: array {name} is missing', DatasetError)
+        if name not in arrays:
+            continue
         shape, got = arrays[name].shape, arrays[name].dtype
         for dim, size in zip(dims, shape, strict=False):
             expected = dim if isinstance(dim, int) else sizes.setdefault(dim, size)
@@ -79,17 +85,31 @@ def _check_arrays(arrays: Mapping[str, np.ndarray | zarr.Array], where: str) -> 
     require(min(sizes.values()) >= 1, f'{where}: an episode has no frames or cameras', DatasetError)
 
 
+def _check_joint_names(arrays: Mapping[str, Any], attributes: Mapping[str, Any], where: str) -> None:
+    """As many distinct names as columns of `joints`, where there are names; version 1 had none."""
+    names = attributes.get('joint_names')
+    if 'joints' not in arrays or names is None:
+        return
+    good = isinstance(names, (list, tuple)) and len(set(names)) == arrays['joints'].shape[1]
+    require(good, f'{where}: joint_names should be {arrays["joints"].shape[1]} distinct names but is {names}',
+            DatasetError)
+
+
 def write_episode(directory: Path, arrays: dict[str, np.ndarray], attributes: dict[str, Any]) -> Path:
     """Write one episode and return its path; it appears under its name only when complete.
 
-    Raises DatasetError when an array breaks SCHEMA or the directory cannot be written. An episode
-    of the same name is replaced.
+    The attribute `joint_names` names the columns of `joints`. Raises DatasetError when an array breaks SCHEMA, one of ALWAYS is
+    missing or the directory cannot be written. An episode of the same name is replaced.
     """
-    attributes = {'version': VERSION, 'rate_hz': RATE_HZ, **attributes}
+    attributes = {'version': VERSION, 'rate_hz': RATE_HZ, **attributes, 'arrays': sorted(arrays)}
     missing = [name for name in REQUIRED_ATTRIBUTES if name not in attributes]
     require(not missing, f'episode attributes lack {", ".join(missing)}', DatasetError)
     path = directory / episode_name(attributes['task'], attributes['seed'])
+    unknown = sorted(set(arrays) - set(SCHEMA))
+    require(not unknown, f'{path.name}: unknown arrays {", ".join(unknown)}, expected some of {", ".join(SCHEMA)}',
+            DatasetError)
     _check_arrays(arrays, path.name)
+    _check_joint_names(arrays, attributes, path.name)
     temporary = directory / f'.{path.name}.{os.getpid()}'
     try:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -106,8 +126,9 @@ def write_episode(directory: Path, arrays: dict[str, np.ndarray], attributes: di
 
 def _write_group(path: Path, arrays: dict[str, np.ndarray], attributes: dict[str, Any]) -> None:
     group = zarr.create_group(store=path, zarr_format=3, attributes=attributes)
-    for name, (_, dims) in SCHEMA.items():
-        value = np.ascontiguousarray(arrays[name])
+    for name, values in arrays.items():
+        value = np.ascontiguousarray(values)
+        dims = SCHEMA[name][1]
         is_clip = dims[:2] == ('C', 'N')
         blosc = BloscCodec(cname='zstd', clevel=3, shuffle='bitshuffle', typesize=value.dtype.itemsize)
         array = group.create_array(
@@ -135,11 +156,13 @@ class Episode:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DatasetError(f'{path} is not a readable episode ({error}); collect it again') from error
         version = group.attrs.get('version')
-        require(version == VERSION, f'{path} has schema version {version}, expected {VERSION}', DatasetError)
+        require(version in READABLE_VERSIONS, f'{path} has schema version {version}, expected one of '
+                f'{READABLE_VERSIONS}', DatasetError)
         missing = [name for name in REQUIRED_ATTRIBUTES if name not in group.attrs]
         require(not missing, f'{path} lacks attributes {", ".join(missing)}', DatasetError)
-        _check_arrays(arrays, str(path))
-        for name in SCHEMA:
+        _check_arrays(arrays, str(path), SCHEMA if version == 1 else group.attrs.get('arrays', ALWAYS))
+        _check_joint_names(arrays, dict(group.attrs), str(path))
+        for name in arrays:
             require(arrays[name].nchunks_initialized == arrays[name].nchunks,
                     f'{path}: {name} has missing chunks; collect the episode again', DatasetError)
         return cls(path, group)
@@ -165,6 +188,25 @@ class Episode:
         return self.attributes.get('instruction')
 
     @property
+    def joint_names(self) -> tuple[str, ...]:
+        """Names of the columns of `joints`; () where the episode has no joints."""
+        if 'joints' not in self.group:
+            return ()
+        count = self.group['joints'].shape[1]
+        return tuple(self.attributes.get('joint_names') or [f'joint{i + 1}' for i in range(count)])
+
+    @cached_property
+    def missing(self) -> tuple[str, ...]:
+        """Arrays of SCHEMA that this episode lacks, as own recordings may."""
+        return tuple(name for name in SCHEMA if name not in self.group)
+
+    def need(self, names: Iterable[str], purpose: str) -> None:
+        """DatasetError that says what is missing for `purpose`."""
+        lacking = [name for name in names if name in self.missing]
+        require(not lacking, f'{self.path} has no {", ".join(lacking)}, which {purpose} needs; `geo4d data check` says '
+                'what can be trained on it', DatasetError)
+
+    @property
     def cameras(self) -> int:
         """Number of cameras C."""
         return self.group['rgb'].shape[0]
@@ -175,15 +217,17 @@ class Episode:
         return self.group['rgb'].shape[1]
 
     def read(self, name: str, camera: int | None = None) -> np.ndarray:
-        """One array of SCHEMA as stored, or one camera of it; raises DatasetError when it is damaged."""
+        """One array of SCHEMA as stored, or one camera of it; raises DatasetError when it is damaged or missing."""
+        require(name not in self.missing, f'{self.path} has no {name}; `geo4d data check` says what can be trained '
+                'without', DatasetError)
         try:
             return self.group[name][... if camera is None else camera]
         except Exception as error:  # codecs raise many types; all of them mean damage here
             raise DatasetError(f'{self.path}: {name} is damaged ({error}); collect it again') from error
 
     def load(self) -> dict[str, np.ndarray]:
-        """All arrays of SCHEMA."""
-        return {name: self.read(name) for name in SCHEMA}
+        """All arrays of SCHEMA that the episode has."""
+        return {name: self.read(name) for name in SCHEMA if name not in self.missing}
 
     def frame(self, camera: int, index: int) -> RgbdFrame:
         """One camera's image at one time, stamped with the episode time."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from geo4d_ros.data.episodes import Episode, decode_depth, list_episodes, open_or_warn
+from geo4d_ros.data.episodes import SCHEMA, Episode, decode_depth, list_episodes, open_or_warn
 from geo4d_ros.errors import DatasetError, require
 from geo4d_ros.geometry.transforms import invert
 
@@ -31,29 +31,27 @@ def cut_window(
     rgb (V, 1+F, H, W, 3) uint8; depth (V, 1+F, H, W) float32 [m], 0 = invalid; labels (V, 1+F, H, W) uint8;
     index 0 is the observation; K (V, 3, 3); T_ref_view (V, 4, 4); T_base_ref (4, 4);
     T_ref_gripper (11, 4, 4); opening (11,), opening_command (11,) [m]: always all 11 frames;
-    T_ref_object (11, 4, 4); joints (11, 7) [rad]; steps (F,) int64; start.
+    T_ref_object (11, 4, 4); joints (11, J) [rad]; steps (F,) int64; start. What an own recording lacks is left out.
     """
     last = len(arrays['times']) - 1
     every = np.minimum(start + STRIDE * np.arange(HORIZON + 1), last)
     images = every[np.concatenate([[0], steps])]
-    T_base_view = arrays['T_base_camera'][list(views)]
-    T_ref_base = invert(T_base_view[0])
     pick = np.ix_(views, images)
-    return {
-        'rgb': arrays['rgb'][pick],
-        'depth': decode_depth(arrays['depth'][pick]),
-        'labels': arrays['labels'][pick],
-        'K': arrays['K'][list(views)],
-        'T_ref_view': T_ref_base @ T_base_view,
-        'T_base_ref': T_base_view[0],
-        'T_ref_gripper': T_ref_base @ arrays['T_base_gripper'][every],
-        'T_ref_object': T_ref_base @ arrays['object_pose'][every],
-        'joints': arrays['joints'][every],
-        'opening': arrays['opening'][every],
-        'opening_command': arrays['opening_command'][every],
-        'steps': np.asarray(steps, np.int64),
-        'start': start,
-    }
+    window: dict[str, Any] = {'rgb': arrays['rgb'][pick], 'steps': np.asarray(steps, np.int64), 'start': start}
+    if 'depth' in arrays:
+        window['depth'] = decode_depth(arrays['depth'][pick])
+    if 'labels' in arrays:
+        window['labels'] = arrays['labels'][pick]
+    if 'K' in arrays:
+        window['K'] = arrays['K'][list(views)]
+    window |= {name: arrays[name][every] for name in ('joints', 'opening', 'opening_command') if name in arrays}
+    if 'T_base_camera' in arrays:
+        T_base_view = arrays['T_base_camera'][list(views)]
+        T_ref_base = invert(T_base_view[0])
+        window |= {'T_ref_view': T_ref_base @ T_base_view, 'T_base_ref': T_base_view[0]}
+        window |= {f'T_ref_{what}': T_ref_base @ arrays[name][every]
+                   for what, name in (('gripper', 'T_base_gripper'), ('object', 'object_pose')) if name in arrays}
+    return window
 
 
 def undisturbed(times: np.ndarray, start: int, disturbances: Sequence[Sequence[float]]) -> np.ndarray:
@@ -75,7 +73,8 @@ class WindowSampler:
     `future_frames` = K only K random future frames are cut, else all 10.
     Damaged episodes are named once and never used. With `shard` = (i, n) only every n-th episode
     starting at i is used, for several reading processes. `fresh_share` of the windows start within
-    FRESH_S of the episode's start or of the end of a disturbance, the others anywhere.
+    FRESH_S of the episode's start or of the end of a disturbance, the others anywhere. Episodes that lack
+    one of `needs` are named and left out.
     """
 
     def __init__(
@@ -89,6 +88,7 @@ class WindowSampler:
         shard: tuple[int, int] = (0, 1),
         rescan_s: float = 30.0,
         fresh_share: float = 0.0,
+        needs: Sequence[str] = tuple(SCHEMA),
     ) -> None:
         """Raise DatasetError when there is no episode to read yet."""
         require(future_frames is None or 1 <= future_frames <= HORIZON,
@@ -102,6 +102,8 @@ class WindowSampler:
         self._shard = shard
         self._rescan_s = rescan_s
         self._fresh_share = fresh_share
+        self._needs = needs
+        self._last_problem = ''
         self._bad: set[Path] = set()
         self._paths: list[Path] = []
         self._scanned = -np.inf
@@ -129,8 +131,8 @@ class WindowSampler:
         self._require_episodes()
 
     def _require_episodes(self) -> None:
-        require(bool(self._paths), f'{self.directory} holds no readable episode; run `geo4d collect`',
-                DatasetError)
+        require(bool(self._paths), f'{self.directory} holds no usable episode; '
+                f'{self._last_problem or "run `geo4d collect` or `geo4d import`"}', DatasetError)
 
     def _read_windows(self) -> list[dict[str, Any]]:
         self._rescan()
@@ -139,9 +141,11 @@ class WindowSampler:
         try:
             require(episode is not None and episode.cameras >= self._views,
                     f'{path}: fewer than {self._views} cameras or damaged', DatasetError)
+            episode.need(self._needs, 'this training')
             arrays = episode.load()
         except DatasetError as error:
             log.warning('skipped: %s', error)
+            self._last_problem = str(error)
             self._bad.add(path)
             self._paths.remove(path)
             self._require_episodes()

@@ -15,9 +15,9 @@ from geo4d_ros.errors import DatasetError
 from geo4d_ros.geometry.cameras import intrinsics
 
 
-def synthetic_arrays(cameras=3, frames=15, height=12, width=16, seed=0):
+def synthetic_arrays(cameras=3, frames=15, height=12, width=16, seed=0, joints=7):
     rng = np.random.default_rng(seed)
-    sizes = {'C': cameras, 'N': frames, 'H': height, 'W': width}
+    sizes = {'C': cameras, 'N': frames, 'H': height, 'W': width, 'J': joints}
     arrays = {}
     for name, (dtype, dims) in episodes.SCHEMA.items():
         shape = tuple(sizes.get(d, d) for d in dims)
@@ -46,6 +46,50 @@ def test_round_trip(tmp_path):
         assert np.array_equal(value, arrays[name]) and value.dtype == arrays[name].dtype
     frame = episode.frame(2, 4)
     assert np.array_equal(frame.rgb, arrays['rgb'][2, 4]) and frame.stamp == 1_000_000_000
+
+
+def test_any_number_of_joints_and_cameras(tmp_path):
+    names = [f'axis_{i}' for i in range(5)]
+    path = write_episode(tmp_path, synthetic_arrays(cameras=1, joints=5), attributes() | {'joint_names': names})
+    episode = Episode.open(path)
+    assert episode.joint_names == tuple(names) and episode.read('joints').shape == (15, 5) and episode.cameras == 1
+    with pytest.raises(DatasetError, match='joint_names should be 5 distinct'):
+        write_episode(tmp_path, synthetic_arrays(joints=5), attributes() | {'joint_names': ['a'] * 5})
+
+
+def test_what_a_recording_lacks_is_absent_and_named(tmp_path):
+    arrays = {k: v for k, v in synthetic_arrays().items() if k in ('rgb', 'depth', 'K', 'times')}
+    episode = Episode.open(write_episode(tmp_path, arrays, attributes()))
+    assert episode.missing == ('labels', 'T_base_camera', 'T_base_gripper', 'joints', 'opening', 'opening_command',
+                               'object_pose')
+    assert set(episode.load()) == set(arrays) and episode.joint_names == ()
+    with pytest.raises(DatasetError, match='has no joints'):
+        episode.read('joints')
+    with pytest.raises(DatasetError, match='has no labels, joints, which this training needs'):
+        episode.need(('rgb', 'labels', 'joints'), 'this training')
+    window = cut_window(episode.load(), 0, (0, 1), np.array([1]))
+    assert 'labels' not in window and window['depth'].shape == (2, 2, 12, 16)
+    with pytest.raises(DatasetError, match='no usable episode; .*has no labels'):
+        next(iter(WindowSampler(tmp_path, np.random.default_rng(0))))
+    sampler = WindowSampler(tmp_path, np.random.default_rng(0), needs=('rgb', 'depth'), buffer=4)
+    assert next(iter(sampler))['rgb'].shape[0] == 2
+
+
+def test_without_pictures_there_is_no_episode(tmp_path):
+    with pytest.raises(DatasetError, match='rgb is missing'):
+        write_episode(tmp_path, {k: v for k, v in synthetic_arrays().items() if k != 'rgb'}, attributes())
+
+
+def test_version_1_still_reads(tmp_path):
+    path = write_episode(tmp_path, synthetic_arrays(), attributes() | {'version': 1})
+    group = zarr.open_group(path, mode='a')
+    group.update_attributes({'version': 1})
+    del group.attrs['arrays']
+    episode = Episode.open(path)
+    assert episode.missing == () and episode.joint_names == tuple(f'joint{i}' for i in range(1, 8))
+    shutil.rmtree(path / 'labels')
+    with pytest.raises(DatasetError, match='labels is missing'):
+        Episode.open(path)
 
 
 def test_black_images_are_written_too(tmp_path):

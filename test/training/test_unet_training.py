@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from fakes.synthetic_episodes import write_episodes
+from fakes.synthetic_episodes import episode_arrays, write_episodes
 
+from geo4d_ros.data.episodes import write_episode
 from geo4d_ros.errors import CheckpointError, ConfigurationError, DatasetError
 from geo4d_ros.generation.loading import load_generator
 from geo4d_ros.generation.unet.streams import RGB
@@ -83,6 +84,18 @@ def test_aids_are_trained_too(data, tmp_path):
     last = json.loads((output / 'losses.jsonl').read_text().splitlines()[-1])
     assert {'video', 'mask', 'gate', 'state', 'loss'} <= set(last)
     assert all(np.isfinite(v) for v in last.values())
+
+
+def test_recordings_without_labels_and_robot_train_the_video_but_no_aids(tmp_path):
+    kept = ('rgb', 'depth', 'K', 'T_base_camera', 'times')
+    (tmp_path / 'data').mkdir()
+    write_episode(tmp_path / 'data', {k: v for k, v in episode_arrays(0).items() if k in kept},
+                  {'task': 'own', 'seed': 0, 'success': True, 'perturbed': False})
+    output = train(settings(tmp_path / 'data', tmp_path / 'run', steps=1))
+    assert np.isfinite(losses_of(output)[1])
+    unet = {**TINY['unet'], 'auxiliary_upscale': 8, 'state_stream': True}
+    with pytest.raises(DatasetError, match='has no labels, T_base_gripper, opening, which this training needs'):
+        train(settings(tmp_path / 'data', tmp_path / 'aided', unet=unet, steps=1))
 
 
 def test_rgb_alone_trains_and_copies_the_depth(data, tmp_path, monkeypatch):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,8 @@ class EpisodeWindows(Dataset):
 
     Items are dicts of tensors: rgb (V, T+1, H, W, 3) uint8, depth (V, T+1, H, W) float32 [m],
     gripper (V, T+1, H, W) bool, K (V, 3, 3), T_ref_view (V, 4, 4), T_ref_gripper (T+1, 4, 4),
-    opening (T+1), expected (T+1) bool, index.
+    opening (T+1), expected (T+1) bool, index. `needs`: arrays of the episode schema beyond depth and cameras
+    without which an episode is left out; without them masks and states are zero.
     """
 
     def __init__(
@@ -58,14 +59,16 @@ class EpisodeWindows(Dataset):
         size: tuple[int, int],
         seed: int,
         convention: str = 'corrected',
+        needs: Sequence[str] = (),
     ) -> None:
         require(1 <= frames <= HORIZON, f'frames should be in 1..{HORIZON} but got {frames}', DatasetError)
         self.episodes, self.data_format, self.views = episodes, data_format, views
-        self.frames, self.size, self.seed = frames, size, seed
+        self.frames, self.size, self.seed, self.needs = frames, size, seed, tuple(needs)
         self.convention = CONVENTIONS[convention]
 
     def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
         """Window `index`; a damaged episode is named and another drawn, deterministically."""
+        problem = ''
         for attempt in range(_ATTEMPTS):
             rng = np.random.default_rng([self.seed, index, attempt])
             path = self.episodes[int(rng.integers(len(self.episodes)))]
@@ -73,11 +76,13 @@ class EpisodeWindows(Dataset):
                 window = self._cut(path, rng)
             except DatasetError as error:
                 log.warning('skipped: %s', error)
+                problem = str(error)
                 continue
             if window is None:
                 continue
             return {**window, 'index': torch.tensor(index)}
-        raise DatasetError(f'{_ATTEMPTS} windows in a row cannot be read or show no motion, last {path}')
+        raise DatasetError(f'{_ATTEMPTS} windows in a row cannot be used or show no motion, last {path}'
+                           + (f': {problem}' if problem else ''))
 
     def _cut(self, path: Path, rng: np.random.Generator) -> dict[str, torch.Tensor] | None:
         if self.data_format == 'released':
@@ -97,8 +102,10 @@ class EpisodeWindows(Dataset):
             DatasetError,
         )
         cameras = rng.choice(episode.cameras, self.views, replace=False)
+        episode.need(('depth', 'K', 'T_base_camera', *self.needs), 'this training')
         arrays: dict[str, Any] = {}
-        for name, (_, dims) in SCHEMA.items():
+        for name in set(SCHEMA) - set(episode.missing):
+            dims = SCHEMA[name][1]
             if dims[:2] == ('C', 'N'):
                 arrays[name] = np.stack([episode.read(name, int(c)) for c in cameras])
             else:
@@ -109,14 +116,17 @@ class EpisodeWindows(Dataset):
         window = cut_window(arrays, start, tuple(range(self.views)), steps)
         pushes = episode.attributes.get('disturbances', [])
         keep = slice(self.frames + 1)
+        # An own recording may lack labels and robot state: as in the authors' episodes, zeros and identity stand in;
+        # `needs` keeps models away that would learn them.
+        labels = window.get('labels', np.zeros(window['depth'].shape, np.uint8))
         return {
             'rgb': window['rgb'],
             'depth': window['depth'],
-            'gripper': np.isin(window['labels'], (2, 3, 4)),
+            'gripper': np.isin(labels, (2, 3, 4)),
             'K': window['K'],
             'T_ref_view': window['T_ref_view'],
-            'T_ref_gripper': window['T_ref_gripper'][keep],
-            'opening': window['opening'][keep],
+            'T_ref_gripper': window.get('T_ref_gripper', np.tile(np.eye(4), (HORIZON + 1, 1, 1)))[keep],
+            'opening': window.get('opening', np.zeros(HORIZON + 1))[keep],
             'expected': undisturbed(arrays['times'], start, pushes)[keep],
         }
 

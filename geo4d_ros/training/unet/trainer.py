@@ -87,6 +87,13 @@ def make_pipeline(config: UNetTrainConfig) -> Geo4dPipeline:
     return pipeline
 
 
+def _needed_arrays(pipeline: Geo4dPipeline) -> tuple[str, ...]:
+    """Arrays of the episode schema that this model learns from, beyond pictures, depth and cameras."""
+    config = pipeline.unet.config
+    return (*(('labels',) if config.auxiliary_upscale else ()),
+            *(('T_base_gripper', 'opening') if config.state_stream else ()))
+
+
 class Trainer:
     """One run of one stage."""
 
@@ -176,6 +183,7 @@ class Trainer:
             (settings.height, settings.width),
             self.config.seed + seed_offset,
             settings.convention,
+            _needed_arrays(self.pipeline),
         )
 
     def _train_step(self, stream: Any) -> dict[str, float]:
