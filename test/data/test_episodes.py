@@ -65,11 +65,11 @@ def test_what_a_recording_lacks_is_absent_and_named(tmp_path):
     assert set(episode.load()) == set(arrays) and episode.joint_names == ()
     with pytest.raises(DatasetError, match='has no joints'):
         episode.read('joints')
-    with pytest.raises(DatasetError, match='has no labels, joints, which this training needs'):
+    with pytest.raises(DatasetError, match=r'has no labels, joints, which this training needs'):
         episode.need(('rgb', 'labels', 'joints'), 'this training')
     window = cut_window(episode.load(), 0, (0, 1), np.array([1]))
     assert 'labels' not in window and window['depth'].shape == (2, 2, 12, 16)
-    with pytest.raises(DatasetError, match='no usable episode; .*has no labels'):
+    with pytest.raises(DatasetError, match=r'no usable episode; .*has no labels'):
         next(iter(WindowSampler(tmp_path, np.random.default_rng(0))))
     sampler = WindowSampler(tmp_path, np.random.default_rng(0), needs=('rgb', 'depth'), buffer=4)
     assert next(iter(sampler))['rgb'].shape[0] == 2
