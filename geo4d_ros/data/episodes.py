@@ -98,8 +98,8 @@ def _check_joint_names(arrays: Mapping[str, Any], attributes: Mapping[str, Any],
 def write_episode(directory: Path, arrays: dict[str, np.ndarray], attributes: dict[str, Any]) -> Path:
     """Write one episode and return its path; it appears under its name only when complete.
 
-    The attribute `joint_names` names the columns of `joints`. Raises DatasetError when an array breaks SCHEMA, one of ALWAYS is
-    missing or the directory cannot be written. An episode of the same name is replaced.
+    The attribute `joint_names` names the columns of `joints`. Raises DatasetError when an array breaks SCHEMA, one
+    of ALWAYS is missing or the directory cannot be written. An episode of the same name is replaced.
     """
     attributes = {'version': VERSION, 'rate_hz': RATE_HZ, **attributes, 'arrays': sorted(arrays)}
     missing = [name for name in REQUIRED_ATTRIBUTES if name not in attributes]
