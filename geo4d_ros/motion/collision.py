@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from math import isfinite
 from typing import NamedTuple
 
@@ -141,13 +142,18 @@ class CollisionChecker:
         bodies = self._add_obstacles(robot, [(o, Reason.COLLISION) for o in scene.obstacles] + list(borders))
         margins += self._add_pairs([(link, body) for body in bodies for link in links
                                     if self._geometry.geometryObjects[link].parentJoint], margin)
-        self.without_held = self if held is None else CollisionChecker(robot, scene, margin, borders)
+        self._make_empty = None if held is None else lambda: CollisionChecker(robot, scene, margin, borders)
         if held is not None:
             margins += self._add_held(robot, held, links, bodies)
         self._reach = self._reach_of_joints()
-        self._geometry_data = self._prepare(margins, 0.0)
-        shortfall = min(_SHORTFALL, margin / 2)
-        self._swept = [self._prepare(margins, reach - shortfall) for reach in _REACHES]
+        self._margins, self._shortfall = margins, min(_SHORTFALL, margin / 2)
+        self._geometry_data = self._prepare(0.0)
+        self._swept: dict[int, pin.GeometryData] = {}  # level -> requests for so much more distance; made when needed
+
+    @cached_property
+    def without_held(self) -> CollisionChecker:
+        """The checker of the empty hand."""
+        return self if self._make_empty is None else self._make_empty()
 
     def first_collision(self, q: np.ndarray, opened: float = 1.0) -> Contact | None:
         """The first of the joint positions (N, n) where the arm touches something; or None.
@@ -175,7 +181,7 @@ class CollisionChecker:
             reach = float((high - low) / 2 @ self._reach)
             level = next((i for i, r in enumerate(_REACHES) if reach <= r), None)
             if level is not None:
-                data = self._swept[level]
+                data = self._at_level(level)
                 if not pin.computeCollisions(self._model, self._data, self._geometry, data, (low + high) / 2, True):
                     continue
                 if level == 0:
@@ -191,7 +197,7 @@ class CollisionChecker:
         self._spread(middle)
         level = next((i for i, r in enumerate(_REACHES) if travel <= r), None)
         if level is not None:
-            data = self._swept[level]
+            data = self._at_level(level)
             if not pin.computeCollisions(self._model, self._data, self._geometry, data, q, True):
                 return True
             if level == 0:
@@ -258,9 +264,14 @@ class CollisionChecker:
             beyond[parent] = max(beyond[parent], step + stroke[i - 1] + beyond[i])
         return np.where(slides[1:], 1.0, beyond[1:])
 
-    def _prepare(self, margins: list[float], more: float) -> pin.GeometryData:
+    def _at_level(self, level: int) -> pin.GeometryData:
+        if level not in self._swept:
+            self._swept[level] = self._prepare(_REACHES[level] - self._shortfall)
+        return self._swept[level]
+
+    def _prepare(self, more: float) -> pin.GeometryData:
         data = self._geometry.createData()
-        for request, margin in zip(data.collisionRequests, margins, strict=True):
+        for request, margin in zip(data.collisionRequests, self._margins, strict=True):
             request.security_margin = margin + more
         return data
 

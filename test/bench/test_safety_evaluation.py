@@ -8,13 +8,17 @@ import pytest
 from fakes import panda_urdf
 
 from geo4d_ros.bench.safety import evaluate
+from geo4d_ros.bench.safety.borders import BORDERS, make_border_case
 from geo4d_ros.bench.safety.cases import laid_down, make_case, plausible
 from geo4d_ros.bench.safety.checks import MotionJudge
 from geo4d_ros.bench.safety.sequences import Monitor, run_sequence
 from geo4d_ros.cli.main import main
+from geo4d_ros.geometry.transforms import from_rotvec, make_transform
 from geo4d_ros.loop.events import Action, ActionKind, Event, EventKind
 from geo4d_ros.loop.machine import LoopConfig
 from geo4d_ros.motion.collision import Obstacle, Scene
+from geo4d_ros.motion.gripper_segments import GripperSegment
+from geo4d_ros.motion.limits import MotionLimits
 from geo4d_ros.motion.planning import TimedMotion, plan_trajectory
 from geo4d_ros.motion.timing import MoveSegment, stop_trajectory
 from geo4d_ros.robots.kinematics import PANDA_JOINTS
@@ -58,6 +62,12 @@ def test_the_judge_accepts_the_motion(judge, executed):
     assert judge.judge(*executed) == []
 
 
+def under(case, motion, below):
+    """A small plate `below` [m] under the tool point at the lowest place of the motion; the fingers reach 8 mm."""
+    T = motion.T_path[int(motion.T_path[:, 2, 3].argmin())]
+    return Obstacle('plate', 'box', (float(T[0, 3]), float(T[1, 3]), float(T[2, 3]) - below - 0.001), (0.2, 0.2, 0.002))
+
+
 def faster(motion, factor):
     first = motion.segments[0]
     quick = MoveSegment(first.times / factor, first.q, first.dq * factor, first.ddq * factor**2)
@@ -86,10 +96,51 @@ def moved(motion, offset):
     (lambda c, m: (replace(c, limits=replace(c.limits, joint_velocity_scale=0.001)), m), {'joint_speed'}),
     (lambda c, m: (replace(c, limits=replace(c.limits, joint_acceleration_scale=0.001)), m), {'joint_acceleration'}),
     (lambda c, m: (replace(c, scene=Scene.table(0.4)), m), {'scene_collision'}),
+    (lambda c, m: (replace(c, limits=replace(c.limits, tilt=1e-3)), m), {'tilt'}),
+    (lambda c, m: (replace(c, state=replace(c.state, opening=0.2)), m), {'opening_state'}),
+    (lambda c, m: (replace(c, state=replace(c.state, q=c.state.q[:5])), m), {'joint_state'}),
+    (lambda c, m: (replace(c, plan=replace(c.plan, opening_start=-0.05)), m), {'opening_range'}),
+    (lambda c, m: (replace(c, plan=replace(c.plan, time_from_start=-c.plan.time_from_start)), m), {'times'}),
+    (lambda c, m: (replace(c, plan=replace(c.plan, T_base_gripper=1.1 * c.plan.T_base_gripper)), m), {'not_rigid'}),
+    (lambda c, m: (replace(c, limits=replace(c.limits, start_angle=1e-9)), m), set()),
+    (lambda c, m: (replace(c, limits=replace(c.limits, step_angle=1e-3)), m), {'step_turns_too_far'}),
+    (lambda c, m: (replace(c, limits=replace(c.limits, condition_slow=1.0, condition_number=1.5)), m),
+     {'fast_near_singularity'}),
+    (lambda c, m: (replace(c, limits=replace(c.limits, joint_margin=5.0)), m), set()),  # it was no nearer before
+    (lambda c, m: (replace(c, limits=replace(c.limits, angular_acceleration=1e-3)), m), {'tool_turning_acceleration'}),
+    (lambda c, m: (c, replace(m, segments=(*m.segments, GripperSegment(0.08, False, 0.5)))),
+     {'gripper_again', 'gripper_without_cause'}),
+    (lambda c, m: (c, replace(m, segments=(*m.segments, GripperSegment(0.02, True, 0.1)))), {'gripper_command'}),
+    (lambda c, m: (c, replace(m, T_path=m.T_path @ from_rotvec(np.array([0.1, 0, 0])))), {'left_the_path'}),
+    (lambda c, m: (replace(c, scene=c.scene.with_obstacles(under(c, m, 0.0111))), m), {'scene_collision'}),
+    (lambda c, m: (replace(c, scene=c.scene.with_obstacles(under(c, m, 0.02))), m), set()),
     (lambda c, m: (c, moved(m, np.array([0, 1.9, 0, -0.6, 0, 2.1, 0]))), {'self_collision'}),
 ])
 def test_the_judge_finds_what_is_wrong(judge, executed, change, expected):
     assert expected <= set(judge.judge(*change(*executed)))
+
+
+def test_a_plan_that_was_once_commanded_past_a_joint_limit(robot, judge):
+    """Seed 555, case 5146: joints turn fast near a singularity, and the spline swung 0.022 rad past a limit."""
+    q = np.array([-0.577016, 0.534209, 2.564165, -0.436481, 2.545322, 1.188624, 0.431447])
+    places = [([0.269407, -0.262981, 1.01755], [1.512576, -0.98985, 0.557496]),
+              ([0.309444, -0.251498, 0.994024], [1.462269, -0.987888, 0.562806])]
+    T = np.stack([make_transform(from_rotvec(np.array(turn))[:3, :3], np.array(place)) for place, turn in places])
+    case = plausible(robot, HOME, np.random.default_rng(0))
+    case = replace(case, k=2, limits=MotionLimits(workspace=(-1.5, -1.5, 0.0, 1.5, 1.5, 1.5)),
+                   state=replace(case.state, q=q, opening=0.08),
+                   plan=replace(case.plan, T_base_gripper=T, T_base_gripper_start=robot.forward(q), opening_start=0.08,
+                                opening=np.full(2, 0.08), time_from_start=np.array([0.5, 1.0]), confidence=np.ones(2)))
+    motion = plan_trajectory(case.plan, case.state, case.limits, case.scene, robot, case.now, case.k)
+    assert isinstance(motion, TimedMotion) and judge.judge(case, motion) == []
+
+
+@pytest.mark.parametrize('kind', BORDERS)
+def test_nothing_that_breaks_a_rule_by_a_little_is_commanded(robot, judge, kind):
+    for index in range(2):
+        case = make_border_case(robot, HOME, 12, index, (kind,))
+        result = plan_trajectory(case.plan, case.state, case.limits, case.scene, robot, case.now, case.k)
+        assert not isinstance(result, TimedMotion) or judge.judge(case, result) == [], (kind, index)
 
 
 def test_the_monitor_finds_motion_that_nobody_allowed():

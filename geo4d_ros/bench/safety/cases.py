@@ -35,9 +35,9 @@ def make_case(robot: RobotModel, home: np.ndarray, seed: int, index: int) -> Cas
     """Case `index` of a series; the same arguments give the same case."""
     rng = np.random.default_rng([seed, index])
     case = plausible(robot, home, rng)
-    kinds = sorted(_MUTATIONS)
+    kinds = sorted(_ATTACKS)
     kind = kinds[rng.integers(len(kinds))]
-    return replace(_MUTATIONS[kind](case, robot, rng), kind=kind)
+    return replace(_ATTACKS[kind](case, robot, rng), kind=kind)
 
 
 def plausible(robot: RobotModel, home: np.ndarray, rng: np.random.Generator) -> Case:
@@ -297,8 +297,8 @@ def _tilted(case: Case, robot: RobotModel, rng: np.random.Generator) -> Case:
     return replace(case, limits=replace(case.limits, tilt=rng.uniform(0.01, 0.6)))
 
 
-Mutation = Callable[[Case, RobotModel, np.random.Generator], Case]
-_MUTATIONS: dict[str, Mutation] = {
+Attack = Callable[[Case, RobotModel, np.random.Generator], Case]
+_ATTACKS: dict[str, Attack] = {
     'plausible': _unchanged, 'plausible_2': _unchanged, 'plausible_3': _unchanged, 'teleport': _teleport,
     'broken_number': _broken_number, 'broken_state': _broken_state, 'wrong_joint_count': _wrong_joint_count,
     'bad_rotation': _bad_rotation, 'spiral_out': _spiral_out, 'fast': _fast, 'into_table': _into_table,
