@@ -70,6 +70,8 @@ class Reason(Enum):
     GRASP_UNSETTLED = (Kind.REFUSAL, 'the closing fingers neither arrived nor came to rest on something')
     # Approval
     APPROVAL_EXPIRED = (Kind.REFUSAL, 'the plan was not approved in time')
+    APPROVAL_MISSING = (Kind.REFUSAL, 'the plan was not approved by its id')
+    APPROVAL_AWAITED = (Kind.NOTE, 'a plan waits for its approval')
     APPROVAL_WRONG_PLAN = (Kind.NOTE, 'the approval names another plan than the one that waits')
     NOT_ALLOWED_NOW = (Kind.NOTE, 'this request does not fit the present state')
     # Execution
@@ -86,6 +88,7 @@ class Reason(Enum):
     STOP_NOT_CONFIRMED = (Kind.FAULT, 'the arm still moves although it was told to stop: use the emergency stop')
     TOO_MANY_REFUSALS = (Kind.FAULT, 'too many plans in a row were refused')
     NO_PROGRESS = (Kind.FAULT, 'the plans are executed but the gripper does not get anywhere')
+    MODEL_CHANGED = (Kind.FAULT, 'robot or scene are no longer those that the run began with')
     INTERNAL_ERROR = (Kind.FAULT, 'the program met a condition it was not built for')
     # Ends
     TASK_DONE = (Kind.END, 'the generator predicts no more motion')

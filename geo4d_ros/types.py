@@ -262,6 +262,14 @@ class Plan:
             _check_array('confidence', self.confidence, (n,), np.float64)
 
     @classmethod
+    def of_track(cls, track: GripperTrack, T_base_ref: np.ndarray, stamps: np.ndarray, plan_id: str) -> Plan:
+        """The trusted frames of a track in the base frame; T_base_ref (4, 4), stamps (T+1,) int64 [ns]."""
+        n = track.trusted
+        T = T_base_ref @ track.T_ref_gripper
+        return cls(plan_id, T[1:n].copy(), track.opening[1:n].copy(), (stamps[1:n] - stamps[0]) * 1e-9,
+                   int(stamps[0]), T[0].copy(), float(track.opening[0]), track.confidence[1:n].copy())
+
+    @classmethod
     def example(cls, poses: int = 5) -> Plan:
         """A straight descent in front of the robot, gripper pointing down."""
         T_start = np.diag([1.0, -1.0, -1.0, 1.0])

@@ -146,23 +146,6 @@ def check_inputs(plan: Plan, state: RobotState, limits: MotionLimits, robot: Rob
     )
 
 
-def check_before_execution(motion: TimedMotion, index: int, state: RobotState, limits: MotionLimits,
-                           now: int) -> Refusal | None:
-    """The gates right before segment `index` is sent: fresh joint states, at rest, where the segment starts.
-
-    A later segment starts where the one before ended; only there the fingers may have pushed the arm a little.
-    """
-    segment, q = motion.segments[index], np.asarray(state.q, dtype=np.float64)
-    fresh = gates.check_age(state.stamp, now, limits.joint_state_age, limits.future_tolerance,
-                            Reason.JOINT_STATES_STALE)
-    if index > 0:
-        unmoved = gates.check_unmoved(segment.q[0], q, limits.pushed_joint_tolerance) \
-            if isinstance(segment, MoveSegment) else None
-        return fresh or unmoved
-    return (fresh or gates.check_unmoved(motion.q_start, q, limits.start_joint_tolerance)
-            or gates.check_at_rest(np.asarray(state.dq, dtype=np.float64), limits))
-
-
 def _pose_prefix(plan: Plan, limits: MotionLimits, k: int) -> tuple[int, int, Refusal | None, dict[str, Any]]:
     """How many of the first k poses pass the gates on poses, how many can be trusted, what cut the rest, gate values.
 

@@ -14,20 +14,21 @@ from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
 from geo4d_ros.errors import Geo4dError
+from geo4d_ros.loop.driver import Driver
 from geo4d_ros.loop.events import ActionKind, EventKind
 from geo4d_ros.loop.machine import RESTING, Phase
-from geo4d_ros.reasons import Kind, Reason, Refusal
+from geo4d_ros.reasons import Reason, Refusal
 from geo4d_ros.robots.kinematics import RobotModel
 from geo4d_ros.ros.execute.actions import GripperClient, Patience, TrajectoryClient
-from geo4d_ros.ros.execute.execution import Execution
 from geo4d_ros.ros.execute.executor_parameters import ExecutorParameters, loop_config, motion_limits, scene
-from geo4d_ros.ros.execute.predictor_client import PredictClient
+from geo4d_ros.ros.execute.port import RosPort
+from geo4d_ros.ros.execute.predictor_client import PlanInbox, PredictClient
+from geo4d_ros.ros.execute.status import Status
 from geo4d_ros.ros.execute.stop_process import Guardian
 from geo4d_ros.ros.observe.robot_monitor import CameraMonitor, RobotMonitor
 from geo4d_ros.ros.serve import diagnostics
 from geo4d_ros.ros.serve.liveness import PeerMonitor, announce
 from geo4d_ros.ros.serve.parameters import NodeParameters
-from geo4d_ros.ros.serve.qos import STATE_QOS
 from geo4d_ros.ros.serve.spin import run_node
 from geo4d_ros.ros.wire.guard import Boundary
 
@@ -44,11 +45,11 @@ class PlanExecutor(Node):
         motion_limits(p), scene(p), loop_config(p)  # contradictions end the node now, not on the first start
         self.diagnostics = diagnostics.Diagnostics(self)
         self.boundary = Boundary(self, self.diagnostics)
-        self._state = self.create_publisher(String, '/geo4d/state', STATE_QOS)
         patience = Patience(p.answer_seconds, p.feedback_silence)
         gripper = GripperClient(self, p.gripper_action, p.gripper_type, p.gripper_joint, p.gripper_scale,
                                 p.gripper_offset, p.gripper_effort, patience)
-        robot = RobotMonitor(self.boundary, p.arm_joints, p.gripper_joint, gripper.opening, self._build_model)
+        robot = RobotMonitor(self.boundary, p.arm_joints, p.gripper_joint, gripper.opening, self._build_model,
+                             p.joint_state_silence)
         arm = TrajectoryClient(self, p.arm_action, p.arm_joints, p.tracking_error, patience)
         stop_topic = ''
         if p.motion == 'moveit':
@@ -58,27 +59,22 @@ class PlanExecutor(Node):
             arm = MoveItClient(self, arm, robot, p.moveit_group, p.tool_frame, p.base_frame,
                                lambda: motion_limits(self.parameters.values), scene(p))
         cameras = CameraMonitor(self, self.boundary, (p.reference_camera, p.second_camera))
-        self.execution = Execution(
-            self, robot, cameras, PredictClient(self), arm, gripper, p.base_frame,
-            (p.camera_silence, p.joint_state_silence), self._changed)
+        self.port = RosPort(self, robot, cameras, PredictClient(self), PlanInbox(self, p.base_frame), arm, gripper,
+                            (p.camera_silence, p.joint_state_silence), lambda: self._peers.missing)
+        self.status = Status(self, self.diagnostics, lambda: self.parameters.values)
+        self.driver = self.status.driver = Driver(self.port, self.status)
         self._peers = PeerMonitor(self, p.peers, self._peer_lost, p.peer_silence)
         for name, handler in (('start', self._start), ('step', self._step), ('approve', self._approve),
                               ('reset', self._reset)):
             self.boundary.service(Trigger, f'/geo4d/{name}', handler, _failed)
         self.create_subscription(String, '/geo4d/approve_plan', self._approve_plan, 1)
-        self._last_report: dict[str, str] | None = None
         # On the steady clock: with simulated time a stopped clock would stop the watchdogs too.
-        self.create_timer(TICK, self._tick, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self.create_timer(TICK, self.driver.tick, clock=Clock(clock_type=ClockType.STEADY_TIME))
         self._alive = announce(self)
         self._start_guardian = lambda: Guardian([*arm.actions, *gripper.actions], stop_topic,
                                                 self.resolve_service_name('/geo4d/stop'))
-        self.execution.guardian = self._start_guardian()
-        self._changed(None)
-
-    def _tick(self) -> None:
-        if self.execution.guardian.take_stop():  # it has cancelled everything already
-            self.execution.handle(EventKind.STOP)
-        self.execution.tick()
+        self.port.guardian = self._start_guardian()
+        self.status.changed(None)
 
     def _build_model(self, urdf: str) -> RobotModel:
         p = self.parameters.values
@@ -96,79 +92,42 @@ class PlanExecutor(Node):
         return self._begin(EventKind.STEP, response)
 
     def _begin(self, kind: EventKind, response: Trigger.Response) -> Trigger.Response:
-        p, execution = self.parameters.values, self.execution
+        p, driver, port = self.parameters.values, self.driver, self.port
         try:
-            if execution.phase in (Phase.IDLE, Phase.DONE):
-                if not execution.guardian.alive:  # it stopped the arm in our place, or was killed
-                    execution.guardian.close()
-                    execution.guardian = self._start_guardian()
-                execution.configure(loop_config(p), motion_limits(p), scene(p), p.poses)
-                refusal = execution.not_ready(self._peers.missing)
-                if refusal is not None:
-                    return self._answer(response, refusal)
-                path = Path(p.record_directory) / f'run-{time.strftime("%Y%m%d-%H%M%S")}-{time.monotonic_ns()}.jsonl'
-                execution.record(path if p.record_directory else None, p.seed)
-            return self._ask(kind, response)
+            if driver.phase in (Phase.IDLE, Phase.DONE):
+                if not port.guardian.alive:  # it stopped the arm in our place, or was killed
+                    port.guardian.close()
+                    port.guardian = self._start_guardian()
+                port.limits, port.scene = motion_limits(p), scene(p)
+                driver.configure(loop_config(p), port.limits, p.poses)
+            path = Path(p.record_directory) / f'run-{time.strftime("%Y%m%d-%H%M%S")}-{time.monotonic_ns()}.jsonl'
+            return self._answer(response, driver.begin(kind, path if p.record_directory else None, p.seed))
         except Geo4dError as error:
             return self._answer(response, Refusal(Reason.INTERNAL_ERROR, str(error)))
 
     def _approve(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        return self._ask(EventKind.APPROVE, response, plan_id=self.execution.loop.state.plan_id or '')
+        return self._answer(response, self.driver.approve(self.driver.state.plan_id or ''))
 
     def _approve_plan(self, message: String) -> None:
-        self.execution.handle(EventKind.APPROVE, plan_id=message.data)
+        self.driver.approve(message.data)
 
     def _reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        return self._ask(EventKind.RESET, response)
-
-    def _ask(self, kind: EventKind, response: Trigger.Response, **data: str) -> Trigger.Response:
-        """Feed an operator's event; the answer says whether the state machine took it."""
-        actions = self.execution.handle(kind, **data)
-        refused = [a.data for a in actions if a.kind is ActionKind.REPORT and a.data['reason'] in
-                   (Reason.NOT_ALLOWED_NOW.code, Reason.APPROVAL_WRONG_PLAN.code)]
-        refusal = Refusal(Reason[refused[0]['reason']], refused[0]['detail']) if refused else None
-        return self._answer(response, refusal)
+        refused = [a.data for a in self.driver.handle(EventKind.RESET) if a.kind is ActionKind.REPORT]
+        return self._answer(response, Refusal(Reason[refused[0]['reason']], refused[0]['detail']) if refused else None)
 
     def _answer(self, response: Trigger.Response, refusal: Refusal | None) -> Trigger.Response:
         response.success = refusal is None
-        values = self._values() if refusal is None else {'code': refusal.reason.code, 'detail': refusal.detail}
+        values = self.status.values() if refusal is None else {'code': refusal.reason.code, 'detail': refusal.detail}
         response.message = json.dumps(values)
         return response
 
-    # --- what goes out ---
-
     def _peer_lost(self, name: str) -> None:
-        self.execution.fault(Refusal(Reason.PEER_DEAD, name))
-
-    def _values(self) -> dict[str, object]:
-        state = self.execution.loop.state
-        config = self.execution.loop.config if state.phase not in RESTING else self.parameters.values
-        return {'time': time.monotonic(), 'state': state.phase.value,
-                'reason': state.reason.code if state.reason else '', 'detail': state.detail,
-                'cycles': state.cycles, 'refusals': state.refusals,
-                'plan_id': state.plan_id or '', 'dry_run': config.dry_run, 'auto': config.auto,
-                'report': self._last_report}
-
-    def _changed(self, report: dict[str, str] | None) -> None:
-        self._last_report = report or self._last_report
-        self._state.publish(String(data=json.dumps(self._values())))
-        state = self.execution.loop.state
-        if state.phase is Phase.FAULT or (state.phase is Phase.STOPPING and state.latch):
-            level, text = diagnostics.ERROR, Refusal(state.reason, state.detail).message
-        elif report and state.phase in RESTING and Reason[report['reason']].kind is Kind.FAULT:
-            level, text = diagnostics.ERROR, Refusal(Reason[report['reason']], report['detail']).message
-        elif state.refusals and self._last_report:
-            level, text = diagnostics.WARN, Refusal(Reason[self._last_report['reason']],
-                                                    self._last_report['detail']).message
-        else:
-            level, text = diagnostics.OK, state.phase.value
-        self.diagnostics.set('loop', level, text, cycles=state.cycles, refusals=state.refusals)
+        self.driver.fault(Refusal(Reason.PEER_DEAD, name))
 
     def close(self) -> None:
         """Leave with the arm at rest; if it is not, the guardian is left to stop it."""
-        self.execution.close_record()
-        guardian = self.execution.guardian
-        guardian.close(stop=self.execution.phase not in RESTING)
+        self.driver.close_record()
+        self.port.guardian.close(stop=self.driver.phase not in RESTING)
 
 
 def _failed(response: Trigger.Response, cause: str) -> Trigger.Response:

@@ -13,7 +13,7 @@ pytest.importorskip('mujoco')
 
 from geo4d_ros.errors import InvalidInputError
 from geo4d_ros.evaluation.closed_loop.cell_rig import CellRig, episode_cameras, resized_camera
-from geo4d_ros.evaluation.closed_loop.episode import CellLoop, LoopSetup, plan_of_track
+from geo4d_ros.evaluation.closed_loop.episode import LoopSetup, run_loop
 from geo4d_ros.evaluation.closed_loop.failure_analysis import judge_cycles
 from geo4d_ros.evaluation.closed_loop.oracle import OracleGenerator, true_future
 from geo4d_ros.evaluation.closed_loop.runs import EpisodeOptions, run_episode
@@ -24,7 +24,7 @@ from geo4d_ros.loop.machine import LoopConfig
 from geo4d_ros.robots import panda
 from geo4d_ros.robots.kinematics import RobotModel
 from geo4d_ros.simulation.cell import Cell
-from geo4d_ros.types import GripperTrack, TrackStatus
+from geo4d_ros.types import GripperTrack, Plan, TrackStatus
 
 SEED = 510_000
 SENSOR = (120, 160)
@@ -73,7 +73,7 @@ def _run(scene, robot, generator, cycles=2, **config):
     cell, rig = scene
     setup = LoopSetup(generator, StateTracker(), robot,
                       config=LoopConfig(dry_run=False, auto=True, recover=True, max_cycles=cycles, **config))
-    return CellLoop(cell, rig, setup, film=True).run()
+    return run_loop(cell, rig, setup, film=True)
 
 
 def test_oracle_leaves_the_cell_as_it_was(scene):
@@ -185,7 +185,7 @@ def test_plan_holds_the_trusted_frames_in_the_base_frame():
     T_base_ref = np.eye(4)
     T_base_ref[:3, 3] = [1, 2, 3]
     stamps = 7 + np.arange(6, dtype=np.int64) * 500_000_000
-    plan = plan_of_track(track, T_base_ref, stamps, 'p')
+    plan = Plan.of_track(track, T_base_ref, stamps, 'p')
     assert len(plan.T_base_gripper) == 3
     np.testing.assert_allclose(plan.time_from_start, [0.5, 1.0, 1.5])
     np.testing.assert_allclose(plan.T_base_gripper[0, :3, 3], track.T_ref_gripper[1, :3, 3] + [1, 2, 3])

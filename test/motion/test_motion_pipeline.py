@@ -11,7 +11,6 @@ from geo4d_ros.motion.limits import MotionLimits
 from geo4d_ros.motion.planning import (
     RobotState,
     TimedMotion,
-    check_before_execution,
     collision_checker,
     describe,
     plan_trajectory,
@@ -158,25 +157,6 @@ def test_what_the_state_machine_gets_to_know(run, make_plan):
     assert [s['kind'] for s in data['segments']] == ['move', 'gripper', 'move']
     assert data['segments'][1]['closing'] is True and data['segments'][0]['duration'] > 0.5
     assert data['excursion'] == pytest.approx(0.24) and data['turn'] == pytest.approx(0, abs=1e-6)
-
-
-def test_right_before_execution_the_arm_is_looked_at_again(run, make_plan, state, limits):
-    motion = run(make_plan(DOWN))
-    check = check_before_execution
-    assert check(motion, 0, state, limits, NOW) is None
-    assert check(motion, 0, replace(state, q=state.q + 0.02), limits, NOW).reason is Reason.START_MOVED
-    assert check(motion, 0, state, limits, NOW + 10**9).reason is Reason.JOINT_STATES_STALE
-    assert check(motion, 0, replace(state, dq=state.dq + 1), limits, NOW).reason is Reason.ROBOT_MOVING
-
-
-def test_after_the_gripper_acted_the_arm_may_be_pushed_a_little(run, make_plan, state, limits):
-    motion = run(make_plan(DOWN, [0.08, 0.08, 0.03, 0.03, 0.03, 0.03, 0.03, 0.03]))
-    q = motion.segments[2].q[0]
-    for index, moved, reason in ((2, 0.029, None), (2, 0.031, 'START_MOVED'), (1, 0.5, None)):
-        refusal = check_before_execution(motion, index, replace(state, q=q + moved), limits, NOW)
-        assert (refusal and refusal.reason.code) == reason
-    stale = check_before_execution(motion, 1, state, limits, NOW + 10**9)
-    assert stale.reason is Reason.JOINT_STATES_STALE
 
 
 @pytest.mark.parametrize(('opening', 'closed', 'opens', 'poses'), [

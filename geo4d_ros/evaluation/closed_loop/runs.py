@@ -66,7 +66,7 @@ def _parts(options: EpisodeOptions) -> tuple[Any, Any, Any]:
 def run_episode(options: EpisodeOptions, task: str, seed: int) -> EpisodeReport:
     """One episode from scene to verdict. A seed without a scene counts as a failure named `simulation`."""
     from geo4d_ros.evaluation.closed_loop.cell_rig import CellRig, episode_cameras
-    from geo4d_ros.evaluation.closed_loop.episode import CellLoop, LoopSetup
+    from geo4d_ros.evaluation.closed_loop.episode import LoopSetup, run_loop
     from geo4d_ros.evaluation.closed_loop.failure_analysis import judge_cycles
     from geo4d_ros.evaluation.closed_loop.oracle import OracleGenerator
     from geo4d_ros.loop.machine import LoopConfig
@@ -81,7 +81,7 @@ def run_episode(options: EpisodeOptions, task: str, seed: int) -> EpisodeReport:
         generator = generator or OracleGenerator(cell, rig)
         config = LoopConfig(dry_run=False, auto=True, recover=True, max_cycles=options.max_cycles)
         setup = LoopSetup(generator, tracker, robot, config=config, executed_poses=options.executed_poses, seed=seed)
-        result = CellLoop(cell, rig, setup, film=options.films is not None).run()
+        result = run_loop(cell, rig, setup, film=options.films is not None)
         if result.success:
             return EpisodeReport(task, seed, True, result.reason, None, _plain(result.cycles), result.simulated_s,
                                  None, result.stages)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -15,21 +14,13 @@ from std_srvs.srv import Trigger
 from trajectory_msgs.msg import JointTrajectory
 
 from geo4d_ros.errors import Geo4dError
+from geo4d_ros.loop.port import Predicted
 from geo4d_ros.reasons import Reason, Refusal
 from geo4d_ros.ros.serve.qos import STATE_QOS
 from geo4d_ros.ros.wire.conversions import read_opening, read_path, to_nanoseconds
 from geo4d_ros.types import Plan
 
 KEPT = 4  # plans whose parts are remembered
-
-
-@dataclass(frozen=True)
-class Reply:
-    """What /geo4d/predict answered: the plan's id, the observation's stamp [ns], all values of the JSON line."""
-
-    plan: str
-    stamp: int
-    values: dict[str, Any] = field(default_factory=dict)
 
 
 class PredictClient:
@@ -44,7 +35,7 @@ class PredictClient:
         """Whether the service is known."""
         return self._client.service_is_ready()
 
-    def call(self, done: Callable[[Reply | Refusal], None]) -> None:
+    def call(self, done: Callable[[Predicted | Refusal], None]) -> None:
         """Ask for a prediction; an earlier question that is still open is dropped."""
         if self._future is not None:
             self._client.remove_pending_request(self._future)
@@ -62,25 +53,26 @@ class PredictClient:
         future.add_done_callback(answered)
 
 
-def read_reply(response: Trigger.Response) -> Reply | Refusal:
+def read_reply(response: Trigger.Response) -> Predicted | Refusal:
     """The reply, or the reason the node gave (code and detail of its JSON line) for having none."""
     try:
         values = json.loads(response.message)
         if response.success:
-            return Reply(str(values['plan']), int(values['stamp']), values)
+            return Predicted(str(values['plan']), int(values['stamp']), values)
         return Refusal(Reason[values['code']], str(values.get('detail', '')))
     except (ValueError, KeyError, TypeError):
         return Refusal(Reason.PREDICTION_FAILED, response.message[:200])
 
 
 class PlanInbox:
-    """Collects path, opening and info of a plan; `on_plan(stamp)` is called when the last part has come.
+    """Collects path, opening and info of a plan and hands it to whom it was promised, before or after it came.
 
     The three topics arrive in any order; they belong together when their stamps agree.
     """
 
-    def __init__(self, node: Node, base_frame: str, on_plan: Callable[[int], None]) -> None:
-        self._base_frame, self._on_plan = base_frame, on_plan
+    def __init__(self, node: Node, base_frame: str) -> None:
+        self._base_frame = base_frame
+        self._awaited: tuple[int, Callable[[Plan | Refusal], None]] | None = None
         self._parts: dict[int, dict[str, Any]] = {}
         node.create_subscription(Path, '/geo4d/plan/path',
                                  lambda m: self._add(to_nanoseconds(m.header.stamp), 'path', m), STATE_QOS)
@@ -99,8 +91,17 @@ class PlanInbox:
         self._parts.setdefault(stamp, {})[kind] = part
         while len(self._parts) > KEPT:
             del self._parts[min(self._parts)]
-        if stamp in self._parts and self.complete(stamp):
-            self._on_plan(stamp)
+        self._deliver()
+
+    def await_plan(self, stamp: int, done: Callable[[Plan | Refusal], None]) -> None:
+        """done(plan or refusal) once the plan of the observation at stamp [ns] is here; the wait before is dropped."""
+        self._awaited = stamp, done
+        self._deliver()
+
+    def _deliver(self) -> None:
+        if self._awaited is not None and self.complete(self._awaited[0]):
+            (stamp, done), self._awaited = self._awaited, None
+            done(self.take(stamp))
 
     def complete(self, stamp: int) -> bool:
         """Whether everything about the plan of this observation is here, be it a plan or a refusal."""

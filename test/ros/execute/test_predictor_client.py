@@ -7,8 +7,9 @@ import pytest
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
+from geo4d_ros.loop.port import Predicted
 from geo4d_ros.reasons import Reason, Refusal
-from geo4d_ros.ros.execute.predictor_client import PlanInbox, Reply, read_reply
+from geo4d_ros.ros.execute.predictor_client import PlanInbox, read_reply
 from geo4d_ros.ros.wire.conversions import opening_message, path_message
 from geo4d_ros.types import Plan
 
@@ -26,7 +27,8 @@ class StubNode:
 @pytest.fixture
 def inbox():
     node, plans = StubNode(), []
-    box = PlanInbox(node, 'base', plans.append)
+    box = PlanInbox(node, 'base')
+    box.await_plan(STAMP, plans.append)
     return box, node.callbacks, plans
 
 
@@ -48,8 +50,7 @@ def test_a_plan_is_whole_when_its_last_part_comes(inbox, order):
         assert not plans
         topic, message = messages[i]
         callbacks[topic](message)
-    assert plans == [STAMP]
-    plan = box.take(STAMP)
+    (plan,) = plans
     assert isinstance(plan, Plan)
     assert plan.observation_stamp == STAMP
     np.testing.assert_allclose(plan.time_from_start, [0.5, 1.0, 1.5])
@@ -68,10 +69,9 @@ def test_parts_of_different_observations_do_not_mix(inbox):
 
 
 def test_a_refusal_needs_no_path(inbox):
-    box, callbacks, plans = inbox
+    _, callbacks, plans = inbox
     callbacks['/geo4d/plan/info'](String(data=json.dumps({'plan': 'p', 'stamp': STAMP, 'code': 'TRACK_LOST'})))
-    assert plans == [STAMP]
-    assert box.take(STAMP).reason is Reason.TRACK_LOST
+    assert [p.reason for p in plans] == [Reason.TRACK_LOST]
 
 
 @pytest.mark.parametrize(('changes', 'reason'), [
@@ -81,10 +81,10 @@ def test_a_refusal_needs_no_path(inbox):
     ({'n': 1}, Reason.TRACK_LOST),
 ])
 def test_bad_plans_are_refused(inbox, changes, reason):
-    box, callbacks, _ = inbox
+    _, callbacks, plans = inbox
     for topic, message in parts(**changes).items():
         callbacks[topic](message)
-    refusal = box.take(STAMP)
+    (refusal,) = plans
     assert isinstance(refusal, Refusal)
     assert refusal.reason is reason
 
@@ -105,7 +105,7 @@ def test_only_a_few_plans_are_kept(inbox):
 
 def test_replies():
     good = Trigger.Response(success=True, message=json.dumps({'plan': 'p', 'stamp': 5, 'frames': 11}))
-    assert read_reply(good) == Reply('p', 5, {'plan': 'p', 'stamp': 5, 'frames': 11})
+    assert read_reply(good) == Predicted('p', 5, {'plan': 'p', 'stamp': 5, 'frames': 11})
     refused = Trigger.Response(success=False, message=json.dumps({'code': 'OBSERVATION_STALE', 'detail': 'old'}))
     assert read_reply(refused) == Refusal(Reason.OBSERVATION_STALE, 'old')
 

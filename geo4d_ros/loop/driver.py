@@ -1,0 +1,446 @@
+"""Carries out what the state machine decides, through a port, and tells it what happened. The only interpreter.
+
+Nothing here blocks, and every check before a motion is made here: a port commands and reports. Deadlines count
+on the port's clock, ages of data on the clock that they are stamped by. Not thread-safe: one thread calls.
+"""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from geo4d_ros.loop.checks import PASSING, Judged, World, check_robot, check_segment
+from geo4d_ros.loop.events import Action, ActionKind, Event, EventKind
+from geo4d_ros.loop.machine import RESTING, LoopConfig, LoopState, Phase, Recovery
+from geo4d_ros.loop.port import Port, Predicted, Watcher
+from geo4d_ros.loop.record import Loop, Recorder
+from geo4d_ros.loop.recovery import Trail, plan_recovery, recovery_plans
+from geo4d_ros.motion.gripper_segments import GripperSegment, let_go
+from geo4d_ros.motion.limits import MotionLimits
+from geo4d_ros.motion.planning import RobotState, TimedMotion, describe, plan_trajectory
+from geo4d_ros.reasons import Kind, Reason, Refusal
+from geo4d_ros.robots.kinematics import RobotModel
+from geo4d_ros.types import Plan
+
+PATIENCE = 1.0  # [s] that what may pass by itself has to become good
+MOVING = (Phase.EXECUTING, Phase.SETTLING, Phase.STOPPING)  # phases in which the arm may have speed
+
+
+class Driver:
+    """The loop over one port. `handle` feeds one event and carries out all that follows; `tick` lets time go on.
+
+    Call `tick` 20 times a second or more: it runs the watchdogs and every wait.
+    """
+
+    def __init__(self, port: Port, watcher: Watcher | None = None) -> None:
+        self.port, self.watcher = port, watcher or Watcher()
+        self.loop = Loop(LoopConfig())
+        self._recorder: Recorder | None = None
+        self._limits, self._poses = MotionLimits(), 5
+        self._world: World | None = None  # of this run
+        self._trail = Trail()
+        self._events: deque[Event] = deque()
+        self._busy = False
+        self._approved: str | None = None
+        self._summary: dict[str, Any] = {}
+        self._lapped = time.perf_counter()
+        self._stamp_since = 0
+        self._predicted: Predicted | None = None
+        self._forget()
+
+    def _forget(self) -> None:
+        """Nothing is waited for, nothing may be sent."""
+        self._observe_since: float | None = None
+        self._rest_since: float | None = None
+        self._dwell_until: tuple[float, dict[str, Any]] | None = None
+        self._to_send: tuple[float, dict[str, Any]] | None = None
+        self._judged: Judged | None = None
+
+    # --- the operator's side ---
+
+    @property
+    def state(self) -> LoopState:
+        """Everything the loop remembers."""
+        return self.loop.state
+
+    @property
+    def phase(self) -> Phase:
+        """Where the loop is."""
+        return self.loop.state.phase
+
+    def configure(self, config: LoopConfig, limits: MotionLimits, poses: int) -> None:
+        """Settings of the next run; only while the loop rests."""
+        state, self._limits, self._poses = self.loop.state, limits, poses
+        self.loop = Loop(config)
+        self.loop.state = state
+
+    def begin(self, kind: EventKind, record: Path | None = None, seed: int = 0) -> Refusal | None:
+        """START or STEP; the reason when no run may begin now. A record goes into a new file `record`.
+
+        Raises ConfigurationError where the record cannot be written.
+        """
+        if self.phase not in (Phase.IDLE, Phase.DONE):
+            self.handle(kind)  # which reports that it is not allowed now
+            return Refusal(Reason.NOT_ALLOWED_NOW, f'{kind.value} in {self.phase.value}')
+        refusal = self.port.ready(moves=not self.loop.config.dry_run)
+        model = self.port.model
+        if refusal is not None or model is None:
+            return refusal or Refusal(Reason.ROBOT_STATE_INVALID, 'no robot description')
+        self._world, self._approved = World(model, self.port.scene), None
+        self._record(record, model, seed)
+        self.handle(kind)
+        return None
+
+    def approve(self, plan_id: str) -> Refusal | None:
+        """The operator approves the plan with this id; the reason when it is not the one that waits."""
+        self._approved = plan_id
+        actions = self.handle(EventKind.APPROVE, plan_id=plan_id)
+        odd = [a.data for a in actions if a.kind is ActionKind.REPORT
+               and a.data['reason'] in (Reason.NOT_ALLOWED_NOW.code, Reason.APPROVAL_WRONG_PLAN.code)]
+        return Refusal(Reason[odd[0]['reason']], odd[0]['detail']) if odd else None
+
+    def close_record(self) -> None:
+        """End the record, when there is one."""
+        if self._recorder is not None:
+            self._recorder.close()
+            self._recorder = None
+
+    def _record(self, path: Path | None, model: RobotModel, seed: int) -> None:
+        self.close_record()
+        if path is not None:
+            self._recorder = Recorder(path)
+            self._recorder.header(self.loop.config, self._limits, self.port.scene, model, seed)
+        state, self.loop = self.loop.state, Loop(self.loop.config, self._recorder)
+        self.loop.state = state
+
+    # --- events in, actions out ---
+
+    def handle(self, kind: EventKind, **data: Any) -> tuple[Action, ...]:
+        """Feed an event; returns what the state machine answered to it."""
+        self._events.append(Event(kind, self.port.clock(), data))
+        first: tuple[Action, ...] | None = None
+        if self._busy:  # an action of an outer call brought this event about: it comes next
+            return ()
+        self._busy = True
+        try:
+            while self._events:
+                event = self._events.popleft()
+                actions = self.loop.handle(event)
+                first = actions if first is None else first
+                report = None
+                for action in actions:
+                    if action.kind is ActionKind.REPORT:
+                        report = action.data
+                    self._carry_out(action)
+                if actions or event.kind is not EventKind.TICK:
+                    self.watcher.changed(report)
+        finally:
+            self._busy = False
+        return first or ()
+
+    def _carry_out(self, action: Action) -> None:
+        """Do what the state machine says; an error in it stops the arm, an error in that ends the process."""
+        try:
+            self.watcher.acted(action.kind.value, action.data)
+            _CARRY_OUT[action.kind](self, action.data)
+        except Exception as error:
+            if action.kind in (ActionKind.STOP, ActionKind.REPORT):
+                raise  # whoever watches this process stops the arm
+            self.watcher.erred(traceback.format_exc())
+            detail = f'{action.kind.value}: {type(error).__name__}: {error}'
+            self._events.append(Event(EventKind.FAULT, self.port.clock(),
+                                      {'reason': Reason.INTERNAL_ERROR.code, 'detail': detail}))
+
+    def fault(self, refusal: Refusal) -> None:
+        """A watchdog, a peer or a backend found something wrong."""
+        self.handle(EventKind.FAULT, reason=refusal.reason.code, detail=refusal.detail)
+
+    def tick(self) -> None:
+        """Watchdogs and waits."""
+        self.port.poll(self.phase in MOVING)
+        if self.port.stop_asked():
+            self.handle(EventKind.STOP)
+        if self.phase not in RESTING:
+            self._watch()
+        self._wait_for_observation()
+        self._wait_for_rest()
+        self._wait_for_dwell()
+        self._wait_to_send()
+        self.handle(EventKind.TICK)
+
+    def _watch(self) -> None:
+        """A run goes on only while everything it needs is known to be good; an arm that moves has to be measured."""
+        refusal = self.port.health() or self._check_world()
+        if refusal is None and self.phase in MOVING:
+            state = self.port.robot_state(None)
+            refusal = state if isinstance(state, Refusal) else None
+        if refusal is not None and not (self.phase is Phase.STOPPING and self.state.latch):
+            self.fault(refusal)
+
+    def _check_world(self) -> Refusal | None:
+        if self._world is None:
+            return Refusal(Reason.MODEL_CHANGED, 'no robot was known when the run began')
+        return self._world.check_same(self.port.model, self.port.scene)
+
+    def _expected(self, cycle: int, phase: Phase) -> bool:
+        """Whether an answer of this cycle still matters: the loop may have moved on."""
+        return cycle == self.state.cycle and self.phase is phase
+
+    def _robot(self) -> tuple[RobotState, RobotModel] | Refusal:
+        state, model = self.port.robot_state(self.state.gripper_closed), self.port.model
+        if isinstance(state, Refusal):
+            return state
+        return (state, model) if model is not None else Refusal(Reason.ROBOT_STATE_INVALID, 'no robot description')
+
+    # --- one method per action ---
+
+    def _observe(self, data: dict[str, Any]) -> None:
+        self._end_cycle()
+        self._forget()
+        self._observe_since, self._stamp_since = self.port.clock(), self.port.stamp()
+        self._summary = {'cycle': data['cycle'], 'stages_ms': {}}
+        self._lapped = time.perf_counter()
+        self._wait_for_observation()
+
+    def _wait_for_observation(self) -> None:
+        """The cameras are asked once the arm rests in a known state."""
+        if self._observe_since is None or self.phase is not Phase.OBSERVING:
+            return
+        refusal = self._not_standing()
+        if refusal is not None and refusal.reason.kind is not Kind.FAULT \
+                and self.port.clock() - self._observe_since < PATIENCE:
+            return
+        self._observe_since, cycle = None, self.state.cycle
+        if refusal is not None:
+            self._refuse(cycle, refusal)
+        else:
+            self.port.observe(lambda refusal: self._observed(cycle, refusal))
+
+    def _not_standing(self) -> Refusal | None:
+        robot = self._robot()
+        if isinstance(robot, Refusal):
+            return robot
+        resting = None if self.port.at_rest(0.0) else Refusal(Reason.ROBOT_MOVING, 'not at rest for long enough')
+        return check_robot(*robot, self._limits, self.port.stamp()) or resting
+
+    def _observed(self, cycle: int, refusal: Refusal | None) -> None:
+        if not self._expected(cycle, Phase.OBSERVING):
+            return
+        robot = refusal or self._robot()
+        if isinstance(robot, Refusal):
+            self._refuse(cycle, robot)
+            return
+        state, model = robot
+        self._lap('observe')
+        self.handle(EventKind.OBSERVED, cycle=cycle, position=model.forward(state.q)[:3, 3].tolist(),
+                    opening=state.opening)
+
+    def _predict(self, data: dict[str, Any]) -> None:
+        self.port.predict(lambda answer: self._on_predicted(data['cycle'], answer))
+
+    def _on_predicted(self, cycle: int, answer: Predicted | Refusal) -> None:
+        if not self._expected(cycle, Phase.PREDICTING):
+            return
+        if isinstance(answer, Predicted) and answer.stamp < self._stamp_since:
+            answer = Refusal(Reason.OBSERVATION_STALE, 'the generator used images from before the arm came to rest')
+        if isinstance(answer, Refusal):
+            self._refuse(cycle, answer)
+            return
+        self._predicted = answer
+        self._lap('predict')
+        self._summary.update(plan=answer.plan_id, observation_stamp=answer.stamp, reply=answer.values)
+        self.handle(EventKind.PREDICTED, cycle=cycle)
+
+    def _track(self, data: dict[str, Any]) -> None:
+        predicted = self._predicted
+        self.port.track(predicted, lambda answer: self._tracked(data['cycle'], predicted, answer))
+
+    def _tracked(self, cycle: int, predicted: Predicted, plan: Plan | Refusal) -> None:
+        if not self._expected(cycle, Phase.PLANNING):
+            return
+        self._lap('track')
+        if isinstance(plan, Plan) and (plan.id, plan.observation_stamp) != (predicted.plan_id, predicted.stamp):
+            plan = Refusal(Reason.PLAN_INVALID, f'plan {plan.id!r} for prediction {predicted.plan_id!r}')
+        robot = plan if isinstance(plan, Refusal) else self._robot()
+        if isinstance(robot, Refusal):
+            self._refuse(cycle, robot)
+            return
+        now = self.port.stamp()
+        result = plan_trajectory(plan, robot[0], self._limits, self.port.scene, robot[1], now, self._poses)
+        self._decide(cycle, plan, robot, now, self._poses, result)
+
+    def _plan_recovery(self, data: dict[str, Any]) -> None:
+        """A way out instead of a predicted path; judged by the same gates."""
+        robot = self._robot()
+        if isinstance(robot, Refusal):
+            self._refuse(data['cycle'], robot)
+            return
+        (state, model), recovery, now = robot, Recovery(data['recovery']), self.port.stamp()
+        plans = recovery_plans(recovery, f'recovery-{data["cycle"]}-{state.stamp}', model.forward(state.q),
+                               state.opening, state.stamp, self._trail, self._limits, data['again'])
+        plan, state, result = plan_recovery(plans, recovery, state, self._limits, self.port.scene, model, now)
+        self._decide(data['cycle'], plan, (state, model), now, len(plan.T_base_gripper), result)
+
+    def _decide(self, cycle: int, plan: Plan, robot: tuple[RobotState, RobotModel], now: int, k: int,
+                result: TimedMotion | Refusal) -> None:
+        if self._recorder is not None:
+            self._recorder.plan(plan, robot[0], now, k, result)
+        self.watcher.judged(plan, result)
+        self._lap('gates')
+        if isinstance(result, Refusal):
+            self._refuse(cycle, result)
+            return
+        self._judged = Judged(plan, result, World(robot[1], self.port.scene))
+        self._summary.update(observation_age_s=(now - plan.observation_stamp) * 1e-9, gate_values=result.gate_values,
+                             poses=result.poses, truncated_by=result.truncated_by and result.truncated_by.reason.code)
+        self.handle(EventKind.PLANNED, cycle=cycle, **describe(plan, result))
+
+    def _refuse(self, cycle: int, refusal: Refusal) -> None:
+        self._summary['refusal'] = refusal.to_json()
+        self.watcher.refused(refusal)
+        if refusal.reason.kind is Kind.FAULT:
+            self.fault(refusal)
+        else:
+            self.handle(EventKind.REFUSED, cycle=cycle, reason=refusal.reason.code, detail=refusal.detail)
+
+    def _ask_approval(self, data: dict[str, Any]) -> None:
+        self.watcher.said(Refusal(Reason.APPROVAL_AWAITED, f'/geo4d/approve with plan id {data["plan_id"]}'))
+
+    # --- motion: the one place that commands it ---
+
+    def _execute(self, data: dict[str, Any]) -> None:
+        self._to_send = self.port.clock(), data
+        self._wait_to_send()
+
+    def _wait_to_send(self) -> None:
+        """Send the segment once every check holds; what may pass by itself has a moment for it."""
+        if self._to_send is None or self.phase is not Phase.EXECUTING:
+            return
+        since, data = self._to_send
+        refusal = self._check_segment(data)
+        if refusal is not None and refusal.reason in PASSING and self.port.clock() - since < PATIENCE:
+            return
+        self._to_send = None
+        if refusal is not None:
+            self._refuse(self.state.cycle, refusal)
+        elif self.port.stop_asked():
+            self.handle(EventKind.STOP)
+        else:
+            self._send(data)
+
+    def _check_segment(self, data: dict[str, Any]) -> Refusal | None:
+        """Why the segment must not be sent now. The same for the first, the later ones and the gripper's."""
+        judged = self._judged
+        if judged is None or judged.plan.id != data['plan_id']:
+            return Refusal(Reason.INTERNAL_ERROR, f'no checked motion of plan {data["plan_id"]!r}')
+        if not self.loop.config.auto and self._approved != judged.plan.id:
+            return Refusal(Reason.APPROVAL_MISSING, judged.plan.id)
+        state = self.port.robot_state(self.state.gripper_closed)
+        changed = judged.world.check_same(self.port.model, self.port.scene) or self._check_world()
+        if changed is not None or isinstance(state, Refusal):
+            return changed or state
+        return check_segment(judged, data['index'], state, self.port.at_rest(0.0), self._limits, self.port.stamp())
+
+    def _send(self, data: dict[str, Any]) -> None:
+        motion, index = self._judged.motion, data['index']
+        segment = motion.segments[index]
+        if index == 0:
+            self._lap('approve')
+        if isinstance(segment, GripperSegment):
+            before = self.port.robot_state(None)
+            self.port.grip(segment, lambda refusal: self._gripped(data, segment, before, refusal))
+            return
+        if self.state.recovery is None:
+            self._trail.follow(motion.T_path)
+        self.port.move(segment, lambda refusal: self._ended(data, refusal))
+
+    def _gripped(self, data: dict[str, Any], segment: GripperSegment, before: RobotState | Refusal,
+                 refusal: Refusal | None) -> None:
+        """Fingers that could not open all the way may have let go all the same."""
+        stuck = refusal is not None and refusal.reason is Reason.GRIPPER_FAILED and not segment.closing
+        after = self.port.robot_state(None)
+        if stuck and isinstance(before, RobotState) and isinstance(after, RobotState) \
+                and let_go(before.opening, after.opening, self._limits):
+            refusal = None
+        if refusal is not None:
+            self._ended(data, refusal)
+        elif self._under_way(data):
+            self._dwell_until = self.port.clock() + segment.dwell, data
+
+    def _wait_for_dwell(self) -> None:
+        if self._dwell_until is not None and self.port.clock() >= self._dwell_until[0]:
+            data, self._dwell_until = self._dwell_until[1], None
+            self._ended(data, None)
+
+    def _under_way(self, data: dict[str, Any]) -> bool:
+        return self.phase is Phase.EXECUTING and (data['plan_id'], data['index']) == (self.state.plan_id,
+                                                                                       self.state.segment)
+
+    def _ended(self, data: dict[str, Any], refusal: Refusal | None) -> None:
+        """A segment is over; without a measured robot nobody knows how it ended."""
+        if not self._under_way(data):
+            return
+        state = self.port.robot_state(self.state.gripper_closed)
+        if refusal is None and isinstance(state, RobotState):
+            self.handle(EventKind.SEGMENT_DONE, plan_id=data['plan_id'], index=data['index'], opening=state.opening)
+        else:
+            self._refuse(self.state.cycle, refusal or state)
+
+    def _await_standstill(self, data: dict[str, Any]) -> None:
+        self._lap('execute')
+        self._rest_since = self.port.clock()
+
+    def _wait_for_rest(self) -> None:
+        if self.phase not in (Phase.SETTLING, Phase.STOPPING):
+            self._rest_since = None
+        if self._rest_since is not None and self.port.at_rest(self._rest_since):
+            self._rest_since = None
+            self._lap('settle')
+            self.handle(EventKind.STANDSTILL)
+
+    def _stop(self, data: dict[str, Any]) -> None:
+        """The one path to a stop. `escalate`: the arm did not come to rest, so it is also told to stand.
+
+        Only where it is known to be: an old measurement would send it back to where it was.
+        """
+        self._forget()
+        state = self.port.robot_state(None)
+        self.port.stop(state.q if data['escalate'] and isinstance(state, RobotState) else None)
+        self._rest_since = self.port.clock()
+
+    def _report(self, data: dict[str, Any]) -> None:
+        self.watcher.said(Refusal(Reason[data['reason']], data['detail']))
+        self._summary['report'] = data
+        if self.phase in RESTING:
+            self._end_cycle()
+
+    # --- the record of a cycle ---
+
+    def _lap(self, stage: str) -> None:
+        now = time.perf_counter()
+        self._summary.setdefault('stages_ms', {})[stage] = (now - self._lapped) * 1e3
+        self._lapped = now
+
+    def _end_cycle(self) -> None:
+        if 'cycle' in self._summary:
+            self.watcher.cycle(self._summary)
+            if self._recorder is not None:
+                self._recorder.cycle(**self._summary)
+        self._summary = {}
+
+
+_CARRY_OUT: dict[ActionKind, Callable[[Driver, dict[str, Any]], None]] = {
+    ActionKind.OBSERVE: Driver._observe,
+    ActionKind.PREDICT: Driver._predict,
+    ActionKind.PLAN: Driver._track,
+    ActionKind.PLAN_RECOVERY: Driver._plan_recovery,
+    ActionKind.ASK_APPROVAL: Driver._ask_approval,
+    ActionKind.EXECUTE: Driver._execute,
+    ActionKind.AWAIT_STANDSTILL: Driver._await_standstill,
+    ActionKind.STOP: Driver._stop,
+    ActionKind.REPORT: Driver._report,
+}
