@@ -581,7 +581,7 @@ def test_no_way_out_without_a_measured_robot(bench):
     bench.port.finish(Refusal(Reason.TRACKING_ERROR, 'joint 6'))
     bench.port.state = Refusal(Reason.ROBOT_STATE_INVALID, 'NaN')
     bench.tick()
-    assert bench.port.motions == ['move', 'stop'] and bench.phase is Phase.OBSERVING
+    assert bench.port.sent == ['move'] and bench.phase is Phase.FAULT and bench.reason is Reason.ROBOT_STATE_INVALID
 
 
 def test_the_end_of_a_motion_that_nobody_measures_is_a_fault(bench):
