@@ -29,6 +29,14 @@ class SimulationError(Geo4dError):
     """The simulated cell cannot do what was asked (unreachable plan, no GL, unknown task)."""
 
 
+class PredictionTimeoutError(Geo4dError):
+    """A generator elsewhere did not answer in time, or is too busy to."""
+
+
+class PeerLostError(Geo4dError):
+    """The process or machine that a prediction depends on is gone or cannot be reached."""
+
+
 class RegistrationError(Geo4dError):
     """Two views could not be brought into one frame with enough confidence."""
 

@@ -20,10 +20,11 @@ ALLOWED = {
     'robots': BASE, 'generation': BASE | {'robots'}, 'tracking': BASE | {'robots', 'generation'},
     'motion': BASE | {'robots'}, 'loop': BASE | {'robots', 'generation', 'tracking', 'motion'},
     'simulation': LIBRARY - {'data'}, 'data': LIBRARY,
+    'serving': BASE | {'robots', 'generation', 'tracking'},
     'training': LIBRARY, 'evaluation': STUDY,
-    'reports': STUDY, 'bench': STUDY | {'reports'},
-    'ros': STUDY | {'reports', 'bench'}, 'nodes': STUDY | {'reports', 'bench', 'ros'},
-    'cli': STUDY | {'reports', 'bench', 'ros', 'nodes'},
+    'reports': STUDY, 'bench': STUDY | {'reports', 'serving'},
+    'ros': STUDY | {'reports', 'bench', 'serving'}, 'nodes': STUDY | {'reports', 'bench', 'ros', 'serving'},
+    'cli': STUDY | {'reports', 'bench', 'ros', 'nodes', 'serving'},
 }
 ROS_MODULES = {'rclpy', 'rcl_interfaces', 'ament_index_python', 'launch', 'launch_ros'}
 MOTION_MAY_USE = {'numpy', 'scipy', 'pinocchio', 'coal', 'toppra', 'ruckig'}

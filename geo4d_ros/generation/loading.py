@@ -72,6 +72,27 @@ def load_generator(path: str | Path, device: str = 'cpu') -> VideoGenerator:
     return generator_class.from_pretrained(directory).to(checked_device(device))
 
 
+def open_generator(name: str, device: str = 'cpu') -> VideoGenerator:
+    """A generator by name: `remote://host:port` (see `remote.address`), a checkpoint's directory or a shipped model.
+
+    A remote one connects when it is first asked. Raises as `load_generator`, ConfigurationError for no such name.
+    """
+    from geo4d_ros.generation.remote.address import is_remote
+    from geo4d_ros.resources import find_checkpoint
+
+    if is_remote(name):
+        from geo4d_ros.generation.remote.client import RemoteGenerator
+
+        return RemoteGenerator(name)
+    return load_generator(find_checkpoint(name), device)
+
+
+def picture_size(generator: VideoGenerator) -> tuple[int, int]:
+    """Height and width [px] that the generator resizes every view to; (0, 0) where it does not say."""
+    config = getattr(getattr(generator, 'network', generator), 'config', None)
+    return int(getattr(config, 'height', 0)), int(getattr(config, 'width', 0))
+
+
 def checked_device(device: str) -> str:
     """`device` itself when torch can use it here; ConfigurationError otherwise, BackendUnavailableError for
     'openvino' without the package."""
