@@ -32,6 +32,8 @@ ARGUMENTS = [
                           description='Namespace of the second camera.'),
     DeclareLaunchArgument('checkpoint', default_value='',
                           description='Directory of the weights, or the name of a shipped model.' + FROM_FILE),
+    DeclareLaunchArgument('generator', default_value='',
+                          description='remote://host:port of a `geo4d serve`, in place of the checkpoint.' + FROM_FILE),
     DeclareLaunchArgument('device', default_value='', description='cpu, cuda, cuda:1, ...' + FROM_FILE),
     DeclareLaunchArgument('tracker', default_value='', choices=['', 'model', 'foundationpose', 'isaac'],
                           description='Tracking backend.' + FROM_FILE),
@@ -81,7 +83,7 @@ def start(context):
     cameras = ('reference_camera', 'second_camera')
     common = {'package': 'geo4d_ros', 'output': 'screen',
               'arguments': ['--ros-args', '--log-level', value['log_level']]}
-    generator = parameters(value, ('checkpoint', 'device', *cameras))
+    generator = parameters(value, ('checkpoint', 'generator', 'device', *cameras))
     tracker = parameters(value, ('tracker', 'readout'))
     if value['one_process'] == 'true':
         prediction = [Node(executable='prediction', parameters=[generator[0], {**generator[1], **tracker[1]}],

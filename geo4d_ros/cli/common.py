@@ -77,22 +77,29 @@ def checkpoint_directory(path: Path | None) -> Path:
 
 
 def reported_path(path: Path | str | None) -> str | None:
-    """A path as reports name it: inside the checkout or share folder relative to it, since reports get published."""
+    """A path as reports name it: inside the checkout or share folder relative to it, since reports get published.
+    The address of a remote generator stays as it is.
+    """
     from geo4d_ros.resources import share_directory
 
-    if path is None:
-        return None
+    if path is None or '://' in str(path):
+        return None if path is None else str(path)
     place, home = Path(path).resolve(), share_directory()
     return str(place.relative_to(home)) if place.is_relative_to(home) else str(path)
 
 
-def weights_sha256(checkpoint: Path, device: str = 'cpu') -> str:
-    """`checkpoint_sha256` of a checkpoint, loaded once so that a bad one is refused before any work."""
-    from geo4d_ros.generation.loading import load_generator
-    from geo4d_ros.generation.manifest import checkpoint_sha256
+def weights_sha256(generator: Path | str, device: str = 'cpu') -> str:
+    """`model_sha256` of a generator, opened once so that a bad one is refused before any work."""
+    from geo4d_ros.generation.loading import model_sha256, open_generator
 
-    load_generator(checkpoint, device)
-    return checkpoint_sha256(checkpoint)
+    open_generator(str(generator), device)
+    return model_sha256(str(generator))
+
+
+def add_generator_argument(parser: argparse.ArgumentParser) -> None:
+    """`--generator remote://host:port`: predict there instead of here."""
+    parser.add_argument('--generator', metavar='G', help='remote://host:port of a `geo4d serve`, in place of a '
+                        'checkpoint in this process')
 
 
 def check_report_place(json_path: Path | None, folder: Path | None = None) -> None:

@@ -9,7 +9,13 @@ import time
 from pathlib import Path
 from typing import Any
 
-from geo4d_ros.cli.common import check_report_place, checked_tasks, revision, weights_sha256
+from geo4d_ros.cli.common import (
+    add_generator_argument,
+    check_report_place,
+    checked_tasks,
+    revision,
+    weights_sha256,
+)
 from geo4d_ros.errors import InvalidInputError, require
 
 CAMERAS = ('/camera1/camera1', '/camera2/camera2')
@@ -24,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help=f'scene and cameras, of the held-out ones from 500000 on (default {SEED})')
     parser.add_argument('--checkpoint', default='geo4d-sim-small', metavar='P',
                         help='model directory or the name of a shipped one (default geo4d-sim-small)')
+    add_generator_argument(parser)
     parser.add_argument('--readout', choices=('fused', 'video', 'state'), default='fused', help='default fused')
     parser.add_argument('--max-cycles', type=int, default=12, metavar='C', help='default 12')
     parser.add_argument('--max-seconds', type=float, default=180.0, metavar='S', help='of the loop (default 180)')
@@ -37,8 +44,8 @@ def run(args: argparse.Namespace) -> int:
     checked_tasks([args.task])
     require(args.seed >= 0 and args.max_cycles >= 1 and args.max_seconds > 0,
             '--seed should not be negative, --max-cycles and --max-seconds positive', InvalidInputError)
-    checkpoint = find_checkpoint(args.checkpoint)
-    digest = weights_sha256(checkpoint)
+    generator = args.generator or str(find_checkpoint(args.checkpoint).resolve())
+    digest = weights_sha256(generator)
     folder = args.out / time.strftime('%Y%m%d-%H%M%S')
     check_report_place(None, folder)
     # rclpy of this process too reads the variables when it starts.
@@ -50,13 +57,13 @@ def run(args: argparse.Namespace) -> int:
 
     end_on_signals()
     try:
-        outcome = _drive(args, checkpoint, folder)
+        outcome = _drive(args, generator, folder)
     except (DemoFault, ProcessDied) as error:
         print(f'geo4d demo: {error}', file=sys.stderr)
         return 3
     summary = {'task': args.task, 'seed': args.seed, 'success': outcome.success, 'cycles': outcome.cycles,
                'fault': outcome.fault, 'reason': outcome.reason, 'stages_ms': outcome.stages_ms,
-               'readout': args.readout, 'cameras': 'held-out', 'checkpoint': str(args.checkpoint),
+               'readout': args.readout, 'cameras': 'held-out', 'checkpoint': str(args.generator or args.checkpoint),
                'model_sha256': digest, 'revision': revision(), 'processes': outcome.processes,
                'wall_s': round(outcome.seconds, 1)}
     from geo4d_ros.reports.demo import write_demo
@@ -69,11 +76,11 @@ def run(args: argparse.Namespace) -> int:
     return 3 if outcome.fault else 0
 
 
-def _drive(args: argparse.Namespace, checkpoint: Path, folder: Path) -> Any:
+def _drive(args: argparse.Namespace, generator: str, folder: Path) -> Any:
     """Run the graph; its processes are gone when this returns, however it returns."""
     from geo4d_ros.ros.graph.demo_graph import DemoGraph, DemoOptions
 
-    options = DemoOptions(args.task, args.seed, str(checkpoint.resolve()), args.readout, args.max_cycles,
+    options = DemoOptions(args.task, args.seed, generator, args.readout, args.max_cycles,
                           args.max_seconds, folder, CAMERAS)
     with DemoGraph(options, _Line()) as graph:
         graph.start(START_SECONDS)

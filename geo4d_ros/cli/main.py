@@ -19,6 +19,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     'train segmenter': ('train.segmenter', 'train the gripper segmenter'),
     'train opening': ('train.opening', "train the network that reads the gripper's opening"),
     'predict': ('predict', 'predict a 4D video from one observation file'),
+    'serve': ('serve', 'serve a generator to cells on other machines'),
     'import svd': ('import_.svd', 'start a geo4d-svd checkpoint from Stable Video Diffusion'),
     'import 4dgen': ('import_.released', "convert the authors' released checkpoint"),
     'export lerobot': ('export.lerobot', 'write episodes as a LeRobot dataset'),
@@ -32,6 +33,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     'evaluate faults': ('evaluate.faults', 'inject faults into the running nodes'),
     'benchmark generator': ('benchmark.generator', 'time the generator against the released algorithm'),
     'benchmark openvino': ('benchmark.openvino', 'time the shipped model in torch and in OpenVINO, side by side'),
+    'benchmark serve': ('benchmark.serve', 'bytes, latency and robustness of `geo4d serve`'),
     'benchmark loop': ('benchmark.loop', 'latencies, CPU and image rates of the running nodes'),
 }
 

@@ -8,10 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from geo4d_ros.cli.common import add_json_argument, write_report
+from geo4d_ros.cli.common import add_generator_argument, add_json_argument, write_report
 from geo4d_ros.errors import ConfigurationError, require
 from geo4d_ros.observation_file import load_observation
-from geo4d_ros.resources import find_checkpoint
 from geo4d_ros.types import Video4D
 
 
@@ -22,6 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='folder for the results')
     parser.add_argument('--checkpoint', default='geo4d-sim-small', metavar='P',
                         help='directory of the weights, or the name of a shipped model (default: %(default)s)')
+    add_generator_argument(parser)
     parser.add_argument('--device', default='cpu', help='cpu, cuda, cuda:1, ... (default: %(default)s)')
     parser.add_argument('--seed', type=int, default=0, help='seed of the prediction (default: %(default)s)')
     add_json_argument(parser)
@@ -30,21 +30,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Predict and write `prediction.mp4`, `video.npz`, `<view>/rgb_*.png`, `<view>/depth_*.png`, `points_*.ply`."""
     observation = load_observation(args.observation)
-    checkpoint = find_checkpoint(args.checkpoint)
     try:
         args.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigurationError(f'cannot write {args.out}: {error.strerror}; choose a writable place') from error
 
-    from geo4d_ros.generation.loading import load_generator
-    from geo4d_ros.generation.manifest import checkpoint_sha256
+    from geo4d_ros.generation.loading import model_sha256, open_generator
 
-    generator = load_generator(checkpoint, args.device)
+    name = args.generator or args.checkpoint
+    generator, digest = open_generator(name, args.device), model_sha256(name)
     start = time.perf_counter()
     video = generator.predict(observation, args.seed)
     seconds = time.perf_counter() - start
     write_video(args.out, video, generator.dt)
-    report = {'model': generator.name, 'model_sha256': checkpoint_sha256(checkpoint), 'seed': args.seed,
+    report = {'model': generator.name, 'model_sha256': digest, 'seed': args.seed,
               'views': video.views, 'frames': video.frames, 'size': list(video.rgb.shape[2:4]), 'wall_s': seconds,
               'stages_ms': {name: value * 1e3 for name, value in video.timings.items()}}
     write_report('summary', report, args.json, out_dir=args.out)

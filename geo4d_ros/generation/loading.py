@@ -87,6 +87,23 @@ def open_generator(name: str, device: str = 'cpu') -> VideoGenerator:
     return load_generator(find_checkpoint(name), device)
 
 
+def model_sha256(name: str) -> str:
+    """`checkpoint_sha256` of what `open_generator` opens; a remote one is asked (PeerLostError where there is none)."""
+    from geo4d_ros.generation.manifest import checkpoint_sha256
+    from geo4d_ros.generation.remote.address import is_remote
+    from geo4d_ros.resources import find_checkpoint
+
+    if not is_remote(name):
+        return checkpoint_sha256(find_checkpoint(name))
+    from geo4d_ros.generation.remote.client import RemoteGenerator
+
+    remote = RemoteGenerator(name)
+    try:
+        return remote.metadata.model_sha256
+    finally:
+        remote.close()
+
+
 def picture_size(generator: VideoGenerator) -> tuple[int, int]:
     """Height and width [px] that the generator resizes every view to; (0, 0) where it does not say."""
     config = getattr(getattr(generator, 'network', generator), 'config', None)

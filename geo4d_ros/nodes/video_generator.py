@@ -15,10 +15,9 @@ from rclpy.node import Node
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
-from geo4d_ros.errors import Geo4dError
+from geo4d_ros.errors import Geo4dError, PeerLostError, PredictionTimeoutError
 from geo4d_ros.generation.protocol import VideoGenerator
 from geo4d_ros.reasons import Reason, Refusal
-from geo4d_ros.resources import find_checkpoint
 from geo4d_ros.ros.bench.stopwatch import Stopwatch
 from geo4d_ros.ros.observe.observer import Look, Observer, ObserverParameters
 from geo4d_ros.ros.serve import diagnostics
@@ -41,6 +40,8 @@ class GeneratorParameters(ObserverParameters):
 
     checkpoint: str = parameter('geo4d-sim-small', 'Directory of the weights, or a name under models/.',
                                 read_only=True)
+    generator: str = parameter('', 'remote://host:port of a `geo4d serve`; empty: the checkpoint, in this process.',
+                               read_only=True)
     device: str = parameter('cpu', 'Where the model runs: cpu, openvino, cuda, cuda:1, ...', read_only=True)
     seed: int = parameter(0, 'Seed of the first prediction; each further one adds 1.', minimum=0, maximum=2**31 - 1)
     load_timeout: float = parameter(120.0, 'How long a first request waits for the weights [s].', minimum=0.0,
@@ -74,10 +75,10 @@ class VideoGeneratorNode(Node):
 
     def create_generator(self) -> VideoGenerator:
         """Open the checkpoint; tests replace it."""
-        from geo4d_ros.generation.loading import load_generator
+        from geo4d_ros.generation.loading import open_generator
 
         p = self.parameters.values
-        return load_generator(find_checkpoint(p.checkpoint), p.device)
+        return open_generator(p.generator or p.checkpoint, p.device)
 
     def _load(self) -> None:
         """In its own thread: torch takes seconds to import. A failure is kept and answers every request."""
@@ -130,6 +131,10 @@ class VideoGeneratorNode(Node):
         self._count += 1
         try:
             video = generator.predict(look.observation, seed)
+        except PredictionTimeoutError as error:
+            return Refusal(Reason.PREDICTION_TIMEOUT, str(error))
+        except PeerLostError as error:
+            return Refusal(Reason.PEER_DEAD, str(error))
         except Exception as error:
             # Whatever a model raises, the cell keeps running: no plan, and the cause in the log.
             self.get_logger().error(traceback.format_exc())

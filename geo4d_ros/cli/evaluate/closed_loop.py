@@ -24,8 +24,9 @@ from geo4d_ros.errors import InvalidInputError, require
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
-    parser.add_argument('--generator', choices=('model', 'oracle'), default='model',
-                        help="the checkpoint, or the expert's true future, rendered (default model)")
+    parser.add_argument('--generator', default='model', metavar='G',
+                        help="model: the checkpoint; oracle: the expert's true future, rendered; remote://host:port: "
+                             'a `geo4d serve` (default model)')
     parser.add_argument('--checkpoint', type=Path, metavar='P', help='model directory (default: the shipped one)')
     parser.add_argument('--baselines', type=Path, metavar='DIR',
                         help='folder of trained baselines, each in a directory of its name: one more row each, read '
@@ -72,7 +73,8 @@ def run(args: argparse.Namespace) -> int:
            'horizon_executed': args.horizon_executed, 'seed_start': args.seed_start, 'episodes': args.episodes,
            **summarise(reports, tasks), **({'baselines': rows} if rows else {}),
            'wall_s': round(time.monotonic() - started, 1)}
-    write_report(f'closed-loop-{args.generator}-{options.readout}-{args.cameras}', out, args.json)
+    kind = 'remote' if '://' in args.generator else args.generator
+    write_report(f'closed-loop-{kind}-{options.readout}-{args.cameras}', out, args.json)
     print_table(out)
     for name, row in rows.items():
         print(f'\n{name}, {row["readout"]}')
@@ -118,16 +120,20 @@ def baseline_options(args: argparse.Namespace, options: Any) -> dict[str, tuple[
 def options_of(args: argparse.Namespace) -> tuple[Any, str | None]:
     """Options of the episodes and the hash of the weights (None for the oracle); a bad checkpoint raises here."""
     from geo4d_ros.evaluation.closed_loop.runs import EpisodeOptions
+    from geo4d_ros.generation.remote.address import is_remote
 
     oracle = args.generator == 'oracle'
+    remote = args.generator not in ('model', 'oracle')
     readout = args.readout or ('video' if oracle else 'fused')
     require(not (oracle and args.readout in ('fused', 'state')),
             f'--readout {args.readout} needs a state stream, which the oracle has not; use video', InvalidInputError)
-    require(not (oracle and args.checkpoint), '--checkpoint and --generator oracle exclude each other',
-            InvalidInputError)
-    checkpoint = None if oracle else checkpoint_directory(args.checkpoint)
-    digest = None if oracle else weights_sha256(checkpoint, args.device)
-    options = EpisodeOptions(checkpoint and str(checkpoint), readout, args.tracker, args.cameras, args.noise,
+    require(args.generator == 'model' or not args.checkpoint,
+            f'--checkpoint and --generator {args.generator} exclude each other', InvalidInputError)
+    require(not remote or is_remote(args.generator), f'--generator should be model, oracle or remote://host:port but '
+            f'got {args.generator!r}', InvalidInputError)
+    checkpoint = None if oracle else args.generator if remote else str(checkpoint_directory(args.checkpoint))
+    digest = None if checkpoint is None else weights_sha256(checkpoint, args.device)
+    options = EpisodeOptions(checkpoint, readout, args.tracker, args.cameras, args.noise,
                              args.horizon_executed, args.max_cycles, args.device, args.films and str(args.films))
     return options, digest
 

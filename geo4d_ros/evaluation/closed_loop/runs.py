@@ -13,7 +13,8 @@ from geo4d_ros.evaluation.closed_loop.failure_causes import cause_of
 
 @dataclass(frozen=True)
 class EpisodeOptions:
-    """What is the same for all episodes. checkpoint None: the oracle; films: folder for failures, None for none."""
+    """What is the same for all episodes. checkpoint: what `open_generator` takes, None for the
+    oracle; films: folder for failures, None for none."""
 
     checkpoint: str | None
     readout: str = 'fused'
@@ -56,9 +57,9 @@ def _parts(options: EpisodeOptions) -> tuple[Any, Any, Any]:
 
     generator = None
     if options.checkpoint is not None:
-        from geo4d_ros.generation.loading import load_generator
+        from geo4d_ros.generation.loading import open_generator
 
-        generator = load_generator(options.checkpoint, options.device)
+        generator = open_generator(options.checkpoint, options.device)
     tracker = create_tracker(options.tracker, readout=options.readout)
     return generator, tracker, RobotModel.from_urdf(panda.urdf_text())
 

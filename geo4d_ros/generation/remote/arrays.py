@@ -62,7 +62,7 @@ def _codec(a: np.ndarray, compression: str) -> str:
     if compression in ('png', 'jpeg'):
         if a.dtype == np.uint8 and a.ndim == 3 and a.shape[2] == 3:
             return compression
-        if a.dtype == np.float32 and a.ndim == 2 and 0 <= a.min() and a.max() <= 65535 * MILLIMETRE:
+        if a.dtype == np.float32 and a.ndim == 2 and a.min() >= 0 and a.max() <= 65535 * MILLIMETRE:
             return 'png16'
     return 'zstd'
 

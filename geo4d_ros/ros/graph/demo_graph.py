@@ -32,11 +32,12 @@ class DemoFault(Geo4dError):
 
 @dataclass(frozen=True)
 class DemoOptions:
-    """What to run; folder: where logs and the run's record go; cameras: their namespaces, the reference first."""
+    """What to run; generator: a checkpoint's directory or remote://host:port; folder: where logs and the run's record
+    go; cameras: their namespaces, the reference first."""
 
     task: str
     seed: int
-    checkpoint: str
+    generator: str
     readout: str
     max_cycles: int
     max_seconds: float
@@ -89,7 +90,7 @@ class DemoGraph:
         clock = {'use_sim_time': True}
         self._group.start_node('simulated_cell', {'task': o.task, 'seed': o.seed, 'cameras': 'held-out',
                                                   'camera_seed': o.seed, 'camera_rate': 4.0, **cameras})
-        self._group.start_node('prediction', {'checkpoint': o.checkpoint, 'readout': o.readout, **PATIENT_PREDICTION,
+        self._group.start_node('prediction', {'generator': o.generator, 'readout': o.readout, **PATIENT_PREDICTION,
                                               **cameras, **clock})
         self._group.start_node('plan_executor', {
             'dry_run': False, 'auto': True, 'recover': True,

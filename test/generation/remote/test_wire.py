@@ -71,9 +71,11 @@ GOOD = pack_array(np.arange(12, dtype=np.float32).reshape(3, 4), 'none')
 
 
 @pytest.mark.parametrize('change', [
-    {'dtype': '|O'}, {'dtype': '<U4'}, {'dtype': 5}, {'shape': [3, 5]}, {'shape': [-3, -4]}, {'shape': [2**40, 2**40]},
-    {'shape': [True, 12]}, {'shape': 12}, {'shape': [1] * 40}, {'codec': 'pickle'}, {'codec': 'zstd'}, {'codec': 'jpeg'},
-    {'codec': 'png16'}, {'codec': ['zstd']}, {'data': b''}, {'data': 'text'}, {'data': GOOD['data'] + b'x'}, {'more': 1},
+    {'dtype': '|O'}, {'dtype': '<U4'}, {'dtype': 5}, {'shape': [3, 5]}, {'shape': [-3, -4]},
+    {'shape': [2**40, 2**40]},
+    {'shape': [True, 12]}, {'shape': 12}, {'shape': [1] * 40}, {'codec': 'pickle'}, {'codec': 'zstd'},
+    {'codec': 'jpeg'}, {'codec': 'png16'}, {'codec': ['zstd']}, {'data': b''}, {'data': 'text'},
+    {'data': GOOD['data'] + b'x'}, {'more': 1},
     {'data': None}])
 def test_malformed_arrays_are_refused(change):
     with pytest.raises(InvalidInputError):
@@ -116,5 +118,5 @@ def test_addresses():
     assert is_remote('remote://a') and not is_remote('models/geo4d-sim-small')
     for bad in ('remote://', 'remote://h:99999', 'remote://h:1/path', 'remote://h?x=1', 'remote://h?timeout=0', 'http://h',
                 'remote://token@h', 'remote://h?compression=lzma'):
-        with pytest.raises(ConfigurationError, match='remote|timeout|compression'):
+        with pytest.raises(ConfigurationError, match=r'remote|timeout|compression'):
             Address.parse(bad)
