@@ -1,9 +1,9 @@
 """The real generator and tracker nodes around a fake model and a fake tracker, which can be told to fail.
 
 The plan slides the gripper sideways, 10 cm there and 10 cm back, prediction by prediction. The parameter
-`fault` of `video_generator` (none, raise, hang, nan) and of `gripper_tracker` (none, lost, raise, and grip, which is
-a plan that closes the gripper) may change at any time. None of this exists in the package: the real executables
-have no such parameter.
+`fault` of `video_generator` (none, raise, hang, nan, lost, late) and of `gripper_tracker` (none, lost, raise, and
+grip, which is a plan that closes the gripper) may change at any time. None of this exists in the package: the real
+executables have no such parameter.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from geo4d_ros.errors import PeerLostError, PredictionTimeoutError
 from geo4d_ros.geometry.cameras import unproject
 from geo4d_ros.geometry.resampling import resize_frame
 from geo4d_ros.geometry.transforms import make_transform
@@ -39,6 +40,8 @@ class StillGenerator:
         fault = self.node.get_parameter('fault').value
         if fault == 'raise':
             raise RuntimeError('injected')
+        if fault in ('lost', 'late'):  # as a remote generator whose server is gone or busy
+            raise {'lost': PeerLostError, 'late': PredictionTimeoutError}[fault]('injected')
         while self.node.get_parameter('fault').value == 'hang' and self.node.context.ok():
             time.sleep(0.05)
         views = [resize_frame(view, 24, 32) for view in observation.views]

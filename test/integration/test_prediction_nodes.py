@@ -185,6 +185,7 @@ def test_a_placeholder_transform_between_the_cameras_is_refused(graph):
 @BOTH
 @pytest.mark.parametrize('node, fault, code', [
     ('generator', 'raise', 'PREDICTION_FAILED'), ('generator', 'nan', 'PREDICTION_FAILED'),
+    ('generator', 'lost', 'PEER_DEAD'), ('generator', 'late', 'PREDICTION_TIMEOUT'),
     ('tracker', 'raise', 'TRACKING_FAILED'), ('tracker', 'lost', 'TRACK_LOST'),
 ])
 def test_failing_models_leave_the_nodes_alive(graph, node, fault, code):
