@@ -57,12 +57,11 @@ def run(args: argparse.Namespace) -> int:
             f'{args.demos}, {args.jobs}, {args.seed_start}', InvalidInputError)
     recording = collect.Recording(str(args.out), args.cameras, args.split, *args.size, args.perturb, args.noise,
                                      args.keep_failures, args.scenes)
-    collect.check_writable(args.out)
     jobs = collect.interleave(tasks, args.seed_start, args.demos)
     started, outcomes = time.monotonic(), []
     source = (collect.collect_on_ray(recording, jobs) if args.ray
               else collect.collect(recording, jobs, args.jobs))
-    with tqdm(source, total=len(jobs), unit='demo') as bar:
+    with collect.sole_writer(args.out, recording, jobs), tqdm(source, total=len(jobs), unit='demo') as bar:
         for outcome in bar:
             outcomes.append(outcome)
             if outcome.result == 'failed':

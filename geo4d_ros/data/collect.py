@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import multiprocessing
 import os
+import shutil
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
@@ -15,8 +18,17 @@ from typing import Any
 
 import numpy as np
 
-from geo4d_ros.data.episodes import RATE_HZ, encode_depth, episode_name, open_or_warn, write_episode
-from geo4d_ros.errors import BackendUnavailableError, ConfigurationError, SimulationError, require
+from geo4d_ros.data.episodes import (
+    RATE_HZ,
+    READABLE_VERSIONS,
+    VERSION,
+    encode_depth,
+    episode_name,
+    open_or_warn,
+    stored_version,
+    write_episode,
+)
+from geo4d_ros.errors import BackendUnavailableError, ConfigurationError, DatasetError, SimulationError, require
 from geo4d_ros.robots.panda import JOINT_NAMES
 from geo4d_ros.workers import end_with_parent
 
@@ -89,7 +101,7 @@ def record(recording: Recording, task: str, seed: int) -> Outcome:
 
     started = time.perf_counter()
     path = Path(recording.directory) / episode_name(task, seed)
-    if path.exists() and open_or_warn(path) is not None:
+    if path.exists() and existing(recording, path, task, seed, whole=True):
         return Outcome(task, seed, 'existing')
     rng = np.random.default_rng([seed, sum(task.encode()), 0x6D34])  # apart from the draws of the scene itself
     perturb: list[Any] = []
@@ -106,12 +118,68 @@ def record(recording: Recording, task: str, seed: int) -> Outcome:
         return Outcome(task, seed, 'failed', frames, time.perf_counter() - started, failure)
     arrangement = recorder.cell.arrangement
     attributes = {'task': task, 'seed': seed, 'success': success, 'perturbed': bool(perturb),
-                  'split': recording.split, 'noise': recording.noise, 'segments': result.segments,
-                  'disturbances': result.disturbances, 'instruction': instruction_of(task, recording.split, rng),
+                  'split': recording.split, 'noise': recording.noise, 'scenes': recording.scenes,
+                  'segments': result.segments, 'disturbances': result.disturbances,
+                  'instruction': instruction_of(task, recording.split, rng),
                   'target': arrangement.target, 'others': [*arrangement.others, *arrangement.bystanders],
                   'joint_names': list(JOINT_NAMES)}
     write_episode(path.parent, recorder.arrays(), attributes)
     return Outcome(task, seed, 'kept', frames, time.perf_counter() - started)
+
+
+def existing(recording: Recording, path: Path, task: str, seed: int, whole: bool) -> bool:
+    """Whether the episode at `path` is the wanted one and readable; `whole`: every chunk of it, checksums and all.
+
+    A damaged one is not (a warning says so, and it is recorded again). One that was recorded otherwise is a
+    DatasetError: counted as done it would mix data, of held-out cameras among them, and it is not ours to replace.
+    """
+    version = stored_version(path)
+    require(version in (None, *READABLE_VERSIONS), f'{path} has schema version {version}, this program writes '
+            f'{VERSION}; choose another --out', DatasetError)
+    episode = open_or_warn(path)
+    if episode is None:
+        return False
+    has, shape = episode.attributes, episode.group['rgb'].shape
+    pairs = {'task': (has['task'], task), 'seed': (has['seed'], seed),
+             'noise': (has.get('noise', 'none'), recording.noise),
+             'split': (has.get('split', 'train'), recording.split),
+             'scenes': (has.get('scenes', recording.scenes), recording.scenes),
+             'cameras': (episode.cameras, recording.cameras), 'height': (shape[2], recording.height),
+             'width': (shape[3], recording.width)}
+    for name, (found, wanted) in pairs.items():
+        require(found == wanted, f'{path} was recorded with {name} {found}, not {wanted}; choose another --out, or '
+                'remove the folder', DatasetError)
+    require(has['success'] or recording.keep_failures or has.get('target') == 'absent',
+            f'{path} is a failed demonstration; add --keep-failures, choose another --out, or remove it', DatasetError)
+    if whole:
+        try:
+            episode.load()
+        except DatasetError as error:
+            log.warning('recorded again: %s', error)
+            return False
+    return True
+
+
+@contextmanager
+def sole_writer(directory: Path, recording: Recording, jobs: Sequence[tuple[str, int]]) -> Iterator[None]:
+    """The folder for one collector alone, cleared of what a killed one left, its episodes those of this recording.
+
+    Raises ConfigurationError while another one writes there, DatasetError for an episode recorded otherwise.
+    """
+    check_writable(directory)
+    with open(directory / '.lock', 'a') as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ConfigurationError(f'another collector writes into {directory}; wait for it, or choose another '
+                                     '--out') from None
+        for left in directory.glob('.*.zarr.*'):
+            shutil.rmtree(left, ignore_errors=True)
+        for task, seed in jobs:
+            path = directory / episode_name(task, seed)
+            if path.exists():
+                existing(recording, path, task, seed, whole=False)
+        yield
 
 
 def _verdict(cell: Any, result: Any) -> tuple[bool, str]:
@@ -244,4 +312,4 @@ def summarise(outcomes: Sequence[Outcome], wall_s: float) -> dict[str, Any]:
 
 
 __all__ = ['Outcome', 'Recording', 'check_writable', 'collect', 'collect_on_ray', 'interleave',
-           'record', 'summarise']
+           'record', 'sole_writer', 'summarise']

@@ -11,6 +11,7 @@ Units m, rad, s; the base frame is the robot's, optical frames are OpenCV's.
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import shutil
@@ -110,17 +111,18 @@ def write_episode(directory: Path, arrays: dict[str, np.ndarray], attributes: di
             DatasetError)
     _check_arrays(arrays, path.name)
     _check_joint_names(arrays, attributes, path.name)
-    temporary = directory / f'.{path.name}.{os.getpid()}'
+    temporary, replaced = (directory / f'.{path.name}.{name}.{os.getpid()}' for name in ('new', 'old'))
     try:
         shutil.rmtree(temporary, ignore_errors=True)
         _write_group(temporary, arrays, attributes)
         if path.exists():
-            shutil.rmtree(path)
+            os.rename(path, replaced)
         os.rename(temporary, path)
     except OSError as error:
         raise DatasetError(f'cannot write {path}: {error.strerror}; choose a writable place') from error
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        for left in (temporary, replaced):
+            shutil.rmtree(left, ignore_errors=True)
     return path
 
 
@@ -253,6 +255,14 @@ def iter_episodes(directory: Path | str) -> Iterator[Episode]:
         episode = open_or_warn(path)
         if episode is not None:
             yield episode
+
+
+def stored_version(path: Path) -> int | None:
+    """The schema version that an episode says it has; None when it cannot be read."""
+    try:
+        return int(json.loads((path / 'zarr.json').read_text())['attributes']['version'])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def open_or_warn(path: Path) -> Episode | None:
