@@ -40,7 +40,7 @@ MAX_DEPTH_M = 2.5  # farther depth is stored as 0, invalid
 SCHEMA: dict[str, tuple[str, tuple[str | int, ...]]] = {
     'rgb': ('uint8', ('C', 'N', 'H', 'W', 3)),
     'depth': ('uint16', ('C', 'N', 'H', 'W')),  # in 0.1 mm, 0 = invalid
-    'labels': ('uint8', ('C', 'N', 'H', 'W')),  # 0 rest 1 arm 2 hand 3, 4 fingers 5 object 6 fixture
+    'labels': ('uint8', ('C', 'N', 'H', 'W')),  # 0 rest 1 arm 2 hand 3, 4 fingers 5 object 6 fixture; 10.. other tasks'
     'K': ('float64', ('C', 3, 3)),
     'T_base_camera': ('float64', ('C', 4, 4)),
     'T_base_gripper': ('float64', ('N', 4, 4)),  # tool centre point

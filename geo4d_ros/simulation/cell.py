@@ -98,10 +98,10 @@ class Cell:
         """Whether robot and carried object keep a distance from the other tasks' things all along the path."""
         before, addresses = self.save_state(), (self._joints, self._fingers, self._object_qpos(name))
         robot = np.flatnonzero(np.isin(self.geom_labels, (1, 2, 3, 4)))
-        mine = np.flatnonzero(self.model.geom_bodyid == self._objects[name])
-        others = [geom for other, geoms in scene.task_geoms(self.model, self.specs, self.task).items()
-                  if other != name for geom in geoms]
-        clear = path_is_clear(self.model, self.data, path, addresses, [*robot, *mine], others)
+        carried = np.flatnonzero(self.model.geom_bodyid == self._objects[name])
+        own = (5, 6) if name == self.task else scene.OTHER_LABELS[name]
+        others = np.flatnonzero((self.geom_labels >= 5) & ~np.isin(self.geom_labels, own))
+        clear = path_is_clear(self.model, self.data, path, addresses, np.concatenate([robot, carried]), others)
         self.restore_state(before)
         return clear
 
@@ -124,7 +124,7 @@ class Cell:
         self.data = mujoco.MjData(self.model)
         self.geom_labels = scene.geom_labels(self.model)
         self._tool = self.model.site(panda.TOOL_FRAME).id
-        self._objects = {name: self.model.body('object' if name == self.task else scene.OTHER_OBJECT + name).id
+        self._objects = {name: self.model.body('object' if name == self.task else scene.other_body(name, 'object')).id
                          for name in self.specs}
         self._object = self._objects[self.task]
         self._object_dof = int(self.model.body_dofadr[self._object])

@@ -63,7 +63,7 @@ def pose_values(T: np.ndarray) -> np.ndarray:
 
 
 def path_is_clear(model: mujoco.MjModel, data: mujoco.MjData, path: list[PathPoint],
-                  addresses: tuple[np.ndarray, np.ndarray, int], movers: list[int], others: list[int]) -> bool:
+                  addresses: tuple[np.ndarray, np.ndarray, int], movers: np.ndarray, others: np.ndarray) -> bool:
     """Whether the geoms `movers` stay CLEARANCE away from the geoms `others` along the path; leaves `data` moved.
 
     addresses: of the arm's joints (7,), the fingers (2,) and the carried object's free joint in qpos.

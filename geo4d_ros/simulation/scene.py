@@ -14,33 +14,32 @@ import numpy as np
 from geo4d_ros.robots import panda
 from geo4d_ros.simulation import shapes
 from geo4d_ros.simulation.colours import hue_colour
-from geo4d_ros.simulation.tasks import Task
+from geo4d_ros.simulation.tasks import TASKS, Task
 
 LABELS = {'rest': 0, 'arm': 1, 'hand': 2, 'left_finger': 3, 'right_finger': 4, 'object': 5, 'fixture': 6}
-OTHER_OBJECT = 'other_'  # + task: body and joint of an object that another task would move
+# Object and fixtures of tasks that are not the instructed one; readers take every label above 6 as part of the rest.
+OTHER_LABELS = {task: (10 + 2 * i, 11 + 2 * i) for i, task in enumerate(sorted(TASKS))}
 TIMESTEP = 0.002  # [s]
+
+
+def other_body(task: str, body: str) -> str:
+    """Name of a body (and of an object's joint) whose task is not the instructed one."""
+    return f'other_{task}_{body}'
+
+
 _BODY_LABELS = (('panda_hand', 2), ('panda_leftfinger', 3), ('panda_rightfinger', 4), ('panda_link', 1),
-                ('object', 5), ('fixture_', 6), (OTHER_OBJECT, 6))
+                ('object', 5), ('fixture_', 6),
+                *((other_body(task, 'object'), label) for task, (label, _) in OTHER_LABELS.items()),
+                *((other_body(task, 'fixture_'), label) for task, (_, label) in OTHER_LABELS.items()))
 
 
 def geom_labels(model: mujoco.MjModel) -> np.ndarray:
-    """Label class (ngeom,) uint8 of every geom, by the name of its body; see LABELS."""
+    """Label class (ngeom,) uint8 of every geom, by the name of its body; see LABELS and OTHER_LABELS."""
     labels = np.zeros(model.ngeom, np.uint8)
     for geom in range(model.ngeom):
         name = model.body(model.geom_bodyid[geom]).name
         labels[geom] = next((label for start, label in _BODY_LABELS if name.startswith(start)), 0)
     return labels
-
-
-def task_geoms(model: mujoco.MjModel, specs: Mapping[str, Task], instructed: str) -> dict[str, list[int]]:
-    """Geoms of each task's object and fixtures."""
-    out = {}
-    for name, task in specs.items():
-        named = [body.get('name', '') for body in ElementTree.fromstring(f'<bodies>{task.bodies()}</bodies>')]
-        if name != instructed:
-            named = [OTHER_OBJECT + name if body == 'object' else body for body in named]
-        out[name] = [g for g in range(model.ngeom) if model.body(model.geom_bodyid[g]).name in named]
-    return out
 
 
 def build_xml(specs: Mapping[str, Task], instructed: str, bystanders: tuple[str, ...], rng: np.random.Generator) -> str:
@@ -73,9 +72,9 @@ def _task_bodies(name: str, task: Task, instructed: bool, with_goal: bool) -> st
     for body in list(root):
         if body.get('name') == task.goal_fixture and not with_goal:
             root.remove(body)
-        elif body.get('name') == 'object':
-            for part in (body, *body.findall('freejoint')):
-                part.set('name', OTHER_OBJECT + name)
+            continue
+        for part in (body, *body.findall('freejoint')):
+            part.set('name', other_body(name, part.get('name', '')))
     return ''.join(ElementTree.tostring(body, encoding='unicode') for body in root)
 
 

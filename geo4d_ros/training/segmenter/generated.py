@@ -14,7 +14,7 @@ from geo4d_ros.geometry.transforms import invert, transform_points
 from geo4d_ros.robots.gripper import panda_hand
 from geo4d_ros.robots.inverse_kinematics import shared_kinematics
 from geo4d_ros.tracking.segmentation.landmarks import project_landmarks
-from geo4d_ros.training.segmenter.train import Samples
+from geo4d_ros.training.segmenter.train import Samples, known_labels
 from geo4d_ros.types import Observation, RgbdFrame, Video4D
 
 FRAMES_KEPT = 6  # of the 10 of a prediction
@@ -43,7 +43,7 @@ def generated_samples(directory: Path, generator: Any, predictions: int, seed: i
             z = np.stack([video.depth(view, int(t)) for t in steps])
             rgb.append(video.rgb[view, steps])
             depth.append(np.rint(np.clip(z, 0, 6.5) / DEPTH_UNIT_M).astype(np.uint16))
-            labels.append(window['labels'][view, steps])
+            labels.append(known_labels(window['labels'][view, steps]))
             landmarks.append(project_landmarks(
                 gripper, invert(window['T_ref_view'][view]) @ window['T_ref_gripper'][steps],
                 window['opening'][steps], window['K'][view]))

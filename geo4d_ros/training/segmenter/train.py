@@ -72,7 +72,7 @@ def load_samples(directory: Path, frames: int, gripper: GripperModel | None = No
             d = episode.read('depth', camera)[pick]
             rgb.append(episode.read('rgb', camera)[pick])
             depth.append(d)
-            labels.append(episode.read('labels', camera)[pick] if gripper is None
+            labels.append(known_labels(episode.read('labels', camera)[pick]) if gripper is None
                           else kinematic_labels(episode, camera, pick, decode_depth(d), gripper))
             T_camera_gripper = invert(episode.read('T_base_camera', camera)) @ episode.read('T_base_gripper')[pick]
             landmarks.append(project_landmarks(shape, T_camera_gripper, episode.read('opening')[pick],
@@ -80,6 +80,11 @@ def load_samples(directory: Path, frames: int, gripper: GripperModel | None = No
             clip.append(np.full(len(pick), len(clip)))
     require(len(rgb) > 0, f'{directory} has no readable episode; collect some: geo4d collect', DatasetError)
     return Samples(*(np.concatenate(part) for part in (rgb, depth, labels, landmarks, clip)))
+
+
+def known_labels(labels: np.ndarray) -> np.ndarray:
+    """Labels with other tasks' things, which have numbers of their own, as part of the rest."""
+    return np.where(labels < len(CLASSES), labels, 0).astype(np.uint8)
 
 
 def kinematic_labels(episode: Episode, camera: int, pick: np.ndarray, depth: np.ndarray, gripper: GripperModel
