@@ -172,7 +172,9 @@ class Video4D:
     frame; valid (V, T+1, H, W) bool; stamps (T+1,) int64 [ns]; K (V, 3, 3) float64 at this size;
     T_ref_view (V, 4, 4) float64: each view's optical frame in the reference frame, as the producer
     estimated it from frame 0 (identity for view 0). Optional: gripper_mask (V, T+1, H, W) float32
-    in [0, 1]; state, a track predicted jointly with the video. timings: stage -> [s].
+    in [0, 1]; state, a track predicted jointly with the video; T_ref_object_motion (T+1, 4, 4), the rigid motion since
+    frame 0 of the object that is handled, where the producer has one; scene, the producer's own figures of what it sees
+    (as `object_pixels`), by which a verdict is reached. timings: stage -> [s].
     """
 
     rgb: np.ndarray
@@ -184,6 +186,8 @@ class Video4D:
     gripper_mask: np.ndarray | None = None
     state: GripperTrack | None = None
     timings: dict[str, float] = field(default_factory=dict)
+    T_ref_object_motion: np.ndarray | None = None
+    scene: dict[str, float] | None = None
 
     def __post_init__(self) -> None:
         _check_array('rgb', self.rgb, (None, None, None, None, 3), np.uint8)
@@ -201,6 +205,8 @@ class Video4D:
             check_transform(f'T_ref_view[{i}]', T)
         if self.gripper_mask is not None:
             _check_array('gripper_mask', self.gripper_mask, shape, np.float32)
+        if self.T_ref_object_motion is not None:
+            _check_array('T_ref_object_motion', self.T_ref_object_motion, (shape[1], 4, 4), np.float64)
         if self.state is not None and len(self.state) != shape[1]:
             raise InvalidInputError(f'state should have {shape[1]} frames but got {len(self.state)}')
 

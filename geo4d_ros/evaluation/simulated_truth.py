@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from geo4d_ros.errors import InvalidInputError, require
+from geo4d_ros.evaluation.metrics.regions import Colours
 from geo4d_ros.geometry.cameras import unproject
 from geo4d_ros.geometry.transforms import invert, transform_points
 from geo4d_ros.types import GripperTrack, Observation, RgbdFrame, TrackStatus, Video4D
@@ -21,7 +22,8 @@ class Recording:
 
     rgb (V, T+1, H, W, 3) uint8; depth (V, T+1, H, W) float32 [m], 0 = invalid; labels (V, T+1, H, W) uint8;
     K (V, 3, 3); T_base_camera (V, 4, 4); T_base_gripper (T+1, 4, 4); opening (T+1,) [m];
-    arm_points (T+1, J, 3) [m] in the base frame, see `Observation`; stamps (T+1,) [ns].
+    arm_points (T+1, J, 3) [m] in the base frame, see `Observation`; stamps (T+1,) [ns];
+    T_base_object (T+1, 4, 4), None where the object's pose is not known.
     """
 
     rgb: np.ndarray
@@ -33,6 +35,7 @@ class Recording:
     opening: np.ndarray
     arm_points: np.ndarray
     stamps: np.ndarray
+    T_base_object: np.ndarray | None = None
 
     def __len__(self) -> int:
         return self.rgb.shape[1]
@@ -46,12 +49,16 @@ class Recording:
         stamps = self.stamps[start] + step * np.arange(frames + 1, dtype=np.int64)
         return Recording(self.rgb[:, index], self.depth[:, index], self.labels[:, index], self.K,
                          self.T_base_camera, self.T_base_gripper[index], self.opening[index],
-                         self.arm_points[index], stamps)
+                         self.arm_points[index], stamps,
+                         None if self.T_base_object is None else self.T_base_object[index])
 
 
 @dataclass(frozen=True)
 class TruthClip:
-    """An observation and what came after it: `video` and `track` hold the truth, `labels` its classes."""
+    """An observation and what came after it: `video` and `track` hold the truth, `labels` its classes.
+
+    T_ref_object (T+1, 4, 4) and arm_points (T+1, J, 3) in the reference frame; colours: those of the whole episode.
+    """
 
     observation: Observation
     video: Video4D
@@ -59,13 +66,16 @@ class TruthClip:
     labels: np.ndarray
     task: str = ''
     seed: int = 0
+    T_ref_object: np.ndarray | None = None
+    arm_points: np.ndarray | None = None
+    colours: Colours | None = None
 
 
 def clip_of(recording: Recording, task: str = '', seed: int = 0,
-            noisy_first: Observation | None = None) -> TruthClip:
+            noisy_first: Observation | None = None, colours: Colours | None = None) -> TruthClip:
     """The whole recording as one clip; view 0 is the reference.
 
-    `noisy_first` replaces the observation (sensor noise), the truth stays clean.
+    `noisy_first` replaces the observation (sensor noise), the truth stays clean; `colours` are passed on.
     """
     if recording.rgb.ndim != 5:
         raise InvalidInputError(f'a recording should be (V, T+1, H, W, 3) but got {recording.rgb.shape}')
@@ -82,7 +92,9 @@ def clip_of(recording: Recording, task: str = '', seed: int = 0,
     video = Video4D(recording.rgb, points.astype(np.float32), recording.depth > 0, recording.stamps,
                     recording.K, T_ref_view, gripper)
     observation = noisy_first or observe(recording, 0)
-    return TruthClip(observation, video, track, recording.labels, task, seed)
+    T_ref_object = None if recording.T_base_object is None else T_ref_base @ recording.T_base_object
+    return TruthClip(observation, video, track, recording.labels, task, seed, T_ref_object,
+                     transform_points(T_ref_base, recording.arm_points), colours)
 
 
 def observe(recording: Recording, index: int) -> Observation:

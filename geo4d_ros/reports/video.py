@@ -15,6 +15,7 @@ from geo4d_ros.evaluation.video.rows import FRAME_METRICS, REGIONS, aggregate, g
 from geo4d_ros.reports.html import HtmlReport
 
 FIRST_STEPS = 5
+SHOWN = ('object_moved', 'gripper', 'robot', 'uncovered', 'static')
 
 
 def summarise(results: list[ClipResult], encoder: str) -> dict[str, Any]:
@@ -28,6 +29,9 @@ def summarise(results: list[ClipResult], encoder: str) -> dict[str, Any]:
         row['frechet_distance'] = round(frechet_distance(features[name], features['truth']), 5) if enough else None
         diversity = [r.diversity[name] for r in results if name in r.diversity]
         row['seed_diversity'] = grouped_mean(diversity, list(range(len(diversity))))[0] if diversity else None
+        futures = [r.futures[name] for r in results if name in r.futures]
+        row['futures'] = {key: round(float(np.mean([f[key] for f in futures])), 4) for key in futures[0]} | {
+            'n': len(futures)} if futures else None
         if 'lpips' in results[0].rows[name]:
             row['lpips'], row['ci95']['lpips'] = grouped_mean([r.rows[name]['lpips'] for r in results], groups)
         row['tasks'] = {}
@@ -72,6 +76,7 @@ def write_page(report: dict[str, Any], results: list[ClipResult], path: Path) ->
         page.heading(region.replace('_', ' '))
         page.table(['row', *FRAME_METRICS], [[name, *(_with_interval(row, region, m) for m in FRAME_METRICS)]
                                              for name, row in report['rows'].items()])
+    _region_tables(page, report)
     page.heading('Consistency between the views')
     keys = ('consistency_covisible_miou', 'consistency_miou', 'chamfer_cm', 'frechet_distance', 'seed_diversity',
             'lpips')
@@ -95,6 +100,26 @@ def write_page(report: dict[str, Any], results: list[ClipResult], path: Path) ->
         page.table(['row', 'read-out', 'first 5 frames, median [cm]', 'mean [cm]', '95 %', 'lost'], rows)
     _samples(page, results, path.parent)
     page.write(path)
+
+
+def _region_tables(page: HtmlReport, report: dict[str, Any]) -> None:
+    page.heading('By region of the truth')
+    page.text('Pooled over an episode, mean over episodes. uncovered: robot or object at frame 0, background now. The '
+              'object counts where its own colours are found; miss: frames with less than a quarter of its pixels.')
+    page.table(['row', *(f'{name} {metric}' for name in SHOWN for metric in ('psnr', 'error_3d_cm'))],
+               [[name, *(row['regions'][region][metric] for region in SHOWN for metric in ('psnr', 'error_3d_cm'))]
+                for name, row in report['rows'].items()])
+    keys = ('iou_mean', 'iou_1', 'iou_5', 'iou_10', 'miss', 'centroid_cm', 'motion_error_cm_median',
+            'motion_error_cm_mean', 'n')
+    crisp = ('gradient_energy', 'gradient_cosine', 'block_ratio')
+    page.table(['row', *(f'object {k}' for k in keys), *crisp],
+               [[name, *(row['object'][k] for k in keys), *(row['sharpness'][k] for k in crisp)]
+                for name, row in report['rows'].items()])
+    futures = {name: row['futures'] for name, row in report['rows'].items() if row.get('futures')}
+    if futures:
+        page.heading('Several futures')
+        figures = list(next(iter(futures.values())))
+        page.table(['row', *figures], [[name, *(row[k] for k in figures)] for name, row in futures.items()])
 
 
 def _per_view_tables(page: HtmlReport, report: dict[str, Any]) -> None:

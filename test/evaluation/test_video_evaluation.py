@@ -62,7 +62,7 @@ def _parts(clip, **seer):
 
 def test_rows_readouts_and_diversity_of_one_clip(clip):
     result = evaluate_clip(_parts(clip, noise=40), clip, diversity_seeds=3, picture=True)
-    assert list(result.rows) == ['model', 'copy', 'codec']
+    assert list(result.rows) == ['model', 'copy', 'oracle_motion', 'codec']
     psnr = {name: row['views']['reference']['motion_masked']['psnr'] for name, row in result.rows.items()}
     assert psnr['codec'] == 100 > psnr['model'] > psnr['copy']
     assert result.readouts['video']['position_cm'] == pytest.approx(np.full(FRAMES, 3.0))
@@ -77,7 +77,7 @@ def test_baselines_have_readouts_of_their_own_and_gaussians_a_row(clip):
     parts = replace(parts, generators={**parts.generators, 'svd': Seer(clip, state=False)}, gaussians=20)
     results = [evaluate_clip(parts, clip)] * 4
     rows = summarise(results, 'own')['rows']
-    assert list(rows) == ['model', 'svd', 'gaussians', 'copy', 'codec']
+    assert list(rows) == ['model', 'svd', 'gaussians', 'copy', 'oracle_motion', 'codec']
     assert set(rows['svd']['readouts']) == {'video'} == set(rows['gaussians']['readouts'])
     assert rows['svd']['readouts']['video']['position_cm_first5_median'] == pytest.approx(3.0)
     assert set(rows['svd']['ci95']['views']) == {'reference', 'second'}
@@ -104,7 +104,7 @@ def test_report_has_the_documented_keys_and_the_page_stands_alone(clip, tmp_path
     json.dumps(report)
     model = report['rows']['model']
     assert {'full_frame', 'motion_masked', 'consistency_miou', 'chamfer_cm', 'gripper_error_cm', 'ci95', 'views',
-            'tasks', 'frechet_distance', 'seed_diversity'} <= set(model)
+            'tasks', 'frechet_distance', 'seed_diversity', 'regions', 'object', 'sharpness', 'futures'} <= set(model)
     assert set(model['full_frame']) == {'psnr', 'ssim', 'abs_rel', 'delta1', 'error_3d_cm', 'coverage'}
     assert model['gripper_error_cm'] == pytest.approx([1.0] * FRAMES)
     assert set(model['tasks']) == {'apple', 'cereal'}

@@ -29,6 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--checkpoint', type=Path, metavar='P', help='model directory (default: the shipped one)')
     parser.add_argument('--baselines', type=Path, metavar='DIR',
                         help='folder of trained baselines, each in a directory of its name: one more row each')
+    parser.add_argument('--pure-video', type=Path, metavar='P',
+                        help='model directory of the variant without state stream and drawn arm: a row of its own')
     parser.add_argument('--split', choices=('held-out-cameras', 'held-out-scenes', 'train'),
                         default='held-out-cameras', help='which cameras and scenes (default held-out-cameras)')
     parser.add_argument('--data', type=Path, metavar='DIR',
@@ -92,6 +94,8 @@ def _rows(args: argparse.Namespace) -> tuple[dict[str, Path], dict[str, str]]:
     from geo4d_ros.evaluation.baselines.registry import BASELINES, found_checkpoints
 
     rows = {'model': checkpoint_directory(args.checkpoint)}
+    if args.pure_video is not None:
+        rows['pure_video'] = checkpoint_directory(args.pure_video)
     if args.baselines is not None:
         found = found_checkpoints(args.baselines)
         require(bool(found), f'{args.baselines} holds none of {", ".join(BASELINES)}', InvalidInputError)
@@ -124,6 +128,13 @@ def _print_table(report: dict[str, Any], folder: Path) -> None:
     for name, row in report['rows'].items():
         print(f'{name:<20}' + ''.join(f'{_number(row["full_frame"][h]):>17}' for h in head)
               + ''.join(f'{_number(row["motion_masked"][h]):>18}' for h in head))
+    print(f'\n{"row":<20}' + ''.join(f'{h:>12}' for h in ('object IoU', 'step 10', 'miss', 'robot grad', 'blocks',
+                                                          'robot psnr', 'uncov psnr', 'uncov cm')))
+    for name, row in report['rows'].items():
+        regions, seen, crisp = row['regions'], row['object'], row['sharpness']
+        values = (seen['iou_mean'], seen['iou_10'], seen['miss'], crisp['gradient_energy'], crisp['block_ratio'],
+                  regions['robot']['psnr'], regions['uncovered']['psnr'], regions['uncovered']['error_3d_cm'])
+        print(f'{name:<20}' + ''.join(f'{_number(v):>12}' for v in values))
     for name, readout in report['readouts'].items():
         print(f'gripper, first 5 frames, {name}: median {readout["position_cm_first5_median"]:.2f} cm')
     for name in ('model', 'codec'):

@@ -73,7 +73,8 @@ class CellRig:
         rgb, depth, labels = zip(*rendered, strict=True)
         return {'rgb': np.stack(rgb), 'depth': np.stack(depth), 'T_base_gripper': cell.T_base_gripper,
                 'labels': np.stack(labels) if self._labels else np.zeros(np.shape(depth), np.uint8),
-                'opening': cell.opening, 'arm_points': cell.arm_points, 'stamp': round(cell.time * 1e9)}
+                'opening': cell.opening, 'arm_points': cell.arm_points, 'stamp': round(cell.time * 1e9),
+                'T_base_object': cell.object_pose()}
 
     def recording_of(self, snapshots: list[dict[str, Any]], dt: float) -> Recording:
         """Snapshots `dt` [s] apart as one recording; stamps count from the first."""
@@ -84,4 +85,5 @@ class CellRig:
         return Recording(stacked('rgb', 1), stacked('depth', 1), stacked('labels', 1),
                          np.stack([c.K for c in self.small_cameras]),
                          np.stack([c.T_base_camera for c in self.small_cameras]),
-                         stacked('T_base_gripper', 0), stacked('opening', 0), stacked('arm_points', 0), stamps)
+                         stacked('T_base_gripper', 0), stacked('opening', 0), stacked('arm_points', 0), stamps,
+                         stacked('T_base_object', 0))

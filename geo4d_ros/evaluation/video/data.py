@@ -9,6 +9,7 @@ import numpy as np
 
 from geo4d_ros.data.episodes import MAX_DEPTH_M, Episode, decode_depth
 from geo4d_ros.errors import DatasetError, require
+from geo4d_ros.evaluation.metrics.regions import episode_colours
 from geo4d_ros.evaluation.simulated_truth import Recording, TruthClip, clip_of
 
 SPLITS = ('held-out-cameras', 'held-out-scenes', 'train')
@@ -44,7 +45,9 @@ def clips_of(source: ClipSource, split: str, windows: int, frames: int, dt: floa
     else:
         recording, stride = simulate(source.task, source.seed, CAMERA_SPLIT[split], dt, size), 1
     starts = window_starts(-(-len(recording) // stride), frames, windows)
-    return [clip_of(recording.window(s * stride, frames, stride), source.task, source.seed) for s in starts]
+    colours = episode_colours(recording.rgb, recording.labels)
+    return [clip_of(recording.window(s * stride, frames, stride), source.task, source.seed, colours=colours)
+            for s in starts]
 
 
 def simulate(task: str, seed: int, cameras: str, dt: float, size: tuple[int, int]) -> Recording:
@@ -79,7 +82,8 @@ def _recorded(path: Path, dt: float, size: tuple[int, int]) -> tuple[Recording, 
     stamps = np.round(episode.read('times') * 1e9).astype(np.int64)
     recording = Recording(data['rgb'], decode_depth(data['depth']), data['labels'], data['K'], data['T_base_camera'],
                           episode.read('T_base_gripper'), episode.read('opening'),
-                          shared_kinematics().arm_points(episode.read('joints')), stamps)
+                          shared_kinematics().arm_points(episode.read('joints')), stamps,
+                          episode.read('object_pose'))
     return recording, stride
 
 

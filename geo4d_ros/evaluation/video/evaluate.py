@@ -14,9 +14,11 @@ import numpy as np
 from geo4d_ros.errors import ConfigurationError, Geo4dError
 from geo4d_ros.evaluation.metrics.depth import moved_mask
 from geo4d_ros.evaluation.metrics.frechet import i3d_features, own_features
+from geo4d_ros.evaluation.metrics.futures import future_figures
 from geo4d_ros.evaluation.metrics.pose import pose_errors
 from geo4d_ros.evaluation.simulated_truth import TruthClip, copy_video
 from geo4d_ros.evaluation.video.data import ClipSource, clips_of
+from geo4d_ros.evaluation.video.oracle_motion import oracle_motion_video
 from geo4d_ros.evaluation.video.rows import clip_metrics
 from geo4d_ros.types import GripperTrack, TrackStatus, Video4D
 
@@ -45,7 +47,8 @@ class VideoOptions:
 @dataclass
 class ClipResult:
     """One clip. rows: row -> metrics of `clip_metrics` (+ lpips); readouts: name -> errors per step of the model;
-    baseline_readouts: the same by row; features: row -> per view feature vectors; diversity per model row; sample:
+    baseline_readouts: the same by row; features: row -> per view feature vectors; diversity and futures (see
+    `future_figures`) per model row; sample:
     pictures of the first clip."""
 
     task: str
@@ -56,6 +59,7 @@ class ClipResult:
     features: dict[str, list[np.ndarray]]
     diversity: dict[str, float]
     predict_s: float
+    futures: dict[str, dict[str, float]] = field(default_factory=dict)
     sample: dict[str, Any] | None = field(default=None, repr=False)
 
 
@@ -129,12 +133,16 @@ def evaluate_clip(parts: VideoParts, clip: TruthClip, diversity_seeds: int = 1, 
     alone = {name: tracker for name, tracker in parts.trackers.items() if name != 'fused'}
     features = {name: [parts.features(view) for view in video.rgb]
                 for name, video in {**videos, 'truth': clip.video}.items()}
-    diversity = {} if diversity_seeds < 2 else {
-        name: _diversity(generator, videos[name], clip, diversity_seeds)
+    samples = {} if diversity_seeds < 2 else {
+        name: [videos[name], *(generator.predict(clip.observation, seed=s) for s in range(1, diversity_seeds))]
         for name, generator in parts.generators.items()}
+    diversity = {name: _diversity(several, clip) for name, several in samples.items()}
+    futures = {name: future_figures(np.stack([v.state.T_ref_gripper[1:, :3, 3] for v in several]),
+                                    clip.track.T_ref_gripper[1:, :3, 3])
+               for name, several in samples.items() if all(v.state is not None for v in several)}
     return ClipResult(clip.task, clip.seed, rows, _readouts(parts.trackers, model, clip),
                       {name: _readouts(alone, videos[name], clip) for name in others}, features, diversity, seconds,
-                      _sample(model, clip) if picture else None)
+                      futures, _sample(model, clip) if picture else None)
 
 
 def _predictions(parts: VideoParts, clip: TruthClip) -> tuple[dict[str, Video4D], float]:
@@ -151,6 +159,7 @@ def _predictions(parts: VideoParts, clip: TruthClip) -> tuple[dict[str, Video4D]
         videos['gaussians'] = fitted(clip, GaussianFit(parts.gaussians))
     reconstruct = getattr(next(iter(parts.generators.values())), 'reconstruct', None)
     videos['copy'] = copy_video(clip)
+    videos['oracle_motion'] = oracle_motion_video(clip)
     # A model whose codec loses nothing has the truth itself as its ceiling.
     videos['codec'] = clip.video if reconstruct is None else reconstruct(clip.video)
     return videos, seconds
@@ -171,10 +180,9 @@ def _readouts(trackers: dict[str, Any], video: Video4D, clip: TruthClip) -> dict
     return out
 
 
-def _diversity(generator: Any, video: Video4D, clip: TruthClip, seeds: int) -> float:
-    """Mean spread over seeds (standard deviation of 0..1 colours) where the truth moves; 0 = deterministic."""
-    clips = [video.rgb] + [generator.predict(clip.observation, seed=s).rgb for s in range(1, seeds)]
-    spread = np.stack(clips).astype(np.float32).std(axis=0).mean(axis=-1) / 255
+def _diversity(videos: list[Video4D], clip: TruthClip) -> float:
+    """Mean spread over samples (standard deviation of 0..1 colours) where the truth moves; 0 = deterministic."""
+    spread = np.stack([video.rgb for video in videos]).astype(np.float32).std(axis=0).mean(axis=-1) / 255
     true = clip.video
     moved = np.stack([moved_mask(true.rgb[v], true.points[v], true.valid[v]) for v in range(true.views)])
     return float(spread[moved].mean()) if moved.any() else float('nan')

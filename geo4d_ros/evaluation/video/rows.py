@@ -14,6 +14,7 @@ from geo4d_ros.evaluation.metrics.image import psnr, ssim_map
 from geo4d_ros.evaluation.metrics.pose import centroid_error_cm
 from geo4d_ros.evaluation.metrics.statistics import summary
 from geo4d_ros.evaluation.simulated_truth import TruthClip
+from geo4d_ros.evaluation.video.regions import region_sums, summarise_regions
 from geo4d_ros.types import Video4D
 
 REGIONS = ('full_frame', 'motion_masked')
@@ -31,8 +32,8 @@ def clip_metrics(predicted: Video4D, clip: TruthClip) -> dict[str, Any]:
     """Every metric of one clip, frame 0 left out.
 
     `views` -> view -> region -> metric; `consistency_miou`, `consistency_covisible_miou`, `chamfer_cm` (NaN for
-    one view); `centroid_cm` (T,) of the gripper pixels in the reference view. Depth and points of both views
-    are in the reference frame (the paper's AbsRel of "m in n").
+    one view); `centroid_cm` (T,) of the gripper pixels in the reference view; `by_region`: see `region_sums`.
+    Depth and points of both views are in the reference frame (the paper's AbsRel of "m in n").
     """
     true = clip.video
     if predicted.rgb.shape != true.rgb.shape:
@@ -40,7 +41,8 @@ def clip_metrics(predicted: Video4D, clip: TruthClip) -> dict[str, Any]:
             f'the prediction has (views, frames, height, width) {predicted.rgb.shape[:4]} '
             f'but the truth {true.rgb.shape[:4]}; set --size to what the model gives')
     views = {view_name(v): _view_metrics(predicted, clip, v) for v in range(true.views)}
-    out: dict[str, Any] = {'views': views, 'centroid_cm': np.full(true.frames - 1, np.nan)}
+    out: dict[str, Any] = {'views': views, 'centroid_cm': np.full(true.frames - 1, np.nan),
+                           'by_region': region_sums(predicted, clip)}
     out |= {'consistency_miou': np.nan, 'consistency_covisible_miou': np.nan, 'chamfer_cm': np.nan}
     if true.views > 1:
         out['chamfer_cm'] = _chamfer(predicted)
@@ -104,7 +106,8 @@ def aggregate(clips: list[dict[str, Any]], groups: list[Any]) -> dict[str, Any]:
     """Means over clips as in the report's rows, with 95 % intervals over `groups` (the clip's episode).
 
     Keys: full_frame and motion_masked (mean over the views), consistency_*, chamfer_cm, gripper_centroid_cm
-    (T medians), views{name{region{metric}}}, ci95 with the same keys, n_clips, n_episodes.
+    (T medians), views{name{region{metric}}}, ci95 with the same keys, n_clips, n_episodes, and those of
+    `summarise_regions`.
     """
     views = list(clips[0]['views'])
     row: dict[str, Any] = {'ci95': {}, 'n_clips': len(clips), 'n_episodes': len(set(groups)), 'views': {}}
@@ -121,6 +124,7 @@ def aggregate(clips: list[dict[str, Any]], groups: list[Any]) -> dict[str, Any]:
                 [c['views'][view][region][metric] for c in clips], groups)
     for key in ('consistency_miou', 'consistency_covisible_miou', 'chamfer_cm'):
         row[key], row['ci95'][key] = grouped_mean([c[key] for c in clips], groups)
+    row |= summarise_regions([c['by_region'] for c in clips], groups)
     row['gripper_centroid_cm'] = step_medians(np.stack([c['centroid_cm'] for c in clips]))
     return row
 
