@@ -29,6 +29,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     'evaluate video': ('evaluate.video', 'image, depth, consistency and gripper metrics of a generator'),
     'evaluate tracker': ('evaluate.tracker', 'pose, opening and lost-detection accuracy of a tracker'),
     'evaluate fidelity': ('evaluate.fidelity', "differences to the released model's conventions, measured"),
+    'evaluate distillation': ('evaluate.distillation', 'few-step students against their teacher'),
     'evaluate safety': ('evaluate.safety', 'random and adversarial plans against the safety gates'),
     'evaluate faults': ('evaluate.faults', 'inject faults into the running nodes'),
     'benchmark generator': ('benchmark.generator', 'time the generator against the released algorithm'),

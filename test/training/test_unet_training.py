@@ -261,7 +261,8 @@ def test_config_mistakes_are_named(changes, message):
 
 
 def test_every_shipped_config_is_readable():
-    for path in sorted((ROOT / 'config/train').glob('geo4d_*.yaml')):
+    folder = ROOT / 'config/train'
+    for path in sorted([*folder.glob('geo4d_*.yaml'), *folder.glob('distill/*.yaml')]):
         config = parse_config(yaml.safe_load(path.read_text()))
         assert 0 < learning_rate(config, 0) <= config.lr
 

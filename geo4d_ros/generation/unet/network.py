@@ -67,11 +67,15 @@ def set_resnet_eps(model: nn.Module, eps: float) -> None:
 
 @dataclass
 class UNetOutput:
-    """v-prediction (B, S, T, C, h, w); auxiliary logits (B, S, T, 2, H, W) or None; state v (B, T, 10) or None."""
+    """v-prediction (B, S, T, C, h, w); auxiliary logits (B, S, T, 2, H, W) or None; state v (B, T, 10) or None.
+
+    features: the middle block's output (B*S*T, C', h', w').
+    """
 
     sample: torch.Tensor
     auxiliary: torch.Tensor | None = None
     state: torch.Tensor | None = None
+    features: torch.Tensor | None = None
 
 
 def _check_switches(
@@ -238,7 +242,7 @@ class Geo4dUNet(UNetSpatioTemporalConditionModel):
             x, outputs = block(hidden_states=x, temb=emb, image_only_indicator=indicator, **extra)
             skips.extend(outputs)
         x = self.mid_block(hidden_states=x, temb=emb, encoder_hidden_states=context, image_only_indicator=indicator)
-        state_v = None
+        features, state_v = x, None
         if self.state is not None:
             reference = [i for i, s in enumerate(streams) if s.view == 0]
             state_v = self.state.predict(x.unflatten(0, grid)[:, reference], state_inputs)
@@ -252,7 +256,7 @@ class Geo4dUNet(UNetSpatioTemporalConditionModel):
         if self.conv_auxiliary is not None:
             maps = nn.functional.pixel_shuffle(self.conv_auxiliary(x), self.config.auxiliary_upscale)
             auxiliary = maps.unflatten(0, grid)
-        return UNetOutput(self.conv_out(x).unflatten(0, grid), auxiliary, state_v)
+        return UNetOutput(self.conv_out(x).unflatten(0, grid), auxiliary, state_v, features)
 
     def _time_embedding(self, timestep: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
         """(B, S, E) of timesteps (B, S), plus SVD's constant time-ids where the config has them."""

@@ -12,6 +12,7 @@ from transformers.utils import logging as transformers_logging
 
 from geo4d_ros.errors import CheckpointError, require
 from geo4d_ros.generation.unet.encoders.autoencoders import AUTOENCODERS
+from geo4d_ros.generation.unet.encoders.tiny_decoder import TinyTemporalDecoder
 from geo4d_ros.generation.unet.network import Geo4dUNet
 
 
@@ -70,8 +71,11 @@ def load_parts(directory: Path, dtype: torch.dtype) -> dict[str, Any]:
     encoder = None
     if (directory / 'image_encoder').is_dir():
         encoder = load_part(directory / 'image_encoder', CLIPVisionModelWithProjection, dtype)
+    decoders = {name: load_part(directory / name, TinyTemporalDecoder, dtype)
+                for name in ('points_decoder', 'rgb_decoder') if (directory / name).is_dir()}
     return {
         **settings,
+        **decoders,
         'unet': load_part(directory / 'unet', Geo4dUNet, dtype),
         'rgb_vae': load_autoencoder(directory / 'rgb_vae', dtype),
         'points_vae': load_autoencoder(directory / 'points_vae', dtype),

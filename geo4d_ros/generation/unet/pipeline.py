@@ -26,6 +26,7 @@ from geo4d_ros.generation.unet.encoders.autoencoders import (
     spatial_factor,
 )
 from geo4d_ros.generation.unet.encoders.image_tokens import image_tokens
+from geo4d_ros.generation.unet.encoders.tiny_decoder import TinyTemporalDecoder
 from geo4d_ros.generation.unet.kernels.fused import use_fast_kernels
 from geo4d_ros.generation.unet.kernels.prepacked import fixed_weights
 from geo4d_ros.generation.unet.layers.state_stream import STATE_DIM, decode_states, encode_states
@@ -45,13 +46,15 @@ class Geo4dPipeline(DiffusionPipeline):
 
     condition_frame: 'own' gives every view's pointmap in its own frame (the paper: no pose input);
     'registered' first moves them into the reference frame by registering the views' RGB-D.
+    points_decoder, rgb_decoder: small decoders distilled from the autoencoders' (training stage 'decoder'), used in
+    their place where a checkpoint has them.
     convention: what the weights were trained with, 'corrected' or 'released' (conventions.py).
     sampler: 'euler' (EDM), 'renoise' (distilled students) or 'regression' (one step from zero noise).
     """
 
     clock = staticmethod(time.perf_counter)  # benchmarks on a busy CPU put process_time here
-    model_cpu_offload_seq = 'image_encoder->unet->points_vae->rgb_vae'
-    _optional_components = ['image_encoder']  # noqa: RUF012 (diffusers' own convention)
+    model_cpu_offload_seq = 'image_encoder->unet->points_vae->rgb_vae->points_decoder->rgb_decoder'
+    _optional_components = ['image_encoder', 'points_decoder', 'rgb_decoder']  # noqa: RUF012 (diffusers' own convention)
 
     def __init__(
         self,
@@ -59,6 +62,8 @@ class Geo4dPipeline(DiffusionPipeline):
         rgb_vae: AutoencoderKLTemporalDecoder | PatchAutoencoder,
         points_vae: AutoencoderKLTemporalDecoder | PatchAutoencoder,
         image_encoder: CLIPVisionModelWithProjection | None = None,
+        points_decoder: TinyTemporalDecoder | None = None,
+        rgb_decoder: TinyTemporalDecoder | None = None,
         name: str = 'geo4d-svd',
         height: int = 256,
         width: int = 320,
@@ -89,7 +94,14 @@ class Geo4dPipeline(DiffusionPipeline):
             f'unknown convention {convention!r}; known: {", ".join(CONVENTIONS)}',
             ConfigurationError,
         )
-        self.register_modules(unet=unet, rgb_vae=rgb_vae, points_vae=points_vae, image_encoder=image_encoder)
+        self.register_modules(
+            unet=unet,
+            rgb_vae=rgb_vae,
+            points_vae=points_vae,
+            image_encoder=image_encoder,
+            points_decoder=points_decoder,
+            rgb_decoder=rgb_decoder,
+        )
         self.register_to_config(
             name=name,
             height=height,
@@ -107,7 +119,7 @@ class Geo4dPipeline(DiffusionPipeline):
         )
         self.convention = CONVENTIONS[convention]
         self._check_sizes()
-        for model in (unet, rgb_vae, points_vae):
+        for model in (unet, rgb_vae, points_vae, points_decoder, rgb_decoder):
             use_fast_kernels(model)
         self.set_progress_bar_config(disable=True)
 
@@ -346,8 +358,8 @@ class Geo4dPipeline(DiffusionPipeline):
         self, latents: torch.Tensor, condition: Condition, wanted: list[Stream], chunk: int
     ) -> dict[Stream, torch.Tensor]:
         """float32 images (T, 3, H, W) in [-1, 1] of the wanted streams."""
-        vaes = (self.points_vae, self.rgb_vae)
-        return {s: decode_video(vaes[s.modality], latents[0, condition.streams.index(s)], chunk) for s in wanted}
+        decoders = (self.points_decoder or self.points_vae, self.rgb_decoder or self.rgb_vae)
+        return {s: decode_video(decoders[s.modality], latents[0, condition.streams.index(s)], chunk) for s in wanted}
 
     def _auxiliary_maps(self, auxiliary: torch.Tensor | None, streams: list[Stream], views: int) -> np.ndarray | None:
         """Probabilities (V, 2, T, H, W) of gripper and of motion, from each view's pointmap stream, or its RGB one."""
@@ -364,7 +376,7 @@ class Geo4dPipeline(DiffusionPipeline):
         """Bytes a prediction of `streams` streams needs at this pipeline's size."""
         settings, element = self.config, self.unet.dtype.itemsize
         factor = spatial_factor(self.points_vae)
-        weights = weight_bytes(self.unet, self.rgb_vae, self.points_vae, self.image_encoder)
+        weights = weight_bytes(*(m for m in self.components.values() if isinstance(m, torch.nn.Module)))
         width = getattr(self.points_vae.config, 'block_out_channels', (3,))[0]
         return MemoryNeed(
             weights,

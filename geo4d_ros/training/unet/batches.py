@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -12,8 +12,8 @@ from geo4d_ros.generation.unet import pointmaps
 from geo4d_ros.generation.unet.encoders.autoencoders import (
     PatchAutoencoder,
     encode_condition,
-    encode_target,
     spatial_factor,
+    target_distribution,
 )
 from geo4d_ros.generation.unet.encoders.image_tokens import image_tokens
 from geo4d_ros.generation.unet.layers.state_stream import STATE_STD, encode_states
@@ -111,13 +111,11 @@ def _pose_errors(index: torch.Tensor, T: torch.Tensor, pose_noise: tuple[float, 
 
 
 @torch.no_grad()
-def encode_clips(clips: Clips, pipeline: Geo4dPipeline, seed: int) -> Latents:
-    """Latents of all streams: targets sampled and scaled, conditions as the pipeline makes them."""
+def encode_clips(clips: Clips, pipeline: Geo4dPipeline) -> tuple[Latents, torch.Tensor]:
+    """Latents of all streams with the targets' means, and the targets' standard deviations (B, S, T, C, h, w)."""
     config, vaes = pipeline.unet.config, (pipeline.points_vae, pipeline.rgb_vae)
     samples, views, frames = clips.images.shape[0], clips.images.shape[1], clips.images.shape[2] - 1
-    generator = sample_generator(seed, int(clips.index[0]), 2)
-    quant = pipeline.convention.target_quant_conv
-    clean, condition = [], []
+    means, spreads, condition = [], [], []
     for modality, future, now in (
         (POINTS, clips.targets, clips.condition_maps),
         (RGB, clips.images[:, :, 1:], clips.images[:, :, 0]),
@@ -126,10 +124,14 @@ def encode_clips(clips: Clips, pipeline: Geo4dPipeline, seed: int) -> Latents:
             continue
         vae = vaes[modality]
         base = encode_condition(vae, now.flatten(0, 1)).float().unflatten(0, (samples, views))
-        x = encode_target(vae, future.flatten(0, 2), generator, quant).float().unflatten(0, (samples, views, frames))
+        target = target_distribution(vae, future.flatten(0, 2), pipeline.convention.target_quant_conv)
+        scale = vae.config.scaling_factor
+        mean, std = (t.float().unflatten(0, (samples, views, frames)) * scale for t in (target.mean, target.std))
         if config.predict_residual:
-            x = (x - base[:, :, None] * vae.config.scaling_factor) / config.residual_std[modality]
-        clean.append(x)
+            mean = (mean - base[:, :, None] * scale) / config.residual_std[modality]
+            std = std / config.residual_std[modality]
+        means.append(mean)
+        spreads.append(std)
         condition.append(base)
     tokens = None
     if config.token_routing != 'learned':
@@ -138,8 +140,16 @@ def encode_clips(clips: Clips, pipeline: Geo4dPipeline, seed: int) -> Latents:
         tokens = per_view[:, [token_view(s, config.token_routing, views) for s in all_streams(views, config.points)]]
     change = (clips.states[:, 1:] - clips.states[:, :1]) / torch.tensor(STATE_STD, device=clips.states.device)
     # Streams are ordered view by view, pointmap then RGB.
-    streams = (torch.stack(parts, 2).flatten(1, 2) for parts in (clean, condition))
-    return Latents(*streams, tokens, change, clips.states[:, 0], (POINTS, RGB) if config.points else (RGB,))
+    mean, std, base = (torch.stack(parts, 2).flatten(1, 2) for parts in (means, spreads, condition))
+    kinds = (POINTS, RGB) if config.points else (RGB,)
+    return Latents(mean, base, tokens, change, clips.states[:, 0], kinds), std
+
+
+def draw_targets(latents: Latents, spread: torch.Tensor, index: torch.Tensor, seed: int) -> Latents:
+    """Targets sampled around their means, each window (B,) by random numbers of its own."""
+    generators = [sample_generator(seed, i, 2) for i in index.tolist()]
+    noise = torch.stack([torch.randn(spread.shape[1:], generator=g) for g in generators])
+    return replace(latents, clean=latents.clean + spread * noise.to(spread.device))
 
 
 def mask_to_latents(mask: torch.Tensor, vae: torch.nn.Module, dilate: bool, pixel: str = 'centre') -> torch.Tensor:

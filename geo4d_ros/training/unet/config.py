@@ -7,7 +7,7 @@ from typing import Any
 
 from geo4d_ros.errors import ConfigurationError, require
 
-STAGES = ('vae', 'regression', 'diffusion', 'distillation')
+STAGES = ('vae', 'decoder', 'regression', 'diffusion', 'distillation')
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,12 @@ class UNetTrainConfig:
     """A run. `unet` and `pipeline` override single fields of the preset; `init_from` starts from a checkpoint.
 
     data_format: 'zarr' (this package's episodes) or 'released' (the authors' npz episodes).
+    latent_cache: folder (zarr) of encoded windows, made at the first start with `cached_windows` of them, then read.
     batch is per process; minutes by `clock` (training/budget.py), when given, end the run and its schedule early.
+    autoencoder: which one the 'vae' stage trains, and whose decoder the 'decoder' stage imitates.
+    decoder: fields of the small decoder (encoders/tiny_decoder.py).
+    student_steps, backward_simulation, gan (the adversarial loss's weight), fake_updates (of the score model, per
+    update of the student), fake_lr (default lr): of the distillation stage.
     pose_noise: [m, degrees], error put on the registered pose of the condition.
     """
 
@@ -51,6 +56,8 @@ class UNetTrainConfig:
     data: str = 'outputs/data/train'
     data_format: str = 'zarr'
     validation: str | None = None
+    latent_cache: str | None = None
+    cached_windows: int = 2000
     output: str = 'outputs/train/unet'
     steps: int = 20000
     minutes: float | None = None
@@ -69,7 +76,12 @@ class UNetTrainConfig:
     gradient_checkpointing: bool = False
     pose_noise: tuple[float, float] = (0.003, 0.3)
     autoencoder: str = 'points'
-    student_steps: int = 3
+    decoder: dict[str, Any] = field(default_factory=dict)
+    student_steps: int = 1
+    backward_simulation: bool = True
+    gan: float = 0.003
+    fake_updates: int = 5
+    fake_lr: float | None = None
     seed: int = 0
     save_every: int = 500
     sample_every: int = 500
@@ -95,7 +107,7 @@ class UNetTrainConfig:
             f'data_format should be zarr or released but got {self.data_format!r}',
             ConfigurationError,
         )
-        for name in ('steps', 'batch', 'accumulation', 'save_every', 'sample_every'):
+        for name in ('fake_updates', 'steps', 'batch', 'accumulation', 'save_every', 'sample_every'):
             require(
                 getattr(self, name) >= 1,
                 f'{name} should be at least 1 but got {getattr(self, name)}',

@@ -86,14 +86,14 @@ def auxiliary_losses(logits: torch.Tensor, clips: Clips) -> tuple[torch.Tensor, 
     return losses[0], losses[1]
 
 
-def state_loss(x0: torch.Tensor, latents: Latents, clips: Clips) -> torch.Tensor:
-    """Huber loss of the clean state changes (B, T, 10)."""
+def state_loss(x0: torch.Tensor, latents: Latents, expected: torch.Tensor) -> torch.Tensor:
+    """Huber loss of the clean state changes (B, T, 10); expected (B, T)."""
     values = F.smooth_l1_loss(x0, latents.state, reduction='none', beta=0.5)
-    return weighted_mean(values, clips.expected[:, :, None])
+    return weighted_mean(values, expected[:, :, None])
 
 
 def noise_levels(
-    latents: Latents, clips: Clips, config: LossConfig, generators: list[torch.Generator], regression: bool
+    latents: Latents, config: LossConfig, generators: list[torch.Generator], regression: bool
 ) -> torch.Tensor:
     """Sigma (B, S): one per view clip, shared by its modalities; the highest for regression."""
     streams = latents.clean.shape[1]

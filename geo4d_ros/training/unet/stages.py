@@ -9,20 +9,21 @@ import torch
 from torch import nn
 
 from geo4d_ros.errors import ConfigurationError, require
-from geo4d_ros.generation.unet.encoders.autoencoders import PatchAutoencoder
-from geo4d_ros.generation.unet.layers.state_stream import STATE_DIM
+from geo4d_ros.generation.unet.encoders.autoencoders import PatchAutoencoder, target_distribution
+from geo4d_ros.generation.unet.encoders.tiny_decoder import TinyTemporalDecoder
 from geo4d_ros.generation.unet.network import UNetOutput
 from geo4d_ros.generation.unet.pipeline import Geo4dPipeline
 from geo4d_ros.generation.unet.sampling import edm
 from geo4d_ros.generation.unet.streams import all_streams, token_view
-from geo4d_ros.training.unet.batches import Clips, Latents, encode_clips, sample_generator
+from geo4d_ros.training.unet.batches import Clips, Latents, sample_generator
 from geo4d_ros.training.unet.config import UNetTrainConfig
+from geo4d_ros.training.unet.distillation import DistillationStage, unit_noise
+from geo4d_ros.training.unet.latent_cache import Prepared, prepare
 from geo4d_ros.training.unet.losses import (
     auxiliary_losses,
     masks_invalid,
     noise_levels,
     state_loss,
-    stream_masks,
     video_loss,
 )
 
@@ -33,9 +34,11 @@ class Stage(Protocol):
     """What the training loop needs."""
 
     model: nn.Module  # its parameters are trained
+    step: int  # set by the loop before every step
+    find_unused_parameters: bool  # whether some parameters get no gradient in some steps
 
-    def losses(self, model: nn.Module, clips: Clips) -> Losses:
-        """Losses of one batch, with `model` possibly wrapped for several processes."""
+    def losses(self, model: nn.Module, batch: Clips | Prepared) -> Losses:
+        """Losses of one batch (pixels or cached latents), with `model` possibly wrapped for several processes."""
 
     def finish(self) -> None:
         """Set the pipeline to sample as this stage trains, before it is used or saved."""
@@ -64,31 +67,33 @@ def denoise_batch(
 class DenoiserStage:
     """Trains the U-Net: 'diffusion' at all noise levels, or 'regression' from zero input at the highest."""
 
+    step, find_unused_parameters = 0, False
+
     def __init__(self, pipeline: Geo4dPipeline, config: UNetTrainConfig) -> None:
         self.pipeline, self.config, self.model = pipeline, config, pipeline.unet
         self.regression = config.stage == 'regression'
 
-    def losses(self, model: nn.Module, clips: Clips) -> Losses:
+    def losses(self, model: nn.Module, batch: Clips | Prepared) -> Losses:
         """Video loss, and those of the auxiliary maps and the state where the model has them."""
         config, pipeline = self.config.loss, self.pipeline
-        latents = encode_clips(clips, pipeline, self.config.seed)
-        generators = [sample_generator(self.config.seed, i) for i in clips.index.tolist()]
-        sigma = noise_levels(latents, clips, config, generators, self.regression)
+        batch = batch if isinstance(batch, Prepared) else prepare(batch, pipeline, config, self.config.seed)
+        latents = batch.latents
+        generators = [sample_generator(self.config.seed, i) for i in batch.index.tolist()]
+        sigma = noise_levels(latents, config, generators, self.regression)
         noise = state_noise = None
         if not self.regression:
-            noise = _draw(generators, latents.clean) * sigma[:, :, None, None, None, None]
-            state_noise = _draw(generators, latents.state) * sigma[:, 0, None, None]
+            noise = unit_noise(generators, latents.clean) * sigma[:, :, None, None, None, None]
+            state_noise = unit_noise(generators, latents.state) * sigma[:, 0, None, None]
         latents = dropped(latents, generators, config.condition_dropout, self._token_groups(latents))
         x0, x0_state, out = denoise_batch(model, latents, sigma, noise, state_noise)
         gated = out.auxiliary is not None
-        masks = stream_masks(clips, pipeline, config)
-        parts = {'video': video_loss(x0, latents, sigma, masks, gated, config)}
+        parts = {'video': video_loss(x0, latents, sigma, batch.masks, gated, config)}
         total = parts['video']
         if gated:
-            parts['mask'], parts['gate'] = auxiliary_losses(out.auxiliary.float(), clips)
+            parts['mask'], parts['gate'] = auxiliary_losses(out.auxiliary.float(), batch.clips)
             total = total + config.mask * parts['mask'] + config.gate * parts['gate']
         if x0_state is not None:
-            parts['state'] = state_loss(x0_state, latents, clips)
+            parts['state'] = state_loss(x0_state, latents, batch.expected)
             total = total + config.state * parts['state']
         return {'loss': total, **parts}
 
@@ -105,12 +110,6 @@ class DenoiserStage:
         """One step from zero after regression, Euler steps after diffusion."""
         sampler = 'regression' if self.regression else 'euler'
         self.pipeline.register_to_config(sampler=sampler, steps=1 if self.regression else 8)
-
-
-def _draw(generators: list[torch.Generator], like: torch.Tensor) -> torch.Tensor:
-    """Unit noise shaped as `like`, one generator per sample."""
-    noise = torch.stack([torch.randn(like.shape[1:], generator=g) for g in generators])
-    return noise.to(like.device)
 
 
 def dropped(
@@ -142,6 +141,8 @@ class AutoencoderStage:
     of the views is drawn; pixels without depth count only when the config does not mask them.
     """
 
+    step, find_unused_parameters = 0, False
+
     def __init__(self, pipeline: Geo4dPipeline, config: UNetTrainConfig) -> None:
         vae = pipeline.points_vae if config.autoencoder == 'points' else pipeline.rgb_vae
         require(
@@ -170,6 +171,39 @@ class AutoencoderStage:
         """Nothing to set: the trained autoencoder is the pipeline's own."""
 
 
+class DecoderStage:
+    """Distils a small decoder from an autoencoder's own: L1 between what both make of the same latents."""
+
+    step, find_unused_parameters = 0, False
+
+    def __init__(self, pipeline: Geo4dPipeline, config: UNetTrainConfig) -> None:
+        vae = pipeline.points_vae if config.autoencoder == 'points' else pipeline.rgb_vae
+        require(not isinstance(vae, PatchAutoencoder), 'the patch code has no decoder to distil', ConfigurationError)
+        self.pipeline, self.config, self.vae = pipeline, config, vae
+        name = f'{config.autoencoder}_decoder'
+        if getattr(pipeline, name) is None:
+            fields = {'latent_channels': vae.config.latent_channels, 'scaling_factor': vae.config.scaling_factor}
+            pipeline.register_modules(**{name: TinyTemporalDecoder(**{**fields, **config.decoder})})
+        self.model = getattr(pipeline, name)
+
+    def losses(self, model: nn.Module, clips: Clips) -> Losses:
+        """L1 to the big decoder's images, and for the log to the truth; one view's clip per sample."""
+        source = clips.targets if self.config.autoencoder == 'points' else clips.images[:, :, 1:]
+        generators = [sample_generator(self.config.seed, i, 3) for i in clips.index.tolist()]
+        views = [int(torch.randint(source.shape[1], (), generator=g)) for g in generators]
+        x = source[torch.arange(len(views)), views]
+        frames = x.shape[1]
+        with torch.no_grad():
+            quant = self.pipeline.convention.target_quant_conv
+            latents = target_distribution(self.vae, x.flatten(0, 1), quant).mode()
+            goal = self.vae.decode(latents, num_frames=frames).sample
+        images = model(latents, frames)
+        return {'loss': (images - goal).abs().mean(), 'l1': (images - x.flatten(0, 1)).abs().mean().detach()}
+
+    def finish(self) -> None:
+        """Nothing to set: the pipeline has the decoder."""
+
+
 class ReconstructionLoss(nn.Module):
     """An autoencoder and its learned log scale, as one module so that both are trained and resumed."""
 
@@ -187,76 +221,7 @@ class ReconstructionLoss(nn.Module):
         return l1 / self.log_scale.exp() + self.log_scale, l1.detach()
 
 
-class DistillationStage:
-    """Few-step student by distribution matching (DMD): the teacher's score against that of the student's outputs.
-
-    One joint step trains the student with the difference of the two scores, and the score model of
-    its outputs (`fake`) with the denoising loss. Sampler 'renoise' with `student_steps` levels.
-    """
-
-    def __init__(self, pipeline: Geo4dPipeline, config: UNetTrainConfig) -> None:
-        import copy
-
-        require(
-            config.student_steps in edm.STUDENT_SIGMAS,
-            f'student_steps should be one of {list(edm.STUDENT_SIGMAS)} but got {config.student_steps}',
-            ConfigurationError,
-        )
-        self.pipeline, self.config = pipeline, config
-        self.teacher = copy.deepcopy(pipeline.unet).requires_grad_(False).eval()
-        self.model = Distillation(pipeline.unet, copy.deepcopy(pipeline.unet))
-        self.levels = sorted(set(edm.STUDENT_SIGMAS[config.student_steps]), reverse=True)
-
-    def losses(self, model: nn.Module, clips: Clips) -> Losses:
-        """Student and fake-score losses of one batch."""
-        latents = encode_clips(clips, self.pipeline, self.config.seed)
-        generators = [sample_generator(self.config.seed, i) for i in clips.index.tolist()]
-        picks = [int(torch.randint(len(self.levels), (), generator=g)) for g in generators]
-        streams = latents.clean.shape[1]
-        start = torch.tensor([self.levels[k] for k in picks], device=latents.clean.device)
-        start = start[:, None].expand(-1, streams)
-        again = noise_levels(latents, clips, self.config.loss, generators, False)
-        noises = [_draw(generators, latents.clean) for _ in range(2)]
-        self.teacher.to(latents.clean.device)
-        student, fake = model(self.teacher, latents, start, again, noises)
-        return {'loss': student + fake, 'student': student.detach(), 'fake': fake.detach()}
-
-    def finish(self) -> None:
-        """The student, which is the pipeline's U-Net, has its own levels."""
-        self.pipeline.register_to_config(sampler='renoise', steps=self.config.student_steps)
-
-
-class Distillation(nn.Module):
-    """Student and fake score model."""
-
-    def __init__(self, student: nn.Module, fake: nn.Module) -> None:
-        super().__init__()
-        self.student, self.fake = student, fake
-
-    def forward(
-        self, teacher: nn.Module, latents: Latents, start: torch.Tensor, again: torch.Tensor, noises: list[torch.Tensor]
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """DMD loss of the student (Yin et al. 2024) and denoising loss of the fake score model."""
-
-        def at(sigma: torch.Tensor) -> torch.Tensor:
-            return sigma[:, :, None, None, None, None]
-
-        state = torch.zeros(len(start), latents.clean.shape[2], STATE_DIM, device=start.device)
-        x0, _, _ = denoise_batch(self.student, latents, start, noises[0] * at(start), state)
-        sample = replace(latents, clean=x0.detach())
-        with torch.no_grad():
-            real, _, _ = denoise_batch(teacher, sample, again, noises[1] * at(again), state)
-            guess, _, _ = denoise_batch(self.fake, sample, again, noises[1] * at(again), state)
-            scale = (x0 - real).abs().flatten(1).mean(1).clamp_min(1e-4)[:, None, None, None, None, None]
-            gradient = (guess - real) / scale
-        student = 0.5 * ((x0 - (x0 - gradient).detach()) ** 2).mean()
-        own, _, _ = denoise_batch(self.fake, sample, again, noises[1] * at(again), state)
-        s2 = at(again) ** 2
-        fake = ((own - sample.clean) ** 2 * ((s2 + 1) / s2)).mean()
-        return student, fake
-
-
 def make_stage(pipeline: Geo4dPipeline, config: UNetTrainConfig) -> Stage:
     """The stage that the config names."""
-    kinds = {'vae': AutoencoderStage, 'distillation': DistillationStage}
+    kinds = {'vae': AutoencoderStage, 'decoder': DecoderStage, 'distillation': DistillationStage}
     return kinds.get(config.stage, DenoiserStage)(pipeline, config)

@@ -17,19 +17,21 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedType, set_seed
+from accelerate.utils import DistributedDataParallelKwargs, DistributedType, set_seed
 from diffusers.training_utils import EMAModel
 from torch import nn
 from tqdm.auto import tqdm
 
-from geo4d_ros.errors import BackendUnavailableError, CheckpointError, ConfigurationError, Geo4dError
+from geo4d_ros.errors import BackendUnavailableError, CheckpointError, ConfigurationError, Geo4dError, require
 from geo4d_ros.generation.loading import load_generator
 from geo4d_ros.generation.unet.pipeline import Geo4dPipeline
 from geo4d_ros.generation.unet.presets import build
+from geo4d_ros.generation.unet.streams import POINTS, RGB
 from geo4d_ros.training.budget import Budget
-from geo4d_ros.training.unet.batches import make_clips
+from geo4d_ros.training.unet.batches import Clips, make_clips
 from geo4d_ros.training.unet.config import UNetTrainConfig, parse_config
 from geo4d_ros.training.unet.data import EpisodeWindows, batches, list_data
+from geo4d_ros.training.unet.latent_cache import CachedWindows, Prepared, from_cache, identity, write_cache
 from geo4d_ros.training.unet.pictures import comparison, observation_of, save_picture
 from geo4d_ros.training.unet.stages import make_stage
 
@@ -59,7 +61,11 @@ def learning_rate(config: UNetTrainConfig, step: int, spent: float = 0.0) -> flo
 
 def make_optimizer(model: nn.Module, config: UNetTrainConfig) -> torch.optim.Optimizer:
     """AdamW, or its 8-bit version from bitsandbytes."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
+    parameters: Any = [p for p in model.parameters() if p.requires_grad]
+    if config.stage == 'distillation' and config.fake_lr:
+        student = {id(p) for p in model.student.parameters()}
+        parameters = [{'params': [p for p in parameters if id(p) in student]},
+                      {'params': [p for p in parameters if id(p) not in student], 'scale': config.fake_lr / config.lr}]
     options = {'lr': config.lr, 'weight_decay': config.weight_decay, 'betas': (0.9, 0.99)}
     if config.optimizer == 'adamw':
         return torch.optim.AdamW(parameters, **options)
@@ -111,6 +117,7 @@ class Trainer:
             gradient_accumulation_steps=config.accumulation,
             log_with='tensorboard',
             project_dir=str(self.output),
+            kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=self.stage.find_unused_parameters)],
         )
         self.main = self.accelerator.is_main_process
         set_seed(config.seed)
@@ -132,7 +139,7 @@ class Trainer:
         episodes = self._episode_list()
         self._resume()
         self.accelerator.init_trackers('tensorboard')
-        self.windows = self._windows(episodes)
+        self.windows = self._cached(self._windows(episodes))
         processes, rank = self.accelerator.num_processes, self.accelerator.process_index
         stream = batches(
             self.windows, self.step * config.accumulation, config.batch, config.batch * processes, rank, config.workers
@@ -186,22 +193,43 @@ class Trainer:
             _needed_arrays(self.pipeline),
         )
 
+    def _cached(self, windows: EpisodeWindows) -> EpisodeWindows | CachedWindows:
+        """The windows themselves, or their cache where the config names one, made now if it is not there."""
+        config = self.config
+        if config.latent_cache is None:
+            return windows
+        needs_pixels = config.stage in ('vae', 'decoder') or self.pipeline.unet.config.auxiliary_upscale
+        require(not needs_pixels, 'a latent cache has no pixels: drop latent_cache for the vae and decoder stages and '
+                'for models with auxiliary maps', ConfigurationError)
+        path = Path(config.latent_cache)
+        if self.main and not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_cache(path, windows, config.cached_windows, self._clips, self.pipeline, config.loss)
+        self.accelerator.wait_for_everyone()
+        return CachedWindows(path, identity(self.pipeline, windows, config.loss))
+
+    def _clips(self, window: dict[str, torch.Tensor]) -> Clips:
+        config, settings = self.config, self.pipeline.config
+        moved = self.pipeline.convention.moves_invalid_points
+        return make_clips(window, self.device, settings.condition_frame, config.pose_noise, moved, config.seed)
+
+    def _batch(self, window: dict[str, torch.Tensor]) -> Clips | Prepared:
+        """A collated batch on the device, of pixels or from the cache."""
+        if self.config.latent_cache is None:
+            return self._clips(window)
+        kinds = (POINTS, RGB) if self.pipeline.unet.config.points else (RGB,)
+        return from_cache(window, self.device, kinds, self.config.seed)
+
     def _train_step(self, stream: Any) -> dict[str, float]:
         """One optimiser step over `accumulation` micro-batches; mean losses over all processes."""
         config, sums = self.config, {}
         for group in self.optimizer.param_groups:
-            group['lr'] = learning_rate(config, self.step, self.budget.fraction)
+            group['lr'] = learning_rate(config, self.step, self.budget.fraction) * group.get('scale', 1.0)
+        self.stage.step = self.step
         for _ in range(config.accumulation):
-            clips = make_clips(
-                next(stream),
-                self.device,
-                self.pipeline.config.condition_frame,
-                config.pose_noise,
-                self.pipeline.convention.moves_invalid_points,
-                config.seed,
-            )
+            batch = self._batch(next(stream))
             with self.accelerator.accumulate(self.model), self.accelerator.autocast():
-                losses = self.stage.losses(self.model, clips)
+                losses = self.stage.losses(self.model, batch)
                 if not bool(torch.isfinite(losses['loss'])):
                     raise Geo4dError(f'the loss is not finite at step {self.step}; lower lr (now {config.lr})')
                 self.accelerator.backward(losses['loss'])

@@ -178,7 +178,7 @@ def test_one_step_student_starts_at_the_highest_noise():
     student = build('geo4d-sim-unet', {**TINY_UNET, 'predict_residual': False},
                     {**SIZE, 'sampler': 'renoise', 'steps': 1, 'condition_frame': 'own'})
     assert noise_levels(student.config, None, None) == [700.0, 0.0]
-    assert noise_levels(student.config, 2, None) == [700.0, 70.5, 0.0]
+    assert noise_levels(student.config, 2, None) == [700.0, 2.27, 0.0]
     assert student.predict(scene()).views == 2
 
 

@@ -91,16 +91,21 @@ def encode_condition(vae: Autoencoder, images: torch.Tensor) -> torch.Tensor:
 def encode_target(
     vae: Autoencoder, images: torch.Tensor, generator: torch.Generator | None = None, quant_conv: bool = True
 ) -> torch.Tensor:
-    """Scaled, sampled latents (N, C, h, w) of images (N, 3, H, W) in [-1, 1].
+    """Scaled, sampled latents (N, C, h, w) of images (N, 3, H, W) in [-1, 1]."""
+    return target_distribution(vae, images, quant_conv).sample(generator) * vae.config.scaling_factor
+
+
+def target_distribution(
+    vae: Autoencoder, images: torch.Tensor, quant_conv: bool = True
+) -> DiagonalGaussianDistribution:
+    """Unscaled latents of images (N, 3, H, W) as the training targets are drawn from.
 
     Without `quant_conv` the encoder's moments are taken as they are: released weights have a quant_conv on
     their conditions only.
     """
     if quant_conv or isinstance(vae, PatchAutoencoder):
-        distribution = vae.encode(images.to(vae.dtype)).latent_dist
-    else:
-        distribution = DiagonalGaussianDistribution(vae.encoder(images.to(vae.dtype)))
-    return distribution.sample(generator) * vae.config.scaling_factor
+        return vae.encode(images.to(vae.dtype)).latent_dist
+    return DiagonalGaussianDistribution(vae.encoder(images.to(vae.dtype)))
 
 
 def decode_video(vae: Autoencoder, latents: torch.Tensor, chunk: int | None = None) -> torch.Tensor:
