@@ -13,16 +13,22 @@ TORCH := $(call stamp,torch,requirements/torch.txt requirements/install_torch.sh
 PACKAGES := $(call stamp,packages,requirements/base.txt requirements/dev.txt requirements/constraints.txt)
 ASSETS := $(call stamp,assets,requirements/assets.txt)
 ROS := $(call stamp,ros,requirements/ros.txt requirements/constraints.txt)
+REALSENSE := $(call stamp,realsense,requirements/realsense.txt requirements/install_realsense.sh)
 GL := $(call stamp,gl,requirements/install_gl.sh)
 SELF := $(call stamp,self,setup.py setup.cfg)
 
-.PHONY: setup demo test test-slow test-numpy1 mutation baselines lint clean
+# The viewer is large and optional.
+VIEWER := $(call stamp,viewer,requirements/viewer.txt)
+
+.PHONY: setup viewer demo test test-slow test-numpy1 mutation baselines lint clean
 .DELETE_ON_ERROR:
 # The steps share pip and the environment, so they run one after the other.
 .NOTPARALLEL:
 
-setup: $(TORCH) $(PACKAGES) $(ROS) $(ASSETS) $(GL) $(SELF)
+setup: $(TORCH) $(PACKAGES) $(ROS) $(ASSETS) $(GL) $(REALSENSE) $(SELF)
 	@$(BIN)/python -m geo4d_ros.ros.interface_build
+
+viewer: setup $(VIEWER)
 
 demo: setup
 	@$(BIN)/geo4d demo
@@ -94,6 +100,15 @@ $(ASSETS): | $(BIN)/python
 
 $(GL): | $(BIN)/python
 	@requirements/install_gl.sh
+	@touch $@
+
+$(VIEWER): | $(PACKAGES)
+	@$(PIP) -r requirements/viewer.txt
+	@touch $@
+
+$(REALSENSE): | $(PACKAGES)
+	@echo 'setup: RealSense'
+	@requirements/install_realsense.sh $(BIN)/python
 	@touch $@
 
 # Linked into the ament index as well, so that `ros2 run` and `ros2 launch` find this checkout.

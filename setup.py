@@ -27,7 +27,10 @@ setup(
     packages=find_packages(include=[NAME, f'{NAME}.*']),
     package_data={NAME: ['ros/interfaces/*/*/*']},
     # numpy 1.26 is Jazzy's; the rest lies in requirements/, since ROS machines take it from apt.
-    extras_require={'openvino': ['openvino>=2026.0'], 'remote': ['websockets>=15', 'msgpack>=1.0', 'zstandard>=0.22']},
+    extras_require={'openvino': ['openvino>=2026.0'],
+                    'realsense': ['pyrealsense2>=2.55'],
+                    'viewer': ['rerun-sdk>=0.24'],
+                    'remote': ['websockets>=15', 'msgpack>=1.0', 'zstandard>=0.22']},
     install_requires=['numpy>=1.26', 'scipy', 'pillow', 'pyyaml'],
     data_files=[
         ('share/ament_index/resource_index/packages', [f'resource/{NAME}']),

@@ -20,11 +20,12 @@ ALLOWED = {
     'robots': BASE, 'generation': BASE | {'robots'}, 'tracking': BASE | {'robots', 'generation'},
     'motion': BASE | {'robots'}, 'loop': BASE | {'robots', 'generation', 'tracking', 'motion'},
     'simulation': LIBRARY - {'data'}, 'data': LIBRARY,
-    'serving': BASE | {'robots', 'generation', 'tracking'},
+    'serving': BASE | {'robots', 'generation', 'tracking'}, 'cameras': LIBRARY,
     'training': LIBRARY, 'evaluation': STUDY,
-    'reports': STUDY, 'bench': STUDY | {'reports', 'serving'},
-    'ros': STUDY | {'reports', 'bench', 'serving'}, 'nodes': STUDY | {'reports', 'bench', 'ros', 'serving'},
-    'cli': STUDY | {'reports', 'bench', 'ros', 'nodes', 'serving'},
+    'reports': STUDY | {'cameras'}, 'bench': STUDY | {'reports', 'serving'},
+    'ros': STUDY | {'reports', 'bench', 'serving', 'cameras'},
+    'nodes': STUDY | {'reports', 'bench', 'ros', 'serving', 'cameras'},
+    'cli': STUDY | {'reports', 'bench', 'ros', 'nodes', 'serving', 'cameras'},
 }
 ROS_MODULES = {'rclpy', 'rcl_interfaces', 'ament_index_python', 'launch', 'launch_ros'}
 MOTION_MAY_USE = {'numpy', 'scipy', 'pinocchio', 'coal', 'toppra', 'ruckig'}

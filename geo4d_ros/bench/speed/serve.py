@@ -32,10 +32,15 @@ START_SECONDS, ASK_SECONDS = 180.0, 120.0
 
 
 @contextmanager
-def served(checkpoint: str, device: str) -> Iterator[tuple[int, psutil.Process]]:
-    """`geo4d serve` as a process: its port and process. BackendUnavailableError when it does not come up."""
-    command = [sys.executable, '-m', 'geo4d_ros.cli.main', 'serve', '--port', '0', '--checkpoint', checkpoint,
-               '--device', device, '--waiting', '64', '--clients', '80']
+def served(checkpoint: str | None, device: str) -> Iterator[tuple[int, psutil.Process]]:
+    """`geo4d serve` as a process (None: a server without a model): its port and process.
+
+    BackendUnavailableError when it does not come up.
+    """
+    command = [sys.executable, '-m', 'geo4d_ros.bench.speed.still_server']
+    if checkpoint is not None:
+        command = [sys.executable, '-m', 'geo4d_ros.cli.main', 'serve', '--port', '0', '--checkpoint', checkpoint,
+                   '--device', device, '--waiting', '64', '--clients', '80']
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     alarm = threading.Timer(START_SECONDS, process.kill)
@@ -62,7 +67,7 @@ def served(checkpoint: str, device: str) -> Iterator[tuple[int, psutil.Process]]
             process.wait()
 
 
-def benchmark(observation: Observation, checkpoint: str, device: str, repeats: int, malformed: int, clients: int,
+def benchmark(observation: Observation, checkpoint: str | None, device: str, repeats: int, malformed: int, clients: int,
               seed: int = 0) -> dict[str, Any]:
     """The report of `geo4d benchmark serve`; `observation` at the cameras' size."""
     with served(checkpoint, device) as (port, process):

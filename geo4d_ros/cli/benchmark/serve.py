@@ -14,6 +14,8 @@ from geo4d_ros.errors import require
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the command."""
     parser.add_argument('--checkpoint', type=Path, metavar='P', help='model directory (default: the shipped one)')
+    parser.add_argument('--without-model', action='store_true',
+                        help='serve frame 0 repeated: only the wire is measured')
     parser.add_argument('--device', default='cpu', help='of the server (default: %(default)s)')
     parser.add_argument('--repeats', type=int, default=20, metavar='N', help='per compression (default: %(default)s)')
     parser.add_argument('--malformed', type=int, default=10_000, metavar='N',
@@ -43,8 +45,10 @@ def run(args: argparse.Namespace) -> int:
     cell = Cell(args.task, args.seed)
     with CellRig(cell.model, episode_cameras(args.seed, 'held-out'), 'd435', args.seed) as rig:
         observation = rig.observe(cell)
-    report = benchmark(observation, str(checkpoint), args.device, args.repeats, args.malformed, args.clients)
-    report = {'model_sha256': checkpoint_sha256(checkpoint), 'seed_start': args.seed, 'task': args.task,
+    served = None if args.without_model else str(checkpoint)
+    report = benchmark(observation, served, args.device, args.repeats, args.malformed, args.clients)
+    digest = None if args.without_model else checkpoint_sha256(checkpoint)
+    report = {'model_sha256': digest, 'seed_start': args.seed, 'task': args.task,
               'cpu_count': os.cpu_count(), 'load_average': os.getloadavg()[0], **report,
               'wall_s': round(time.monotonic() - start, 1)}
     write_report('benchmark_serve', report, args.json)
