@@ -37,6 +37,10 @@ class PeerLostError(Geo4dError):
     """The process or machine that a prediction depends on is gone or cannot be reached."""
 
 
+class NodeFailure(Geo4dError):
+    """A node cannot do its work any more: its process ends, and whoever watches it stops the arm."""
+
+
 class RegistrationError(Geo4dError):
     """Two views could not be brought into one frame with enough confidence."""
 

@@ -39,6 +39,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     'benchmark openvino': ('benchmark.openvino', 'time the shipped model in torch and in OpenVINO, side by side'),
     'benchmark serve': ('benchmark.serve', 'bytes, latency and robustness of `geo4d serve`'),
     'benchmark loop': ('benchmark.loop', 'latencies, CPU and image rates of the running nodes'),
+    'benchmark stop': ('benchmark.stop', 'from /geo4d/stop to the cancel at the controller, alone or under load'),
 }
 
 

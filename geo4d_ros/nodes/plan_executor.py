@@ -13,7 +13,7 @@ from rclpy.node import Node
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
-from geo4d_ros.errors import Geo4dError
+from geo4d_ros.errors import Geo4dError, NodeFailure
 from geo4d_ros.loop.driver import Driver
 from geo4d_ros.loop.events import ActionKind, EventKind
 from geo4d_ros.loop.machine import RESTING, Phase
@@ -40,7 +40,7 @@ class PlanExecutor(Node):
 
     def __init__(self) -> None:
         super().__init__('plan_executor')
-        self.parameters = NodeParameters(self, ExecutorParameters)
+        self.parameters = NodeParameters(self, ExecutorParameters, locked=self._under_way)
         p = self.parameters.values
         motion_limits(p), scene(p), loop_config(p)  # contradictions end the node now, not on the first start
         self.diagnostics = diagnostics.Diagnostics(self)
@@ -69,12 +69,24 @@ class PlanExecutor(Node):
             self.boundary.service(Trigger, f'/geo4d/{name}', handler, _failed)
         self.create_subscription(String, '/geo4d/approve_plan', self._approve_plan, 1)
         # On the steady clock: with simulated time a stopped clock would stop the watchdogs too.
-        self.create_timer(TICK, self.driver.tick, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self.create_timer(TICK, self._tick, clock=Clock(clock_type=ClockType.STEADY_TIME))
         self._alive = announce(self)
         self._start_guardian = lambda: Guardian([*arm.actions, *gripper.actions], stop_topic,
                                                 self.resolve_service_name('/geo4d/stop'))
         self.port.guardian = self._start_guardian()
         self.status.changed(None)
+
+    def _under_way(self) -> str:
+        """What forbids to change parameters now."""
+        driver = getattr(self, 'driver', None)
+        running = driver is not None and driver.phase not in RESTING
+        return f'a run is under way ({driver.phase.value})' if running else ''
+
+    def _tick(self) -> None:
+        try:
+            self.driver.tick()
+        except Exception as error:  # without its watchdogs nothing may move: the guardian stops the arm
+            raise NodeFailure(f'the watchdogs failed: {type(error).__name__}: {error}') from error
 
     def _build_model(self, urdf: str) -> RobotModel:
         p = self.parameters.values

@@ -5,22 +5,27 @@ from __future__ import annotations
 import json
 import os
 import sys
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from rclpy._rclpy_pybind11 import RCLError
+from rclpy.callback_groups import ReentrantCallbackGroup
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 from std_srvs.srv import Trigger
 
-from geo4d_ros.errors import Geo4dError, SimulationError
+from geo4d_ros.errors import Geo4dError, NodeFailure
+from geo4d_ros.reasons import Reason, Refusal
 from geo4d_ros.robots.panda import JOINT_NAMES
+from geo4d_ros.ros.serve import diagnostics
 from geo4d_ros.ros.serve.liveness import announce
 from geo4d_ros.ros.serve.parameters import NodeParameters, parameter
 from geo4d_ros.ros.serve.spin import run_node
 from geo4d_ros.ros.simulated_robot.cell_publishers import CameraPublisher, RobotPublisher
 from geo4d_ros.ros.simulated_robot.joint_trajectory_server import GripperServer, JointTrajectoryServer
+from geo4d_ros.ros.wire.guard import Boundary
 from geo4d_ros.simulation.camera_feed import CameraFeed
 from geo4d_ros.simulation.cameras import SPLITS, sample_cameras
 from geo4d_ros.simulation.cell import Cell
@@ -70,8 +75,11 @@ class SimulatedCell(Node):
                                 self._unless_ending(self._camera_publisher.publish))
         self._arm = self.arm_server(self, self.runner, JOINT_NAMES, p.path_tolerance, p.goal_tolerance)
         self._gripper = self.gripper_server(self, self.runner)
-        self.create_service(Trigger, '/geo4d/cell/reset', self._reset)
-        self.create_service(Trigger, '/geo4d/cell/status', self._status)
+        boundary = Boundary(self, diagnostics.Diagnostics(self))
+        self._resetting = threading.Lock()
+        # One reset at a time; the others hear so at once instead of waiting in a row.
+        boundary.service(Trigger, '/geo4d/cell/reset', self._reset, _failed, callback_group=ReentrantCallbackGroup())
+        boundary.service(Trigger, '/geo4d/cell/status', self._status, _failed)
         self._alive = announce(self)
         # On the steady clock: a stopped simulation must still be noticed.
         self.create_timer(0.25, self._check_threads, clock=Clock(clock_type=ClockType.STEADY_TIME))
@@ -91,17 +99,22 @@ class SimulatedCell(Node):
 
     def _check_threads(self) -> None:
         if self._feed.error is not None:
-            raise SimulationError(f'the cameras stopped: {self._feed.error}')
+            raise NodeFailure(f'the cameras stopped: {self._feed.error}')
         if not self.runner.running:
-            raise SimulationError('the simulation thread stopped; see the log above')
+            raise NodeFailure('the simulation thread stopped; see the log above')
 
     def _reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         p = self.parameters.values
+        if not self._resetting.acquire(blocking=False):
+            response.success, response.message = False, Refusal(Reason.BUSY, 'a reset is under way').message
+            return response
         try:
             self.runner.reset(lambda: Cell(p.task, p.seed))
             response.success, response.message = True, json.dumps({'task': p.task, 'seed': p.seed})
         except Geo4dError as error:
             response.success, response.message = False, str(error)
+        finally:
+            self._resetting.release()
         return response
 
     def _status(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
@@ -114,6 +127,11 @@ class SimulatedCell(Node):
         """Stop the threads before the publishers they use are gone."""
         self._feed.close()
         self.runner.close()
+
+
+def _failed(response: Trigger.Response, cause: str) -> Trigger.Response:
+    response.success, response.message = False, cause
+    return response
 
 
 def main(args: list[str] | None = None) -> int:

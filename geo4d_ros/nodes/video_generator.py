@@ -44,7 +44,7 @@ class GeneratorParameters(ObserverParameters):
                                read_only=True)
     device: str = parameter('cpu', 'Where the model runs: cpu, openvino, cuda, cuda:1, ...', read_only=True)
     seed: int = parameter(0, 'Seed of the first prediction; each further one adds 1.', minimum=0, maximum=2**31 - 1)
-    load_timeout: float = parameter(120.0, 'How long a first request waits for the weights [s].', minimum=0.0,
+    load_timeout: float = parameter(5.0, 'How long a request waits for the weights while they load [s].', minimum=0.0,
                                     maximum=3600.0)
     tracker_timeout: float = parameter(5.0, 'How long a request waits for a tracker in another process [s]; '
                                        '0 answers without it.', minimum=0.0, maximum=600.0)
@@ -55,12 +55,13 @@ class VideoGeneratorNode(Node):
 
     def __init__(self, hand_off: Handoff | None = None) -> None:
         super().__init__('video_generator')
-        self.parameters = NodeParameters(self, GeneratorParameters)
+        self._busy, self._count = threading.Lock(), 0
+        self.parameters = NodeParameters(self, GeneratorParameters,
+                                         locked=lambda: 'a prediction is under way' if self._busy.locked() else '')
         self.diagnostics = diagnostics.Diagnostics(self)
         self.observer = Observer(self, lambda: self.parameters.values, self.diagnostics)
         self.publisher = PredictionPublisher(self, len(self.observer.cameras))
         self._hand_off = hand_off or self._await_tracker
-        self._busy, self._count = threading.Lock(), 0
         self._plans: dict[str, dict] = {}
         self._plan_arrived = threading.Condition()
         if hand_off is None:
@@ -98,16 +99,20 @@ class VideoGeneratorNode(Node):
 
     def _predict(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         if not self._busy.acquire(blocking=False):
-            answer: dict | Refusal = Refusal(Reason.PREDICTION_FAILED, 'a prediction is already under way')
+            answer: dict | Refusal = Refusal(Reason.BUSY, 'a prediction is already under way')
         else:
             try:
                 answer = self.predict()
+            except Exception as error:  # whatever comes: the one who asked is answered
+                self.get_logger().error(traceback.format_exc())
+                answer = Refusal(Reason.PREDICTION_FAILED, f'{type(error).__name__}: {error}')
             finally:
                 self._busy.release()
         response.success = not isinstance(answer, Refusal) and 'code' not in answer
         if isinstance(answer, Refusal):
-            self.diagnostics.set('prediction', diagnostics.WARN, answer.message)
-            self.get_logger().warning(answer.message)
+            if answer.reason is not Reason.BUSY:
+                self.diagnostics.set('prediction', diagnostics.WARN, answer.message)
+                self.get_logger().warning(answer.message)
             answer = {'code': answer.reason.code, 'detail': answer.detail, **answer.values}
         response.message = json.dumps(answer)
         return response

@@ -26,6 +26,7 @@ from typing import Any
 SILENCE = 2.0  # [s] without a byte during a motion: the executor hangs
 BEAT = 0.1  # [s] between two bytes
 AGAIN = 0.2  # [s] without an answer after which a controller is asked anew
+BURST = 0.02  # [s] between two rounds of requests when many stops are called at once
 PATIENCE = 3.0  # [s] after which a silent controller is named
 INSIST = 30.0  # [s] the stop is repeated in all
 LATE_GOAL = 0.4  # [s] after which a goal that was on its way when the executor died has arrived
@@ -153,6 +154,11 @@ class Stop:
                 self._futures[name].append(client.call_async(self._request))
         return not self.silent
 
+    def forget(self) -> None:
+        """Wait for no answer any more."""
+        for name, client in self._clients.items():
+            self._forget(name, client)
+
     def _forget(self, name: str, client: Any) -> None:
         for future in self._futures[name]:
             if not future.done():
@@ -170,7 +176,7 @@ class StopNode:
         from std_msgs.msg import String
         from std_srvs.srv import Trigger
 
-        from geo4d_ros.ros.wire.guard import SERVICE_QOS
+        from geo4d_ros.ros.serve.qos import SERVICE_QOS
 
         self.node = rclpy.create_node('plan_executor_guardian', use_global_arguments=False,
                                       start_parameter_services=False)
@@ -180,21 +186,26 @@ class StopNode:
         # A request with a zero id and a zero stamp cancels all goals (action_msgs/srv/CancelGoal).
         self._request, self._word = CancelGoal.Request(), String(data='stop')
         self._event = self.node.create_publisher(String, event_topic, 1) if event_topic else None
-        self._tell, self._stop, self._begun = tell, None, 0.0
+        self._tell, self._begun, self._again = tell, 0.0, False
+        self._stop: Stop | None = None
         if service:
             self.node.create_service(Trigger, service, self._operator, qos_profile=SERVICE_QOS)
 
     def _operator(self, request: Any, response: Any) -> Any:
         """/geo4d/stop: first the controllers, then the executor, then the answer."""
-        if self._stop is None:
+        if time.monotonic() - self._begun >= BURST:
             self._begin()
+        else:
+            self._again = True  # one of many calls at once: the next round is for all of them
         with contextlib.suppress(BlockingIOError, BrokenPipeError):
             os.write(self._tell, b's')
         response.success, response.message = True, json.dumps({'stopping': sorted(self._clients)})
         return response
 
     def _begin(self) -> None:
-        self._stop, self._begun = Stop(self._clients, self._request), time.monotonic()
+        if self._stop is not None:
+            self._stop.forget()
+        self._stop, self._begun, self._again = Stop(self._clients, self._request), time.monotonic(), False
         if self._event is not None:
             self._event.publish(self._word)
         self._stop.poll(self._begun)
@@ -202,6 +213,8 @@ class StopNode:
     def spin(self, seconds: float = 0.02) -> None:
         """Serve, and go on with a stop that is under way."""
         self._executor.spin_once(timeout_sec=seconds)
+        if self._again and time.monotonic() - self._begun >= BURST:
+            self._begin()
         if self._stop is not None and (self._stop.poll(time.monotonic())
                                        or time.monotonic() - self._begun > PATIENCE):
             if self._stop.silent:
@@ -213,6 +226,7 @@ class StopNode:
         begun, said = time.monotonic(), ''
         self._begin()
         stop = self._stop
+        assert stop is not None
         while not stop.poll(time.monotonic()) and time.monotonic() - begun < INSIST:
             self._executor.spin_once(timeout_sec=0.02)
             if not said and time.monotonic() - begun > PATIENCE:
@@ -229,6 +243,7 @@ class StopNode:
             self._executor.spin_once(timeout_sec=0.02)
         self._begin()
         again, until = self._stop, time.monotonic() + PATIENCE
+        assert again is not None
         while not again.poll(time.monotonic()) and time.monotonic() < until:
             self._executor.spin_once(timeout_sec=0.02)
 

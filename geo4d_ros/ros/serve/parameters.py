@@ -81,12 +81,14 @@ class NodeParameters(Generic[T]):
     """Declares every field of `schema` on `node`; `values` is always the current, valid object.
 
     Raises ConfigurationError when an override (file, command line) has a wrong type or value.
-    `on_change(new_values)` is called after a successful change at run time.
+    `on_change(new_values)` is called after a successful change at run time. While `locked()` returns a text (what is
+    under way), every change is refused with it: a run keeps the values it began with.
     """
 
-    def __init__(self, node: Node, schema: type[T], on_change: Callable[[T], None] | None = None) -> None:
+    def __init__(self, node: Node, schema: type[T], on_change: Callable[[T], None] | None = None,
+                 locked: Callable[[], str] = lambda: '') -> None:
         self.fields = {f.metadata['name'] or f.name: f for f in dataclasses.fields(schema)}  # type: ignore[arg-type]
-        self.on_change = on_change
+        self.on_change, self.locked = on_change, locked
         hints = get_type_hints(schema)
         found = {}
         for name, field in self.fields.items():
@@ -109,6 +111,10 @@ class NodeParameters(Generic[T]):
         return tuple(value) if isinstance(field.default, tuple) else value
 
     def _check(self, parameters: list[Parameter]) -> SetParametersResult:
+        ours = [item.name for item in parameters if item.name in self.fields]
+        busy = self.locked() if ours else ''
+        if busy:
+            return SetParametersResult(successful=False, reason=f'{", ".join(ours)}: not while {busy}')
         for item in parameters:
             wrong = item.name in self.fields and problem(self.fields[item.name], item.value)
             if wrong:

@@ -15,6 +15,8 @@ SENSOR_QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=20, reliability=R
 TF_QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=100, reliability=ReliabilityPolicy.RELIABLE)
 TF_STATIC_QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=100, reliability=ReliabilityPolicy.RELIABLE,
                            durability=DurabilityPolicy.TRANSIENT_LOCAL)
+# As many requests wait as may come at once: the next after a full queue is dropped without an answer.
+SERVICE_QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1000, reliability=ReliabilityPolicy.RELIABLE)
 
 # rclpy gives every publisher and subscription two handlers that warn of a peer with another QoS or type, and looks at
 # all of them whenever the node wakes, 250 times a second beside a simulation. The topics of a prediction go without:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Sequence
 
 import rclpy
@@ -17,7 +18,9 @@ from rclpy.executors import ExternalShutdownException, MultiThreadedExecutor, Si
 from rclpy.node import Node
 from rclpy.signals import uninstall_signal_handlers
 
-from geo4d_ros.errors import Geo4dError
+from geo4d_ros.errors import Geo4dError, NodeFailure
+from geo4d_ros.ros.serve.diagnostics import ERROR
+from geo4d_ros.ros.serve.guarded_services import guard_services
 
 # A spin without timeout misses the wake-up of a signal in some 6 % of the cases (rclpy 7.1).
 SPIN_TIMEOUT_S = 0.2
@@ -26,7 +29,8 @@ SPIN_TIMEOUT_S = 0.2
 def run_nodes(factories: Sequence[Callable[[], Node]], args: list[str] | None = None, threads: int = 1) -> int:
     """Create the nodes in this process and spin them until a signal; the exit code of the process.
 
-    0 after SIGINT or SIGTERM, 2 when a node cannot be created from its parameters (one line says why).
+    0 after SIGINT or SIGTERM, 2 when a node cannot be created from its parameters (one line says why), 3 after a
+    NodeFailure.
     A node with a `close()` method has it called before it is destroyed.
     """
     rclpy.init(args=args)
@@ -36,11 +40,15 @@ def run_nodes(factories: Sequence[Callable[[], Node]], args: list[str] | None = 
     try:
         for factory in factories:
             nodes.append(factory())
+            guard_services(nodes[-1])
             executor.add_node(nodes[-1])
         while rclpy.ok():
-            executor.spin_once(timeout_sec=SPIN_TIMEOUT_S)
+            _spin(executor, nodes)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
+    except NodeFailure as error:
+        print(f'{sys.argv[0].rsplit("/", 1)[-1]}: {error}', file=sys.stderr, flush=True)
+        code = 3
     except RuntimeError:  # RCLError, or pybind11's when the signal came while a message was taken
         if rclpy.ok():  # else the signal came between two steps of the spin
             raise
@@ -51,6 +59,22 @@ def run_nodes(factories: Sequence[Callable[[], Node]], args: list[str] | None = 
     finally:
         end(executor, nodes)
     return code
+
+
+def _spin(executor: SingleThreadedExecutor, nodes: list[Node]) -> None:
+    """One round; a callback that failed is reported and the node lives on, unless it says that it cannot."""
+    try:
+        executor.spin_once(timeout_sec=SPIN_TIMEOUT_S)
+    except (NodeFailure, ExternalShutdownException):
+        raise
+    except Exception as error:
+        if not rclpy.ok():
+            raise
+        for node in nodes:
+            node.get_logger().error(traceback.format_exc(), throttle_duration_sec=5.0)
+            report = getattr(node, 'diagnostics', None)
+            if report is not None:
+                report.set('callback', ERROR, f'a callback failed: {type(error).__name__}: {str(error)[:200]}')
 
 
 def _pool(threads: int) -> MultiThreadedExecutor:

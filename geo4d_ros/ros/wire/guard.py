@@ -15,15 +15,14 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from rclpy.node import Node
-from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import QoSProfile
 from rclpy.serialization import deserialize_message
 
 from geo4d_ros.errors import Geo4dError
 from geo4d_ros.ros.serve import diagnostics
+from geo4d_ros.ros.serve.qos import SERVICE_QOS
 
 T = TypeVar('T')
-# As many requests wait as may come at once: one more than a queue of 10 holds is dropped without an answer.
-SERVICE_QOS = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1000, reliability=ReliabilityPolicy.RELIABLE)
 SMALL = 1 << 16  # [bytes] of a message of some numbers and names
 SHOWN = 80  # characters of a refused value that are told
 QUIET_SECONDS = 5.0  # without a refusal before a topic counts as good again

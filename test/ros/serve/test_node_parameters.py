@@ -98,3 +98,16 @@ def test_every_shipped_value_is_valid_and_described(name):
         assert problem(field, values[key]) is None
         assert type(values[key]) is type(list(field.default) if isinstance(field.default, tuple) else field.default)
         assert field.metadata['description'].rstrip('. ')
+
+
+def test_nothing_changes_while_a_run_is_under_way(make):
+    running = ['a run is under way']
+    node = make()
+    node.declare_parameter('foreign', 1)
+    parameters = NodeParameters(node, Example, locked=lambda: running[0])
+    result = node.set_parameters([Parameter('age', value=1.0)])[0]
+    assert not result.successful and 'age: not while a run is under way' in result.reason
+    assert parameters.values == Example()
+    assert node.set_parameters([Parameter('foreign', value=2)])[0].successful, 'not ours to lock'
+    running[0] = ''
+    assert node.set_parameters([Parameter('age', value=1.0)])[0].successful and parameters.values.age == 1.0
