@@ -277,6 +277,11 @@ def collision_checker(robot: RobotModel, scene: Scene, limits: MotionLimits,
     return _checkers[key][1]
 
 
+def forget_checkers() -> None:
+    """Build every checker anew when it is next asked for."""
+    _checkers.clear()
+
+
 def speed_near_singularity(condition: float, limits: MotionLimits) -> float:
     """Share of the speed limits that the tool may use: 1 up to `condition_slow`, 0.2 at `condition_number`."""
     beyond = condition - limits.condition_slow

@@ -8,7 +8,7 @@ import numpy as np
 import pinocchio as pin
 
 from geo4d_ros.bench.safety.cases import Attack, Case, plausible
-from geo4d_ros.geometry.transforms import from_rotvec
+from geo4d_ros.geometry.transforms import from_rotvec, make_transform
 from geo4d_ros.motion.collision import HeldBox, Obstacle, Scene
 from geo4d_ros.motion.limits import MotionLimits
 from geo4d_ros.robots.kinematics import RobotModel
@@ -142,13 +142,16 @@ def _beyond_joint_limit(case: Case, robot: RobotModel, rng: np.random.Generator)
 
 
 def _near_joint_limit(case: Case, robot: RobotModel, rng: np.random.Generator) -> Case:
-    """The last joint is turned towards its limit."""
+    """The last joint is turned towards its limit, into the margin or past it."""
     q = case.state.q.copy()
     side = rng.choice([-1, 1])
     q[-1] = (robot.upper[-1] if side > 0 else robot.lower[-1]) - side * rng.uniform(0.05, 0.3)
     T_start = robot.forward(q)
     moved = replace(case, plan=replace(case.plan, T_base_gripper_start=T_start), state=replace(case.state, q=q))
-    return _straight(moved, rng.normal(0, 0.004, (5, 3)), np.array([0, 0, side * rng.uniform(0.05, 0.2)]))
+    gap = robot.upper[-1] - q[-1] if side > 0 else q[-1] - robot.lower[-1]
+    aimed = (gap - rng.uniform(0.002, 0.012)) / rng.integers(1, 5)
+    turn = aimed if rng.random() < 0.7 else rng.uniform(0.05, 0.2)
+    return _straight(moved, rng.normal(0, 0.002, (5, 3)), np.array([0, 0, side * min(turn, 0.3)]))
 
 
 def _old(case: Case, robot: RobotModel, rng: np.random.Generator) -> Case:
@@ -185,14 +188,65 @@ def _workspace(case: Case, robot: RobotModel, rng: np.random.Generator) -> Case:
     return replace(case, limits=replace(case.limits, workspace=tuple(box), path_tolerance=0.0005))
 
 
-def _curved_out(case: Case, robot: RobotModel, rng: np.random.Generator) -> Case:
-    """Poses just inside the workspace, the curve between them just outside."""
-    case = _straight(case, np.tile([0.0, 0.03, 0.0], (6, 1)))
-    T = case.plan.T_base_gripper
-    T[:, 0, 3] += 0.02 * np.array([0, 1, 0, 1, 0, 1])
-    box = list(case.limits.workspace)
-    box[3] = float(T[:, 0, 3].max() - rng.uniform(0.0002, 0.003))
-    return replace(case, limits=replace(case.limits, workspace=tuple(box), path_tolerance=0.0005))
+def _laid_at_border(case: Case, robot: RobotModel, rng: np.random.Generator) -> Case:
+    """Something is let go of a little beyond the clearance above the table: the hand may get to the border only."""
+    steps = np.zeros((4, 3))
+    steps[:, 2] = [-0.03, -0.03, 0.0, 0.03]
+    case = _closed(_straight(case, steps), 0.02)
+    low = float(case.plan.T_base_gripper[1, 2, 3])
+    opening = np.array([0.02, 0.08, 0.08, 0.08])
+    limits = replace(case.limits, table_height=low - 0.06, table_clearance=0.06 + float(rng.uniform(0.002, 0.012)),
+                     path_tolerance=0.0005)
+    return replace(case, plan=replace(case.plan, opening=opening), limits=limits)
+
+
+def _past_singularity(case: Case, robot: RobotModel, rng: np.random.Generator) -> Case:
+    """What once was commanded past a joint limit, or nearly that: joints turn fast while the tool hardly moves."""
+    q = np.array(_ONCE_PAST[0])
+    steps = np.linalg.inv(robot.forward(q)) @ np.stack(
+        [make_transform(from_rotvec(np.array(turn))[:3, :3], np.array(place)) for place, turn in _ONCE_PAST[1]])
+    q = q + rng.normal(0, float(rng.choice([0.0, 1e-3, 1e-2])), 7)
+    T_start = robot.forward(q)
+    moved = replace(case, plan=replace(case.plan, T_base_gripper_start=T_start), state=replace(case.state, q=q))
+    moved = _straight(moved, np.zeros((len(steps), 3)))
+    return replace(moved, plan=replace(moved.plan, T_base_gripper=T_start @ steps),
+                   limits=replace(moved.limits, workspace=(-1.5, -1.5, 0.0, 1.5, 1.5, 1.5)))
+
+
+_ONCE_PAST = ((-0.577016, 0.534209, 2.564165, -0.436481, 2.545322, 1.188624, 0.431447),
+              (((0.269407, -0.262981, 1.01755), (1.512576, -0.98985, 0.557496)),
+               ((0.309444, -0.251498, 0.994024), (1.462269, -0.987888, 0.562806))))
+
+
+def _coarse(case: Case, robot: RobotModel, rng: np.random.Generator) -> Case:
+    """Long turning steps of which only the ends are looked at: between them the joints' spline goes its own way."""
+    steps = np.stack([_unit(rng) for _ in range(4)]) * rng.uniform(0.05, 0.078)
+    case = _straight(case, steps, _unit(rng) * rng.uniform(0.2, 0.42))
+    limits = replace(case.limits, workspace=(-1.5, -1.5, 0.0, 1.5, 1.5, 1.5), sample_distance=0.2, sample_angle=1.0)
+    return replace(case, limits=limits)
+
+
+def _pin(case: Case, robot: RobotModel, rng: np.random.Generator) -> Case:
+    """A pin in the way of a finger's tip, 1 cm thick, between two of the few places that are looked at."""
+    T = case.plan.T_base_gripper_start
+    side = T[:3, 1] * [1, 1, 0]
+    case = _straight(case, np.tile(side * rng.choice([-1, 1]) * 0.06, (3, 1)))
+    way = case.plan.T_base_gripper[-1, :3, 3] - T[:3, 3]
+    x, y, z = T[:3, 3] + way * rng.uniform(0.2, 0.9) + T[:3, 0] * rng.uniform(-0.008, 0.008)
+    pin_ = Obstacle('pin', 'cylinder', (float(x), float(y), float(z) - 0.098), (0.001, 0.2))
+    return replace(case, scene=case.scene.with_obstacles(pin_),
+                   limits=replace(case.limits, workspace=(-1.5, -1.5, 0.0, 1.5, 1.5, 1.5), sample_distance=0.2,
+                                  deviation_distance=0.01, deviation_angle=0.1))
+
+
+def _beside(case: Case, robot: RobotModel, rng: np.random.Generator) -> Case:
+    """Down between walls, with little room for open fingers."""
+    case = _straight(case, np.tile([0.0, 0.0, -0.03], (4, 1)))
+    T = case.plan.T_base_gripper[-1]
+    centre = T[:3, 3] + T[:3, 1] * rng.choice([-1, 1]) * rng.uniform(0.03, 0.07)
+    yaw = float(np.arctan2(T[1, 1], T[0, 1]))
+    wall = Obstacle('wall', 'box', tuple(map(float, centre)), (0.01, 0.15, 0.04), yaw)
+    return replace(case, scene=case.scene.with_obstacles(wall))
 
 
 def _tool_keep_out(case: Case, robot: RobotModel, rng: np.random.Generator) -> Case:
@@ -248,7 +302,8 @@ def _held(case: Case, robot: RobotModel, rng: np.random.Generator) -> Case:
 def _shaky_hand(case: Case, robot: RobotModel, rng: np.random.Generator) -> Case:
     """Openings that change by less than what counts as a command, or by as much in full motion."""
     n, closed = 5, rng.random() < 0.5
-    case = _straight(case, rng.normal(0, 0.003, (n, 3)) if rng.random() < 0.7 else np.tile([0.0, 0.035, 0.0], (n, 1)))
+    fast = _unit(rng) * rng.uniform(0.043, 0.058) * [1, 1, 0.2]
+    case = _straight(case, rng.normal(0, 0.003, (n, 3)) if rng.random() < 0.6 else np.tile(fast, (n, 1)))
     change = float(rng.uniform(0.3, 1.5)) * case.limits.opening_switch
     opening, at = np.full(n, 0.04 if closed else 0.08), int(rng.integers(n))
     opening[at:] += change if closed else -change
@@ -258,17 +313,19 @@ def _shaky_hand(case: Case, robot: RobotModel, rng: np.random.Generator) -> Case
 
 
 def _stretched(case: Case, robot: RobotModel, rng: np.random.Generator) -> Case:
-    """The arm is nearly stretched out, and stretched farther or turned about: near a singularity."""
+    """The arm is nearly stretched out, and goes farther out, or back in, slowly: near a singularity."""
     q = case.state.q.copy()
     q[3] = rng.uniform(-0.9, -0.25)
     q[1] = rng.uniform(0.2, 0.9)
     T_start = robot.forward(q)
     moved = replace(case, plan=replace(case.plan, T_base_gripper_start=T_start), state=replace(case.state, q=q))
     out = T_start[:3, 3] / np.linalg.norm(T_start[:3, 3])
-    moved = _straight(moved, np.tile(out * rng.uniform(0.005, 0.04), (5, 1)) + rng.normal(0, 0.004, (5, 3)))
-    slow = robot.condition_number(q) * float(rng.uniform(0.7, 1.1))
-    return replace(moved, limits=replace(moved.limits, workspace=(-1.5, -1.5, 0.0, 1.5, 1.5, 1.5), condition_slow=slow,
-                                         condition_number=slow * float(rng.uniform(1.2, 2.5))))
+    way = out * rng.choice([-0.04, -0.02, -0.01, 0.005, 0.01, 0.02])
+    moved = _straight(moved, np.tile(way, (5, 1)) + rng.normal(0, 0.002, (5, 3)))
+    slow = robot.condition_number(q) * float(rng.uniform(0.4, 1.1))
+    return replace(moved, limits=replace(moved.limits, workspace=(-1.5, -1.5, 0.0, 1.5, 1.5, 1.5),
+                                         speed=float(rng.uniform(0.02, 0.1)), condition_slow=slow,
+                                         condition_number=slow * float(rng.uniform(1.2, 3.0))))
 
 
 def _singular_wrist(case: Case, robot: RobotModel, rng: np.random.Generator) -> Case:
@@ -314,7 +371,9 @@ BORDERS: dict[str, Attack] = {
     'start_off': _start_off, 'step_far': _step_far, 'step_turned': _step_turned, 'times': _times, 'sheared': _sheared,
     'unsure_a_little': _unsure_a_little, 'moving_a_little': _moving_a_little, 'beyond_joint_limit': _beyond_joint_limit,
     'near_joint_limit': _near_joint_limit, 'old': _old, 'table': _table, 'workspace': _workspace,
-    'curved_out': _curved_out, 'tool_keep_out': _tool_keep_out, 'arm_keep_out': _arm_keep_out,
+    'laid_at_border': _laid_at_border, 'past_singularity': _past_singularity, 'coarse': _coarse, 'beside': _beside,
+    'pin': _pin,
+    'tool_keep_out': _tool_keep_out, 'arm_keep_out': _arm_keep_out,
     'thin_wall': _thin_wall, 'close_by': _close_by, 'held': _held, 'shaky_hand': _shaky_hand, 'stretched': _stretched,
     'singular_wrist': _singular_wrist, 'too_long': _too_long, 'tilting': _tilting, 'brisk': _brisk,
 }

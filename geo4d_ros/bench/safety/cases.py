@@ -35,9 +35,14 @@ def make_case(robot: RobotModel, home: np.ndarray, seed: int, index: int) -> Cas
     """Case `index` of a series; the same arguments give the same case."""
     rng = np.random.default_rng([seed, index])
     case = plausible(robot, home, rng)
-    kinds = sorted(_ATTACKS)
+    kinds = sorted(ATTACKS)
     kind = kinds[rng.integers(len(kinds))]
-    return replace(_ATTACKS[kind](case, robot, rng), kind=kind)
+    return replace(ATTACKS[kind](case, robot, rng), kind=kind)
+
+
+def attack(kind: str, robot: RobotModel, home: np.ndarray, rng: np.random.Generator) -> Case:
+    """One case of a kind in ATTACKS."""
+    return replace(ATTACKS[kind](plausible(robot, home, rng), robot, rng), kind=kind)
 
 
 def plausible(robot: RobotModel, home: np.ndarray, rng: np.random.Generator) -> Case:
@@ -298,7 +303,7 @@ def _tilted(case: Case, robot: RobotModel, rng: np.random.Generator) -> Case:
 
 
 Attack = Callable[[Case, RobotModel, np.random.Generator], Case]
-_ATTACKS: dict[str, Attack] = {
+ATTACKS: dict[str, Attack] = {
     'plausible': _unchanged, 'plausible_2': _unchanged, 'plausible_3': _unchanged, 'teleport': _teleport,
     'broken_number': _broken_number, 'broken_state': _broken_state, 'wrong_joint_count': _wrong_joint_count,
     'bad_rotation': _bad_rotation, 'spiral_out': _spiral_out, 'fast': _fast, 'into_table': _into_table,

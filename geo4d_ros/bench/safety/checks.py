@@ -117,9 +117,9 @@ class MotionJudge:
         places = np.stack([np.interp(fine, s, T[:, axis, 3]) for axis in range(3)], axis=1)
         limits = case.limits
         for pose in passed[::2]:
-            away = np.linalg.norm(places - pose[:3, 3], axis=1) / (limits.deviation_distance + 0.0006)
+            away = np.linalg.norm(places - pose[:3, 3], axis=1) / (limits.deviation_distance + 0.0003)
             own = Rotation.from_matrix(pose[:3, :3]).as_quat()
-            turned = 2 * np.arccos(np.clip(np.abs(turns @ own), 0, 1)) / (limits.deviation_angle + 0.005)
+            turned = 2 * np.arccos(np.clip(np.abs(turns @ own), 0, 1)) / (limits.deviation_angle + 0.003)
             if np.maximum(away, turned).min() > 1.0:
                 return ['left_the_path']
         return []

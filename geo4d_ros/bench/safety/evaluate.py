@@ -9,10 +9,12 @@ from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from geo4d_ros.bench.safety.borders import make_border_case
 from geo4d_ros.bench.safety.cases import Case, make_case
 from geo4d_ros.bench.safety.checks import MotionJudge
+from geo4d_ros.bench.safety.mutants import MUTANTS, report, try_mutant
 from geo4d_ros.bench.safety.sequences import run_sequence
 from geo4d_ros.motion.limits import MotionLimits
 from geo4d_ros.motion.planning import TimedMotion, plan_trajectory
@@ -35,7 +37,7 @@ def evaluate(cases: int, seed: int, jobs: int) -> dict[str, Any]:
     totals: dict[str, Counter[str]] = {}
     examples: list[str] = []
     with ProcessPoolExecutor(jobs, mp_context=get_context('spawn'), initializer=_single_threaded) as pool:
-        for counters, found in pool.map(_run_chunk, chunks):
+        for counters, found in tqdm(pool.map(_run_chunk, chunks), total=len(chunks), desc='safety', leave=False):
             for name, counter in counters.items():
                 totals.setdefault(name, Counter()).update(counter)
             examples += found[:_EXAMPLES - len(examples)]
@@ -82,9 +84,30 @@ def _run_case(bench: _Bench, seed: int, index: int, counters: dict[str, Counter[
     return case.kind, _run_plan(bench, case, counters)
 
 
-def _run_plan(bench: _Bench, case: Case, counters: dict[str, Counter[str]]) -> list[str]:
+def evaluate_mutants(cases: int, seed: int, jobs: int) -> dict[str, Any]:
+    """Every rule switched off or loosened, each on at most `cases` cases: `mutants.report`."""
+    tasks = [(m.name, cases, seed) for m in MUTANTS]
+    with ProcessPoolExecutor(jobs, mp_context=get_context('spawn'), initializer=_single_threaded) as pool:
+        results = dict(tqdm(pool.map(_run_mutant, tasks), total=len(tasks), desc='mutants', leave=False))
+    return {**report(results), 'seed': seed}
+
+
+def _run_mutant(task: tuple[str, int, int]) -> tuple[str, dict[str, Any]]:
+    name, cases, seed = task
+    mutant = next(m for m in MUTANTS if m.name == name)
+    return name, try_mutant(mutant, _bench(), _judged, cases, seed)
+
+
+def _judged(bench: _Bench, case: Case, seen: Case) -> list[str]:
+    """What is wrong with the motion that the planner makes of the case as it sees it."""
+    counters: dict[str, Counter[str]] = {n: Counter() for n in ('refusals', 'without_code', 'motions')}
+    return _run_plan(bench, case, counters, seen)
+
+
+def _run_plan(bench: _Bench, case: Case, counters: dict[str, Counter[str]], seen: Case | None = None) -> list[str]:
+    p = seen or case
     try:
-        result = plan_trajectory(case.plan, case.state, case.limits, case.scene, bench.robot, case.now, case.k)
+        result = plan_trajectory(p.plan, p.state, p.limits, p.scene, bench.robot, p.now, p.k)
     except Exception as error:  # malformed input has to be refused: an exception of any kind is a finding
         return [f'exception_{type(error).__name__}']
     if isinstance(result, Refusal):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -130,13 +131,16 @@ def random_config(rng: np.random.Generator) -> LoopConfig:
                       max_refusals=int(rng.integers(1, 5)), progress_cycles=int(rng.integers(2, 6)))
 
 
-def run_sequence(seed: int, index: int) -> tuple[list[str], list[str]]:
-    """Violations and reported codes of one random sequence."""
+def run_sequence(seed: int, index: int, change: Callable[[LoopConfig], LoopConfig] | None = None,
+                 length: int = LENGTH) -> tuple[list[str], list[str]]:
+    """Violations and reported codes of one random sequence; `change`: of the machine's settings, unknown to the judge.
+    """
     rng = np.random.default_rng([seed, index])
     config = random_config(rng)
     monitor, state, time = Monitor(config), LoopState(), 0.0
+    config = change(config) if change else config
     pending: list[Action] = []
-    for _ in range(LENGTH):
+    for _ in range(length):
         time += float(rng.exponential(0.3)) if rng.random() < 0.95 else float(rng.choice([-5.0, 15.0, 60.0]))
         event = _next_event(rng, time, pending, state)
         state, actions = step(state, event, config)
