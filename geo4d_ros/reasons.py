@@ -37,6 +37,7 @@ class Reason(Enum):
     PREDICTION_FAILED = (Kind.REFUSAL, 'the generator reported an error')
     PREDICTION_TIMEOUT = (Kind.REFUSAL, 'the generator did not answer in time')
     PREDICTION_INVALID = (Kind.REFUSAL, 'the predicted video is not finite or has the wrong shape')
+    SCENE_UNFAMILIAR = (Kind.REFUSAL, 'the scene is unlike all that the generator was trained on')
     TRACK_LOST = (Kind.REFUSAL, 'the tracker lost the gripper before a usable path was found')
     TRACKING_FAILED = (Kind.REFUSAL, 'the tracker reported an error or did not answer in time')
     # The plan itself
@@ -68,6 +69,7 @@ class Reason(Enum):
     # During the execution: the loop stops; where it may (`recover`) it gets itself out, a few times
     TRACKING_ERROR = (Kind.REFUSAL, 'a joint is far from where the motion commands it: something holds the arm up')
     GRASP_UNSETTLED = (Kind.REFUSAL, 'the closing fingers neither arrived nor came to rest on something')
+    GRASP_REPEATED = (Kind.REFUSAL, 'the gripper closed on nothing at this place before')
     # Approval
     APPROVAL_EXPIRED = (Kind.REFUSAL, 'the plan was not approved in time')
     APPROVAL_MISSING = (Kind.REFUSAL, 'the plan was not approved by its id')
@@ -92,6 +94,7 @@ class Reason(Enum):
     INTERNAL_ERROR = (Kind.FAULT, 'the program met a condition it was not built for')
     # Ends
     TASK_DONE = (Kind.END, 'the generator predicts no more motion')
+    NOTHING_TO_DO = (Kind.END, 'there is no object to handle')
     STEP_DONE = (Kind.END, 'the single cycle asked for is over')
     DRY_RUN = (Kind.END, 'dry run: the motion was checked and shown but not executed')
     CYCLE_LIMIT = (Kind.END, 'the largest number of cycles is reached')

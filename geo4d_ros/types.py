@@ -25,6 +25,15 @@ class TrackStatus(str, Enum):
     LOST = 'LOST'
 
 
+class Verdict(str, Enum):
+    """What a prediction says of the scene: there is work, it is done, there is none, or it is like no scene known."""
+
+    PROCEED = 'PROCEED'
+    DONE = 'DONE'
+    NOTHING_TO_DO = 'NOTHING_TO_DO'
+    UNFAMILIAR = 'UNFAMILIAR'
+
+
 def _check_array(name: str, value: Any, shape: tuple, dtype: type) -> None:
     """Check dtype and shape; a None in `shape` matches any size."""
     require(isinstance(value, np.ndarray), f'{name} should be a numpy array but got {type(value).__name__}')

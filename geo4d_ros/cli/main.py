@@ -29,6 +29,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     'replay': ('replay', 'replay a recorded run and compare its decisions'),
     'evaluate expert': ('evaluate.expert', 'success rate of the scripted expert'),
     'evaluate closed-loop': ('evaluate.closed_loop', 'success rate of the whole loop in simulation'),
+    'evaluate instruction': ('evaluate.instruction', 'several objects, told what to do; scenes with nothing to do'),
     'evaluate video': ('evaluate.video', 'image, depth, consistency and gripper metrics of a generator'),
     'evaluate tracker': ('evaluate.tracker', 'pose, opening and lost-detection accuracy of a tracker'),
     'evaluate fidelity': ('evaluate.fidelity', "differences to the released model's conventions, measured"),

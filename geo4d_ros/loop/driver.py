@@ -239,6 +239,11 @@ class Driver:
         self.handle(EventKind.OBSERVED, cycle=cycle, position=model.forward(state.q)[:3, 3].tolist(),
                     opening=state.opening)
 
+    def _position(self, state: RobotState) -> list[float] | None:
+        """Of the tool, in the base frame [m]."""
+        model = self.port.model
+        return None if model is None else [float(x) for x in model.forward(state.q)[:3, 3]]
+
     def _predict(self, data: dict[str, Any]) -> None:
         self.port.predict(lambda answer: self._on_predicted(data['cycle'], answer))
 
@@ -253,7 +258,8 @@ class Driver:
         self._predicted = answer
         self._lap('predict')
         self._summary.update(plan=answer.plan_id, observation_stamp=answer.stamp, reply=answer.values)
-        self.handle(EventKind.PREDICTED, cycle=cycle)
+        self.handle(EventKind.PREDICTED, cycle=cycle, verdict=answer.judgement.verdict.value,
+                    detail=answer.judgement.text)
 
     def _track(self, data: dict[str, Any]) -> None:
         predicted = self._predicted
@@ -386,7 +392,8 @@ class Driver:
             return
         state = self.port.robot_state(self.state.gripper_closed)
         if refusal is None and isinstance(state, RobotState):
-            self.handle(EventKind.SEGMENT_DONE, plan_id=data['plan_id'], index=data['index'], opening=state.opening)
+            self.handle(EventKind.SEGMENT_DONE, plan_id=data['plan_id'], index=data['index'], opening=state.opening,
+                        position=self._position(state))
         else:
             self._refuse(self.state.cycle, refusal or state)
 

@@ -20,10 +20,10 @@ class EventKind(str, Enum):
     STOP = 'STOP'  # operator
     RESET = 'RESET'  # operator: leave FAULT
     OBSERVED = 'OBSERVED'  # cycle, position [m] (3), opening [m]: pair and robot state passed their gates
-    PREDICTED = 'PREDICTED'  # cycle
+    PREDICTED = 'PREDICTED'  # cycle; optional verdict (of types.Verdict) and detail
     PLANNED = 'PLANNED'  # cycle, plan_id, segments (see pipeline.describe), excursion [m], turn [rad], switches
     REFUSED = 'REFUSED'  # cycle, reason (code), detail: the cycle's observation, prediction, plan or motion is refused
-    SEGMENT_DONE = 'SEGMENT_DONE'  # plan_id, index, opening [m]
+    SEGMENT_DONE = 'SEGMENT_DONE'  # plan_id, index, opening [m]; optional position [m] (3) of the tool
     STANDSTILL = 'STANDSTILL'  # all joints measured at rest, after the last EXECUTE or STOP
     FAULT = 'FAULT'  # reason (code), detail: a watchdog or the backend found something wrong
     TICK = 'TICK'  # time goes on

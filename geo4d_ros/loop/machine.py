@@ -14,12 +14,14 @@ from math import dist
 from geo4d_ros.loop.events import Action, ActionKind, Event, EventKind
 from geo4d_ros.loop.state import RESTING, LoopConfig, LoopState, Phase, Recovery
 from geo4d_ros.reasons import Kind, Reason
+from geo4d_ros.types import Verdict
 
 __all__ = ['RESTING', 'LoopConfig', 'LoopState', 'Phase', 'Recovery', 'step']
 
 # With the same scene the same plan is refused for the same reason: a loop that may first looks from somewhere else.
 _LOOK_FROM_ELSEWHERE = frozenset({
-    Reason.TRACK_LOST, Reason.PLAN_EMPTY, Reason.PLAN_TOO_SHORT, Reason.CONFIDENCE_LOW, Reason.STEP_TOO_LARGE,
+    Reason.TRACK_LOST, Reason.GRASP_REPEATED, Reason.PLAN_EMPTY, Reason.PLAN_TOO_SHORT, Reason.CONFIDENCE_LOW,
+    Reason.STEP_TOO_LARGE,
     Reason.OUTSIDE_WORKSPACE, Reason.INSIDE_KEEP_OUT, Reason.TABLE_CLEARANCE, Reason.TILT_TOO_LARGE, Reason.IK_FAILED,
     Reason.JOINT_LIMIT, Reason.JOINT_JUMP, Reason.SINGULARITY, Reason.COLLISION, Reason.TIMING_FAILED,
     Reason.TIMED_DEVIATION, Reason.LIMITS_EXCEEDED, Reason.PATH_INCOMPLETE})
@@ -110,7 +112,7 @@ def _observe(state: LoopState, config: LoopConfig) -> Result:
 def _on_observed(state: LoopState, event: Event, config: LoopConfig) -> Result:
     opening = event.data['opening']
     if state.gripper_closed and not opening > config.missed_opening:
-        return _grasp_missed(state, f'opening {opening * 1e3:.1f} mm', config)
+        return _grasp_missed(state, event, f'opening {opening * 1e3:.1f} mm', config)
     positions = (*state.positions, tuple(event.data['position']))[-config.progress_cycles - 1:]
     state = replace(state, positions=positions)
     if _stuck(positions, config):
@@ -126,12 +128,28 @@ def _stuck(positions: tuple[tuple[float, ...], ...], config: LoopConfig) -> bool
 
 
 def _on_predicted(state: LoopState, event: Event, config: LoopConfig) -> Result:
+    verdict, detail = event.data.get('verdict', Verdict.PROCEED.value), event.data.get('detail', '')
+    if verdict == Verdict.UNFAMILIAR.value:
+        return _refuse(state, Reason.SCENE_UNFAMILIAR, detail, config)
+    if verdict != Verdict.PROCEED.value and not state.gripper_closed:
+        return _no_work(state, Verdict(verdict), detail, config)
+    state = replace(state, idle_count=0)
     state = replace(state, phase=Phase.PLANNING, deadline=state.now + config.plan_seconds)
     return state, (Action(ActionKind.PLAN, {'cycle': state.cycle}),)
 
 
-def _grasp_missed(state: LoopState, detail: str, config: LoopConfig) -> Result:
+def _no_work(state: LoopState, verdict: Verdict, detail: str, config: LoopConfig) -> Result:
+    """Nothing (more) to do: look again before believing it, then end."""
+    state = replace(state, idle_count=state.idle_count + 1)
+    if state.idle_count >= config.verdict_cycles or state.single:
+        return _finish(state, Reason.TASK_DONE if verdict is Verdict.DONE else Reason.NOTHING_TO_DO, detail)
+    return _observe(state, config)
+
+
+def _grasp_missed(state: LoopState, event: Event, detail: str, config: LoopConfig) -> Result:
     """The gripper holds nothing, or not well: open it and leave, through the same gates."""
+    if event.data.get('position') is not None:
+        state = replace(state, missed_at=(*state.missed_at, tuple(event.data['position']))[-8:])
     if state.recovery is Recovery.OPEN:
         return _stop(state, Reason.GRIPPER_FAILED, 'closed during a recovery, which only opens it', True, config)
     state = replace(state, positions=(), done_count=0, misses=state.misses + 1)
@@ -194,11 +212,27 @@ def _on_segment_done(state: LoopState, event: Event, config: LoopConfig) -> Resu
     if segment['kind'] == 'gripper':
         state = replace(state, gripper_closed=segment['closing'], positions=())
         if segment['closing'] and not event.data['opening'] > config.missed_opening:
-            return _grasp_missed(state, f'opening {event.data["opening"] * 1e3:.1f} mm', config)
+            return _grasp_missed(state, event, f'opening {event.data["opening"] * 1e3:.1f} mm', config)
         state = replace(state, misses=0 if segment['closing'] else state.misses)
     elif state.recovery is None:
         state = replace(state, blocked=0)
+        if _grasps_again(state, event, config):
+            return _grasp_repeated(state, event, config)
     return _execute(state, state.segment + 1, config)
+
+
+def _grasps_again(state: LoopState, event: Event, config: LoopConfig) -> bool:
+    """Whether the gripper is about to close where it closed on nothing before."""
+    here, following = event.data.get('position'), state.segments[state.segment + 1:state.segment + 2]
+    closes = bool(following) and following[0]['kind'] == 'gripper' and following[0]['closing']
+    return closes and here is not None and any(dist(here, place) < config.same_grasp for place in state.missed_at)
+
+
+def _grasp_repeated(state: LoopState, event: Event, config: LoopConfig) -> Result:
+    """The same prediction again: look from elsewhere, a few times, then ask."""
+    detail = ', '.join(f'{x:.3f}' for x in event.data['position'])
+    state = replace(state, phase=Phase.PLANNING)
+    return _refuse(state, Reason.GRASP_REPEATED, detail, config)
 
 
 def _on_settled(state: LoopState, event: Event, config: LoopConfig) -> Result:
@@ -256,7 +290,7 @@ def _on_execution_refused(state: LoopState, event: Event, config: LoopConfig) ->
     if reason is Reason.TRACKING_ERROR:
         return _on_blocked(state, detail, config)
     if reason is Reason.GRASP_UNSETTLED:
-        return _on_grasp_unsettled(state, detail, config)
+        return _on_grasp_unsettled(state, event, detail, config)
     if reason.kind is Kind.FAULT or state.single or state.refusals + 1 >= config.max_refusals:
         return _stop(state, reason, detail, True, config)
     state = replace(state, refusals=state.refusals + 1, segments=())
@@ -273,12 +307,12 @@ def _on_blocked(state: LoopState, detail: str, config: LoopConfig) -> Result:
     return replace(state, recovery=Recovery.RETREAT), actions
 
 
-def _on_grasp_unsettled(state: LoopState, detail: str, config: LoopConfig) -> Result:
+def _on_grasp_unsettled(state: LoopState, event: Event, detail: str, config: LoopConfig) -> Result:
     """The fingers creep on something: no grasp to carry, so it opens and leaves. Opening has no such excuse."""
     segment = state.segments[state.segment]
     if segment['kind'] != 'gripper' or not segment['closing']:
         return _stop(state, Reason.GRIPPER_FAILED, detail, True, config)
-    return _grasp_missed(replace(state, gripper_closed=True), detail, config)
+    return _grasp_missed(replace(state, gripper_closed=True), event, detail, config)
 
 
 def _on_fault(state: LoopState, event: Event, config: LoopConfig) -> Result:

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from geo4d_ros.loop.verdict import PROCEED, Judgement
 from geo4d_ros.motion.collision import Scene
 from geo4d_ros.motion.gripper_segments import GripperSegment
 from geo4d_ros.motion.planning import RobotState
@@ -21,11 +22,13 @@ Done = Callable[[Refusal | None], None]
 
 @dataclass(frozen=True)
 class Predicted:
-    """The generator's answer: the id of the plan to come, the observation's stamp [ns], what else to record."""
+    """The generator's answer: the id of the plan to come, the observation's stamp [ns], what else to record, and its
+    verdict on the scene."""
 
     plan_id: str
     stamp: int
     values: dict[str, Any] = field(default_factory=dict)
+    judgement: Judgement = PROCEED
 
 
 class Port(Protocol):

@@ -59,6 +59,8 @@ class LoopConfig:
     done_excursion: float = 0.02  # m: no predicted pose is farther than this from the gripper now
     done_turn: float = 0.2  # rad
     done_cycles: int = 2
+    verdict_cycles: int = 2  # looks in a row that find nothing to do end the run
+    same_grasp: float = 0.01  # m: closer to where the gripper closed on nothing it does not close again
     progress_cycles: int = 5
     progress_distance: float = 0.01  # m
     missed_opening: float = 0.003  # m, as in MotionLimits
@@ -92,6 +94,8 @@ class LoopState:
     used_plans: tuple[str, ...] = ()
     blocked: int = 0  # motions in a row that the arm could not follow
     misses: int = 0  # grasps in a row that hold nothing
+    missed_at: tuple[tuple[float, ...], ...] = ()  # where in this run the gripper closed on nothing
+    idle_count: int = 0  # looks in a row that find nothing to do
     recovery: Recovery | None = None  # instead of a prediction; planned once the arm rests, plan_id tells
     latch: bool = False  # while STOPPING: end in FAULT
     escalated: bool = False

@@ -7,6 +7,7 @@ or a little physics. So nothing is answered before its request has returned, as 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ import numpy as np
 from geo4d_ros.errors import InvalidInputError
 from geo4d_ros.generation.protocol import VideoGenerator
 from geo4d_ros.loop.port import Done, Predicted
+from geo4d_ros.loop.verdict import judge
 from geo4d_ros.motion.collision import Scene
 from geo4d_ros.motion.gripper_segments import GripperSegment
 from geo4d_ros.motion.limits import MotionLimits
@@ -44,14 +46,15 @@ class SimulatedPort:
     """Port over a `simulation.cell.Cell`, cameras `rig` (anything with `observe(cell)` and `cameras`), and the models.
 
     scene: what the gates know of the cell's obstacles. watch(cell) is called every `watch_period` [s] of simulated
-    time. `observation`, `video`: the last of the loop.
+    time. `instruction` goes with every look. `observation`, `video`: the last of the loop.
     """
 
     def __init__(self, cell: Any, rig: Any, generator: VideoGenerator, tracker: Tracker, model: RobotModel,
                  scene: Scene | None = None, seed: int = 0, watch: Callable[[Any], None] | None = None,
-                 watch_period: float = 0.25) -> None:
+                 watch_period: float = 0.25, instruction: str | None = None) -> None:
         self.cell, self.model, self.scene = cell, model, scene or Scene.table()
         self._rig, self._generator, self._tracker, self._seed = rig, generator, tracker, seed
+        self._instruction = instruction
         self.observation: Observation | None = None
         self.video: Video4D | None = None
         self._predictions = 0
@@ -106,7 +109,7 @@ class SimulatedPort:
     def observe(self, done: Done) -> None:
         """Render the cameras."""
         def look() -> None:
-            self.observation = self._rig.observe(self.cell)
+            self.observation = replace(self._rig.observe(self.cell), instruction=self._instruction)
             done(None)
 
         self._job = look
@@ -120,7 +123,8 @@ class SimulatedPort:
                 done(Refusal(Reason.PREDICTION_INVALID, str(error)))
                 return
             self._predictions += 1
-            done(Predicted(f'{self.cell.seed}-{self._predictions}', int(self.video.stamps[0])))
+            done(Predicted(f'{self.cell.seed}-{self._predictions}', int(self.video.stamps[0]),
+                           judgement=judge(self.video, self.cell.opening)))
 
         self._job = run
 

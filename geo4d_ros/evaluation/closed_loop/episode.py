@@ -40,6 +40,8 @@ class LoopSetup:
                                                                   max_cycles=16))
     executed_poses: int = 5
     seed: int = 0
+    instruction: str | None = None
+    until_success: bool = True  # end as soon as the simulator calls it a success; else when the loop rests
 
 
 @dataclass
@@ -71,8 +73,8 @@ class EpisodeResult:
 class _Bookkeeper(Watcher):
     """Keeps what happened, cycle by cycle; `success` is the simulator's word at the beginning of a cycle."""
 
-    def __init__(self, cell: Any, last_video: Callable[[], Video4D | None]) -> None:
-        self._cell, self._last_video = cell, last_video
+    def __init__(self, cell: Any, last_video: Callable[[], Video4D | None], until_success: bool) -> None:
+        self._cell, self._last_video, self._until_success = cell, last_video, until_success
         self.cycles: list[Cycle] = []
         self.stages: dict[str, list[float]] = {}
         self.success = False
@@ -84,7 +86,7 @@ class _Bookkeeper(Watcher):
         """Begin a cycle, or note what it does."""
         if kind == ActionKind.OBSERVE.value:
             self.success = bool(self.cycles) and self._cell.succeeded()
-            if not self.success:
+            if not (self.success and self._until_success):
                 self.cycles.append(Cycle(self._cell.save_state()))
         elif kind == ActionKind.PLAN.value:
             self.cycles[-1].video = self._last_video()
@@ -132,22 +134,22 @@ class _Bookkeeper(Watcher):
 def run_loop(cell: Any, rig: CellRig, setup: LoopSetup, scene: Scene | None = None,
              film: bool = False) -> EpisodeResult:
     """Run the loop's driver in a cell until it rests or the task is done; success is the simulator's word."""
-    book, pictures = _Bookkeeper(cell, lambda: port.video), []
+    book, pictures = _Bookkeeper(cell, lambda: port.video, setup.until_success), []
 
     def take_picture(now: Any) -> None:
         pictures.append((rig.snapshot(now)['rgb'], len(book.cycles) - 1, book.progress))
 
     port = SimulatedPort(cell, rig, setup.generator, setup.tracker, setup.robot, scene, setup.seed,
-                         take_picture if film else None, FILM_PERIOD)
+                         take_picture if film else None, FILM_PERIOD, setup.instruction)
     driver = Driver(port, book)
     driver.configure(setup.config, setup.limits, setup.executed_poses)
     start = cell.time
     refusal = driver.begin(EventKind.START)
     require(refusal is None, f'the loop does not begin: {refusal and refusal.message}')
-    while driver.phase not in RESTING and not book.success:
+    while driver.phase not in RESTING and not (book.success and setup.until_success):
         port.advance()
         driver.tick()
     success = book.success or cell.succeeded()
-    reason = driver.state.reason
-    return EpisodeResult(success, 'TASK_DONE' if success else reason.code if reason else '', book.cycles,
+    ended = driver.state.reason.code if driver.state.reason else ''
+    return EpisodeResult(success, 'TASK_DONE' if success and setup.until_success else ended, book.cycles,
                          book.stages, cell.time - start, pictures)

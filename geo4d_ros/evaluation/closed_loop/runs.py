@@ -49,7 +49,7 @@ class EpisodeReport:
 
 
 @lru_cache(maxsize=1)
-def _parts(options: EpisodeOptions) -> tuple[Any, Any, Any]:
+def loop_parts(options: EpisodeOptions) -> tuple[Any, Any, Any]:
     """Generator (None for the oracle), tracker and robot of this process."""
     from geo4d_ros.robots import panda
     from geo4d_ros.robots.kinematics import RobotModel
@@ -73,7 +73,7 @@ def run_episode(options: EpisodeOptions, task: str, seed: int) -> EpisodeReport:
     from geo4d_ros.loop.machine import LoopConfig
     from geo4d_ros.simulation.cell import Cell
 
-    generator, tracker, robot = _parts(options)
+    generator, tracker, robot = loop_parts(options)
     try:
         cell = Cell(task, seed)
     except SimulationError as error:

@@ -16,6 +16,7 @@ from geo4d_ros.generation.two_view.state_head import StateHead
 
 # Frame-0 segmentation the network predicts for its own guide: rest, arm, hand, finger, object.
 SEGMENT_CLASSES = 5
+OBJECT_SEGMENT = 4
 
 
 PER_VIEW = ('rgb0', 'depth0', 'points', 'valid', 'segments', 'T_g0_view', 'T_view_g0', 'K', 'seen', 'true_depth0')

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from geo4d_ros.errors import RegistrationError, require
 from geo4d_ros.generation.manifest import write_manifest
-from geo4d_ros.generation.two_view.network import TwoViewNetwork, one_view_each
+from geo4d_ros.generation.two_view.network import OBJECT_SEGMENT, TwoViewNetwork, one_view_each
 from geo4d_ros.geometry.cameras import unproject
 from geo4d_ros.geometry.registration import register_views
 from geo4d_ros.geometry.resampling import resize_frame
@@ -110,7 +110,9 @@ class TwoViewPredictor:
         points, valid = lift(depth, views, T_ref_view, seen)
         state = state_track(observation, poses[0].double().cpu().numpy(), openings[0].double().cpu().numpy())
         K = np.stack([v.K for v in views])
-        return Video4D(rgb, points, valid, stamps, K, T_ref_view, hand, state, timings)
+        objects = float((segments[0] == OBJECT_SEGMENT).sum())
+        return Video4D(rgb, points, valid, stamps, K, T_ref_view, hand, state, timings,
+                       scene={'object_pixels': objects})
 
 
 def within_range(frame: RgbdFrame) -> RgbdFrame:
