@@ -1,7 +1,7 @@
 """Episodes as a LeRobot dataset (format v3.0), for the policies and tools of that library.
 
-One parquet file per episode, pictures as PNG inside it, so that no video codec is needed. Needs the
-extra packages of requirements/lerobot.txt; LeRobot itself is not needed to write it.
+One parquet file per episode, pictures inside it, so that no video codec is needed; LeRobot itself is not needed to
+write it. What that library has no place for (calibration, attributes) lies in `meta/geo4d.json`, which it ignores.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from geo4d_ros.data.episodes import DEPTH_UNIT_M, RATE_HZ, Episode
+from geo4d_ros.data.episodes import RATE_HZ, Episode, decode_depth
+from geo4d_ros.data.readers.lerobot import GRIPPER_POSE, LABELS, OBJECT_POSE, OWN_META, PICTURES
 from geo4d_ros.errors import BackendUnavailableError, DatasetError, require
 
 _FILES_PER_CHUNK = 1000
-_STATE = [*(f'panda_joint{i}' for i in range(1, 8)), 'opening']
 _INDEX = ('frame_index', 'episode_index', 'index', 'task_index')
 Stats = dict[str, np.ndarray]  # min, max, mean, std, count
 
@@ -28,32 +28,36 @@ Stats = dict[str, np.ndarray]  # min, max, mean, std, count
 def export_lerobot(paths: Sequence[Path], out: Path, depth: bool = False) -> dict[str, Any]:
     """Write `paths` (this package's zarr episodes) to the new directory `out`; returns meta/info.json.
 
-    Per frame at 4 Hz: observation.images.camera_k (H, W, 3); with `depth` also
-    observation.images.camera_k_depth, 16-bit in 0.1 mm, 0 = invalid; observation.state (8,): seven
-    joints [rad] and the opening [m]; action (8,): the joints of the next frame and the commanded
-    opening. The task's name is the language instruction. Raises DatasetError when `out` exists or
-    the episodes differ in cameras or size.
+    Per frame at 4 Hz, as far as the episode has it: observation.images.camera_k (H, W, 3) as PNG; with `depth` also
+    observation.images.camera_k_depth, float32 [m] as TIFF, 0 = invalid, and observation.labels.camera_k;
+    observation.state (J + 1,): joints [rad] by their names and `opening` [m]; action (J + 1,): the joints of the next
+    frame and the commanded opening; observation.gripper_pose and .object_pose (16,), row by row, in the base frame.
+    The instruction, else the task's name, is the language instruction. Raises DatasetError when `out` exists or the
+    episodes differ in what they have.
     """
     try:
-        import pandas
         import pyarrow
         import pyarrow.parquet
     except ImportError as error:
         raise BackendUnavailableError(
-            'the LeRobot export needs pyarrow and pandas: pip install -r requirements/lerobot.txt'
+            'the LeRobot export needs pyarrow: pip install pyarrow'
         ) from error
     require(not out.exists(), f'{out} exists already; choose a new directory', DatasetError)
     temporary = out.with_name(f'.{out.name}')
     shutil.rmtree(temporary, ignore_errors=True)
     features, tasks, rows, total = {}, [], [], 0
+    own: dict[str, Any] = {}
+    robot = 'unknown'
     try:
         for number, path in enumerate(paths):
             episode = Episode.open(path)
-            task = str(episode.attributes['task'])
+            task = episode.instruction or episode.task
+            own[str(number)] = _own_meta(episode)
+            robot = str(episode.attributes.get('robot', robot))
             if task not in tasks:
                 tasks.append(task)
             columns = _columns(episode, number, total, tasks.index(task), depth)
-            found = _features(columns)
+            found = _features(columns, [*episode.joint_names, 'opening'])
             features = features or found
             require(found == features, f'{path} has other cameras or sizes than {paths[0]}', DatasetError)
             chunk, file = divmod(number, _FILES_PER_CHUNK)
@@ -67,8 +71,9 @@ def export_lerobot(paths: Sequence[Path], out: Path, depth: bool = False) -> dic
         (meta / 'episodes/chunk-000').mkdir(parents=True)
         pyarrow.parquet.write_table(
             pyarrow.Table.from_pylist(rows), meta / 'episodes/chunk-000/file-000.parquet')
-        pandas.DataFrame({'task_index': range(len(tasks))}, index=tasks).to_parquet(meta / 'tasks.parquet')
-        info = _info(features, len(rows), total, len(tasks))
+        pyarrow.parquet.write_table(_task_table(tasks), meta / 'tasks.parquet')
+        (temporary / OWN_META).write_text(json.dumps({'episodes': own}, indent=1) + '\n')
+        info = _info(features, len(rows), total, len(tasks), robot)
         (meta / 'info.json').write_text(json.dumps(info, indent=4) + '\n')
         (meta / 'stats.json').write_text(json.dumps(_whole_stats(rows, features), indent=4) + '\n')
         temporary.rename(out)
@@ -79,18 +84,44 @@ def export_lerobot(paths: Sequence[Path], out: Path, depth: bool = False) -> dic
     return info
 
 
+def _own_meta(episode: Episode) -> dict[str, Any]:
+    """Calibration and attributes of an episode."""
+    cameras: dict[str, dict[str, Any]] = {f'camera_{k}': {} for k in range(episode.cameras)}
+    for name in {'K', 'T_base_camera'} - set(episode.missing):
+        for k, value in enumerate(episode.read(name)):
+            cameras[f'camera_{k}'][name] = value.tolist()
+    return {'cameras': cameras, 'attributes': {k: v for k, v in episode.attributes.items() if k != 'arrays'}}
+
+
+def _task_table(tasks: list[str]) -> Any:
+    """`task_index` by task; the index column and its metadata are those that pandas reads as its index."""
+    import pyarrow
+
+    columns = [{'name': name, 'field_name': name, 'pandas_type': kind, 'numpy_type': stored, 'metadata': None}
+               for name, kind, stored in (('task_index', 'int64', 'int64'), ('task', 'unicode', 'object'))]
+    described = {'index_columns': ['task'], 'column_indexes': [], 'pandas_version': '2.0', 'columns': columns}
+    table = pyarrow.table({'task_index': list(range(len(tasks))), 'task': tasks})
+    return table.replace_schema_metadata({'pandas': json.dumps(described)})
+
+
 def _columns(episode: Episode, number: int, first: int, task: int, depth: bool) -> dict[str, np.ndarray]:
-    """Feature name -> (N, ...) values of one episode; pictures as uint8 (N, H, W, 3) or uint16 (N, H, W)."""
-    joints, opening = episode.read('joints'), episode.read('opening')
-    following = np.concatenate([joints[1:], joints[-1:]])
-    columns: dict[str, np.ndarray] = {}
-    for k, clip in enumerate(episode.read('rgb')):
-        columns[f'observation.images.camera_{k}'] = clip
-    for k, clip in enumerate(episode.read('depth') if depth else ()):
-        columns[f'observation.images.camera_{k}_depth'] = clip
-    columns['observation.state'] = np.column_stack([joints, opening]).astype(np.float32)
-    columns['action'] = np.column_stack([following, episode.read('opening_command')]).astype(np.float32)
-    count = np.arange(len(joints))
+    """Feature name -> (N, ...) values of one episode; pictures uint8 (N, H, W, 3) or (N, H, W), depth float32."""
+    has = {name for name in ('depth', 'labels', 'joints', 'opening', 'opening_command', 'T_base_gripper', 'object_pose')
+           if name not in episode.missing}
+    columns: dict[str, np.ndarray] = {f'{PICTURES}camera_{k}': clip for k, clip in enumerate(episode.read('rgb'))}
+    if depth and 'depth' in has:
+        columns |= {f'{PICTURES}camera_{k}_depth': decode_depth(d) for k, d in enumerate(episode.read('depth'))}
+    if depth and 'labels' in has:
+        columns |= {f'{LABELS}camera_{k}': clip for k, clip in enumerate(episode.read('labels'))}
+    if {'joints', 'opening'} <= has:
+        joints, opening = episode.read('joints'), episode.read('opening')
+        command = episode.read('opening_command') if 'opening_command' in has else np.append(opening[1:], opening[-1:])
+        columns['observation.state'] = np.column_stack([joints, opening]).astype(np.float32)
+        columns['action'] = np.column_stack([np.concatenate([joints[1:], joints[-1:]]), command]).astype(np.float32)
+    for key, name in ((GRIPPER_POSE, 'T_base_gripper'), (OBJECT_POSE, 'object_pose')):
+        if name in has:
+            columns[key] = episode.read(name).reshape(-1, 16)
+    count = np.arange(episode.frames)
     columns['timestamp'] = (count / RATE_HZ).astype(np.float32)
     indices = (count, np.full_like(count, number), first + count, np.full_like(count, task))
     return columns | {name: value.astype(np.int64) for name, value in zip(_INDEX, indices, strict=True)}
@@ -100,19 +131,19 @@ def _is_picture(value: np.ndarray) -> bool:
     return value.ndim >= 3
 
 
-def _features(columns: dict[str, np.ndarray]) -> dict[str, dict[str, Any]]:
+def _features(columns: dict[str, np.ndarray], state_names: list[str]) -> dict[str, dict[str, Any]]:
     """info.json's description of every column."""
     features: dict[str, dict[str, Any]] = {}
     for name, value in columns.items():
         if _is_picture(value):
             shape = [*value.shape[1:3], value.shape[3] if value.ndim == 4 else 1]
             features[name] = {'dtype': 'image', 'shape': shape, 'names': ['height', 'width', 'channels']}
-            if value.ndim == 3:
-                features[name]['info'] = {'is_depth_map': True, 'depth_unit_m': DEPTH_UNIT_M}
+            if value.dtype == np.float32:
+                features[name]['info'] = {'is_depth_map': True, 'depth_unit': 'm'}
         else:
-            vector = value.ndim == 2
-            features[name] = {
-                'dtype': str(value.dtype), 'shape': list(value.shape[1:]) or [1], 'names': _STATE if vector else None}
+            vector = name in ('observation.state', 'action')
+            features[name] = {'dtype': str(value.dtype), 'shape': list(value.shape[1:]) or [1],
+                              'names': state_names if vector else None}
     return features
 
 
@@ -120,12 +151,15 @@ def _stored(value: np.ndarray) -> list[Any]:
     """A column as parquet takes it: pictures as PNG bytes, vectors as lists."""
     if not _is_picture(value):
         return list(value) if value.ndim == 2 else value
-    return [{'bytes': _png(picture), 'path': None} for picture in value]
+    return [{'bytes': _encoded(picture), 'path': None} for picture in value]
 
 
-def _png(picture: np.ndarray) -> bytes:
+def _encoded(picture: np.ndarray) -> bytes:
     buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, 'PNG')
+    if picture.dtype == np.float32:
+        Image.fromarray(picture).save(buffer, 'TIFF', compression='tiff_adobe_deflate')
+    else:
+        Image.fromarray(picture).save(buffer, 'PNG')
     return buffer.getvalue()
 
 
@@ -169,9 +203,9 @@ def _whole_stats(rows: list[dict[str, Any]], features: dict[str, Any]) -> dict[s
     return whole
 
 
-def _info(features: dict[str, Any], episodes: int, frames: int, tasks: int) -> dict[str, Any]:
+def _info(features: dict[str, Any], episodes: int, frames: int, tasks: int, robot: str) -> dict[str, Any]:
     return {
-        'codebase_version': 'v3.0', 'robot_type': 'panda', 'total_episodes': episodes, 'total_frames': frames,
+        'codebase_version': 'v3.0', 'robot_type': robot, 'total_episodes': episodes, 'total_frames': frames,
         'total_tasks': tasks, 'chunks_size': _FILES_PER_CHUNK, 'data_files_size_in_mb': 100,
         'video_files_size_in_mb': 200, 'fps': int(RATE_HZ), 'splits': {'train': f'0:{episodes}'},
         'data_path': 'data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet', 'video_path': None,
