@@ -11,6 +11,8 @@ from launch.substitutions import PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
 
+from geo4d_ros.ros.graph.launch_arguments import check_cameras
+
 POSE = 'Pose of its colour optical frame in base_frame, "x y z qx qy qz qw"; empty when a calibration publishes it.'
 
 ARGUMENTS = [
@@ -19,7 +21,7 @@ ARGUMENTS = [
     DeclareLaunchArgument('second_camera', default_value='/camera2/camera2',
                           description='Namespace and name of the second camera.'),
     DeclareLaunchArgument('reference_serial', default_value='',
-                          description='Serial number with a leading underscore, as realsense2_camera wants it.'),
+                          description='Needed: the serial number, with a leading underscore as the driver wants it.'),
     DeclareLaunchArgument('second_serial', default_value='', description='The same for the second camera.'),
     DeclareLaunchArgument('profile', default_value='640x480x30', description='Width, height and rate of the images.'),
     DeclareLaunchArgument('base_frame', default_value='panda_link0', description='Frame of the poses below.'),
@@ -55,6 +57,7 @@ def camera(value, which):
 def start(context):
     """Both cameras, once the arguments are known."""
     value = context.launch_configurations
+    check_cameras(value)
     return [*camera(value, 'reference'), *camera(value, 'second')]
 
 

@@ -12,6 +12,7 @@ from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch_ros.actions import Node
 
 from geo4d_ros.resources import resource
+from geo4d_ros.ros.graph.launch_arguments import check_cameras, check_checkpoint
 from geo4d_ros.ros.serve.environment import simulation_environment, transport_environment
 
 FROM_FILE = ' Empty: as in params_file.'
@@ -26,6 +27,9 @@ ARGUMENTS = [
     DeclareLaunchArgument('rviz', default_value='false', choices=BOOLEAN, description='Start RViz.'),
     DeclareLaunchArgument('realsense', default_value='false', choices=BOOLEAN,
                           description='Start two RealSense drivers (see cameras.launch.py for their arguments).'),
+    DeclareLaunchArgument('reference_serial', default_value='',
+                          description='With realsense: serial number of the reference camera, as _012345678901.'),
+    DeclareLaunchArgument('second_serial', default_value='', description='The same for the second camera.'),
     DeclareLaunchArgument('reference_camera', default_value='/camera1/camera1',
                           description='Namespace of the camera whose frame all points are in.'),
     DeclareLaunchArgument('second_camera', default_value='/camera2/camera2',
@@ -79,6 +83,9 @@ def start(context):
     """Everything, once the arguments are known."""
     value = context.launch_configurations
     simulated = value['sim'] == 'true'
+    check_checkpoint(value['checkpoint'])
+    if not simulated and value['realsense'] == 'true':
+        check_cameras(value)
     environment = simulation_environment(value['loopback'] == 'true') if simulated else transport_environment()
     cameras = ('reference_camera', 'second_camera')
     common = {'package': 'geo4d_ros', 'output': 'screen',
@@ -98,7 +105,7 @@ def start(context):
         actions.append(included('simulation.launch.py', value,
                                 ('task', 'seed', *cameras, 'params_file', 'loopback', 'log_level')))
     elif value['realsense'] == 'true':
-        actions.append(included('cameras.launch.py', value, cameras))
+        actions.append(included('cameras.launch.py', value, (*cameras, 'reference_serial', 'second_serial')))
     if value['rviz'] == 'true':
         actions.append(Node(package='rviz2', executable='rviz2', output='log',
                             arguments=['-d', str(resource('config', 'plan_and_execute.rviz'))],

@@ -9,6 +9,7 @@ from launch.actions import DeclareLaunchArgument, ExecuteProcess, OpaqueFunction
 from launch_ros.actions import Node
 
 from geo4d_ros.resources import resource
+from geo4d_ros.ros.graph.launch_arguments import check_checkpoint
 from geo4d_ros.ros.serve.environment import transport_environment
 
 ARGUMENTS = [
@@ -31,6 +32,7 @@ ARGUMENTS = [
 def start(context):
     """The player and the nodes, once the arguments are known."""
     value = context.launch_configurations
+    check_checkpoint(value['checkpoint'])
     play = ['ros2', 'bag', 'play', value['bag'], '--clock', '100', '--rate', value['rate']]
     names = ('reference_camera', 'second_camera', 'checkpoint')
     # Nothing waits for us while a bag plays: the newest pair is taken as it is.

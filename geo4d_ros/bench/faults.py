@@ -35,6 +35,9 @@ class Fault:
 # Whichever notices first: the watchdog, the gate before a prediction, or the generator.
 _CAMERA = ('CAMERA_SILENT', 'OBSERVATION_SKEWED', 'OBSERVATION_TIMEOUT')
 _ABORTED = ('MOTION_BLOCKED', 'TRACKING_ERROR', 'EXECUTION_ABORTED')
+# A message that cannot be used is no message: first it is refused by name, then its sender counts as silent.
+_INFO = ('OBSERVATION_INVALID', 'CAMERA_SILENT')
+_JOINTS = ('ROBOT_STATE_INVALID', 'JOINT_STATES_STALLED')
 _BACKEND = ('BACKEND_UNAVAILABLE', 'EXECUTION_TIMEOUT')
 
 FAULTS: tuple[Fault, ...] = (
@@ -47,7 +50,15 @@ FAULTS: tuple[Fault, ...] = (
     Fault('late_by_1_s', 'cell', 'late', ('OBSERVATION_STALE', 'OBSERVATION_TIMEOUT')),
     Fault('clock_back', 'cell', 'clock_back', ('CLOCK_JUMP',), True),
     Fault('wrong_encoding', 'cell', 'wrong_encoding', ('OBSERVATION_INVALID',)),
-    Fault('no_intrinsics', 'cell', 'no_intrinsics', ('OBSERVATION_INVALID',)),
+    Fault('no_intrinsics', 'cell', 'no_intrinsics', _INFO),
+    Fault('lens_unknown', 'cell', 'lens_unknown', _INFO),
+    Fault('binning', 'cell', 'binning', _INFO),
+    Fault('region_of_interest', 'cell', 'region_of_interest', _INFO),
+    Fault('depth_not_aligned', 'cell', 'depth_not_aligned', ('OBSERVATION_INVALID',)),
+    Fault('depth_unit', 'cell', 'depth_unit', ('OBSERVATION_INVALID',)),
+    Fault('image_cut', 'cell', 'image_cut', ('OBSERVATION_INVALID',)),
+    Fault('images_of_the_future', 'cell', 'future', ('CLOCK_JUMP',)),
+    Fault('transform_of_the_future', 'cell', 'transform_future', ('TRANSFORM_MISSING',)),
     Fault('transform_missing', 'cell', 'transform_missing', ('TRANSFORM_MISSING',)),
     Fault('transform_identity', 'cell', 'transform_identity', ('TRANSFORM_IDENTITY',)),
     Fault('generator_raises', 'video_generator', 'raise', ('PREDICTION_FAILED',)),
@@ -56,6 +67,15 @@ FAULTS: tuple[Fault, ...] = (
     Fault('tracker_lost', 'gripper_tracker', 'lost', ('TRACK_LOST',)),
     Fault('tracker_lost_recovering', 'gripper_tracker', 'lost', ('TRACK_LOST',), recover=True),
     Fault('joint_states_stall', 'cell', 'joints_stall', ('JOINT_STATES_STALLED',), True),
+    Fault('joints_without_positions', 'cell', 'joints_no_positions', _JOINTS, True),
+    Fault('joints_nan', 'cell', 'joints_nan', _JOINTS, True),
+    Fault('joints_velocity_nan', 'cell', 'joints_velocity_nan', _JOINTS, True),
+    Fault('joints_named_twice', 'cell', 'joints_doubled', _JOINTS, True),
+    Fault('joints_of_two_sources', 'cell', 'joints_two_sources', _JOINTS, True),
+    Fault('gripper_joint_silent', 'cell', 'gripper_joint_silent', _JOINTS, True),
+    Fault('description_changed', 'cell', 'description_changed', ('MODEL_CHANGED',)),
+    Fault('feedback_nan', 'cell', 'feedback_nan', ('TRACKING_ERROR', 'MOTION_BLOCKED')),
+    Fault('feedback_empty', 'cell', 'feedback_empty', ('TRACKING_ERROR', 'MOTION_BLOCKED')),
     Fault('goal_rejected', 'cell', 'goal_rejected', ('GOAL_REJECTED',)),
     Fault('execution_aborted', 'cell', 'execution_aborted', _ABORTED, True),
     Fault('execution_aborted_recovering', 'cell', 'execution_aborted', _ABORTED, True, recover=True),

@@ -66,8 +66,8 @@ class SimulatedCell(Node):
         self.parameters = NodeParameters(self, CellParameters)
         p = self.parameters.values
         self.runner = CellRunner(lambda: Cell(p.task, p.seed), p.realtime_factor)
-        robot = self.robot_publisher(self, self.runner.link_names)
-        self.runner.on_state = self._unless_ending(robot.publish)
+        self._robot_publisher = self.robot_publisher(self, self.runner.link_names)
+        self.runner.on_state = self._unless_ending(self._robot_publisher.publish)
         cameras = sample_cameras(np.random.default_rng(p.camera_seed), 2, p.cameras, WIDTH, HEIGHT)
         namespaces = (p.reference_camera, p.second_camera)
         self._camera_publisher = self.camera_publisher(self, cameras, namespaces)

@@ -10,6 +10,7 @@ import json
 import os
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 from control_msgs.action import FollowJointTrajectory, ParallelGripperCommand
@@ -19,10 +20,11 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import String
 
 from geo4d_ros.nodes.simulated_cell import SimulatedCell
+from geo4d_ros.robots.panda import urdf_text
 from geo4d_ros.ros.serve.spin import run_node
 from geo4d_ros.ros.simulated_robot.cell_publishers import CameraPublisher, RobotPublisher
 from geo4d_ros.ros.simulated_robot.joint_trajectory_server import GripperServer, JointTrajectoryServer
-from geo4d_ros.ros.wire.conversions import image_message
+from geo4d_ros.ros.wire.conversions import image_message, to_stamp
 from geo4d_ros.simulation.controllers import Outcome
 
 LATE = 1_000_000_000  # [ns]
@@ -30,11 +32,12 @@ BACK = 5_000_000_000  # [ns]
 
 
 class FaultyRobotPublisher(RobotPublisher):
-    """clock_back, joints_stall, transform_missing."""
+    """clock_back, joints_*, gripper_joint_silent, transform_missing, transform_future, description_changed."""
 
     def __init__(self, node, links):
         super().__init__(node, links)
         self.node = node
+        self.stranger = None  # a second publisher of the joint states, when it is wanted
         self.truth = node.create_publisher(JointState, '/faulty_cell/joint_states', 10)
 
     def publish_clock(self, stamp):
@@ -45,10 +48,42 @@ class FaultyRobotPublisher(RobotPublisher):
                                       velocity=state.dq.tolist()))
         if self.node.fault != 'joints_stall':
             super().publish_joints(state)
+        if self.node.fault == 'joints_two_sources':
+            self.stranger = self.stranger or self.node.create_publisher(JointState, '/joint_states', 10)
+            message = self.joint_message(state)
+            message.position[0] += 0.3
+            self.stranger.publish(message)
+        elif self.stranger is not None:
+            self.node.destroy_publisher(self.stranger)
+            self.stranger = None
+
+    def joint_message(self, state):
+        message = super().joint_message(state)
+        fault = self.node.fault
+        if fault == 'joints_no_positions':
+            message.position = []
+        if fault == 'joints_nan':
+            message.position[3] = float('nan')
+        if fault == 'joints_velocity_nan':
+            message.velocity[2] = float('nan')
+        if fault == 'joints_doubled':
+            message.name[1] = message.name[0]
+        if fault == 'gripper_joint_silent':
+            message.name, message.position, message.velocity = (
+                list(values)[:7] for values in (message.name, message.position, message.velocity))
+        return message
 
     def publish_transforms(self, state):
+        if self.node.fault == 'transform_future':
+            state = replace(state, stamp=state.stamp + 100_000_000_000)
         if self.node.fault != 'transform_missing':
             super().publish_transforms(state)
+
+    def describe(self, changed):
+        """The robot's description, or that of another one."""
+        text = urdf_text()
+        self._description.publish(String(data=text.replace('effort="87"', 'effort="86"', 1) + '\n<!-- another -->'
+                                         if changed else text))
 
 
 class FaultyCameraPublisher(CameraPublisher):
@@ -84,6 +119,22 @@ class FaultyCameraPublisher(CameraPublisher):
             colour.encoding = 'yuv422'
         if fault == 'no_intrinsics':
             info.k = [0.0] * 9
+        if fault == 'lens_unknown':
+            info.distortion_model, info.d = 'equidistant', [-0.3, 0.1, 0.0, 0.0]
+        if fault == 'binning':
+            info.binning_x = info.binning_y = 2
+        if fault == 'region_of_interest':
+            info.roi.x_offset, info.roi.width, info.roi.height = 16, 320, 240
+        if fault == 'depth_not_aligned':
+            millimetres.header.frame_id = f'camera{index + 1}_depth_optical_frame'
+        if fault == 'depth_unit':
+            counts = np.clip(np.rint(depth * 10000), 0, 65535).astype(np.uint16)
+            millimetres = image_message(counts, stamp, self._frames[index])
+        if fault == 'image_cut':
+            colour.data = colour.data[:-640]
+        if fault == 'future':
+            for message in (colour, millimetres, info):
+                message.header.stamp = to_stamp(stamp + 5_000_000_000)
         return colour, millimetres, info
 
 
@@ -162,6 +213,7 @@ class FaultyCell(SimulatedCell):
             if parameter.name == 'fault':
                 self.fault = parameter.value
                 self.log('fault', fault=self.fault)
+                self._robot_publisher.describe(self.fault == 'description_changed')
                 poses = self._camera_publisher.poses
                 self._camera_publisher.publish_poses([poses[0]] * 2 if self.fault == 'transform_identity' else poses)
                 if self.fault == 'execution_aborted':

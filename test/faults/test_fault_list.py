@@ -26,7 +26,15 @@ def test_the_demanded_faults_are_there():
             'clock_back', 'wrong_encoding', 'no_intrinsics', 'transform_missing', 'transform_identity',
             'generator_raises', 'generator_hangs', 'prediction_nan', 'tracker_lost', 'joint_states_stall',
             'moveit_absent', 'goal_rejected', 'execution_aborted', 'execution_hangs', 'gripper_fails', 'operator_stop',
-            'prediction_killed', 'executor_killed', 'cell_killed'} <= names
+            'prediction_killed', 'executor_killed', 'cell_killed', 'joints_without_positions', 'joints_of_two_sources',
+            'gripper_joint_silent', 'feedback_nan', 'feedback_empty', 'lens_unknown', 'depth_not_aligned', 'depth_unit',
+            'description_changed'} <= names
+    assert len(names) >= 45
+
+
+def test_every_fault_of_the_cell_is_one_that_the_fake_knows():
+    text = (FAKES / 'faulty_cell.py').read_text()
+    assert not [fault.value for fault in FAULTS if fault.where == 'cell' and f"'{fault.value}'" not in text]
 
 
 def test_the_package_neither_contains_nor_imports_the_fakes():

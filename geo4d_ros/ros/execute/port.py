@@ -6,6 +6,7 @@ stands still cannot freeze them; stamps are the node's clock.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from typing import Any
@@ -28,6 +29,7 @@ from geo4d_ros.ros.observe.robot_monitor import CameraMonitor, ClockMonitor, Rob
 from geo4d_ros.types import Plan
 
 OBSERVE_PATIENCE = 1.0  # [s] that a pair which fails its gates has to become good: the other camera may be under way
+LATE = 0.25  # [s] between two checks after which this node itself was away
 BEAT = 0.09  # [s] between two bytes to the guardian
 
 
@@ -50,6 +52,7 @@ class RosPort:
         self.guardian: Guardian | None = None
         self._looking: tuple[float, Done] | None = None
         self._beat = 0.0
+        self._checked, self._excused = math.inf, False
 
     @property
     def model(self) -> RobotModel | None:
@@ -89,9 +92,17 @@ class RosPort:
         return None
 
     def health(self) -> Refusal | None:
-        """Clock, cameras, joint states, guardian."""
-        refusal = self._clock.check() or self._cameras.check_silence(self._camera_silence)
-        if refusal is None and not self.robot.silence <= self._joint_silence:
+        """Clock, cameras, joint states, guardian.
+
+        Timers run before the messages that wait: after a long computation of this node's own, others are not silent.
+        """
+        now = time.monotonic()
+        late = now - self._checked > LATE and not self._excused  # never twice in a row
+        self._checked, self._excused = now, late
+        refusal = self._clock.check()
+        if refusal is None and not late:
+            refusal = self._cameras.check_silence(self._camera_silence)
+        if refusal is None and not late and not self.robot.silence <= self._joint_silence:
             refusal = Refusal(Reason.JOINT_STATES_STALLED, f'{self.robot.silence:.2f} s')
         if refusal is None and self.guardian is not None and not self.guardian.alive:
             refusal = Refusal(Reason.PEER_DEAD, 'guardian')

@@ -70,7 +70,7 @@ class RobotMonitor:
         if self._arm_sample is None:
             return None
         stamp, q, dq = self._arm_sample
-        fresh = time.monotonic() - self._opening_heard <= self._gripper_silence
+        fresh = self.heard - self._opening_heard <= self._gripper_silence
         return RobotState(self._clamped(q), dq, self._opening if fresh else float('nan'), stamp, gripper_closed)
 
     def refusal(self) -> Refusal | None:
@@ -83,8 +83,9 @@ class RobotMonitor:
             return Refusal(Reason.ROBOT_STATE_INVALID, self._refusal[1])
         if self._arm_sample is None:
             return Refusal(Reason.ROBOT_STATE_INVALID, 'no /joint_states yet')
-        if now - self._opening_heard > self._gripper_silence:
-            silent = 'was never sent' if self._opening_heard < 0 else f'is silent for {now - self._opening_heard:.1f} s'
+        if self.heard - self._opening_heard > self._gripper_silence:  # while the arm goes on
+            behind = self.heard - self._opening_heard
+            silent = 'was never sent' if self._opening_heard < 0 else f'is silent for {behind:.1f} s'
             return Refusal(Reason.ROBOT_STATE_INVALID, f'the gripper joint {self._gripper!r} {silent} on '
                            '/joint_states (parameter gripper_joint)')
         return None

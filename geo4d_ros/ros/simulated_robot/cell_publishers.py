@@ -45,11 +45,15 @@ class RobotPublisher:
 
     def publish_joints(self, state: Snapshot) -> None:
         """/joint_states: arm and fingers."""
+        self._joints.publish(self.joint_message(state))
+
+    def joint_message(self, state: Snapshot) -> JointState:
+        """Arm and fingers, positions and velocities."""
         joints = JointState(name=[*JOINT_NAMES, *FINGER_JOINT_NAMES])
         joints.header.stamp = to_stamp(state.stamp)
         joints.position = [*state.q.tolist(), state.opening / 2, state.opening / 2]
         joints.velocity = [*state.dq.tolist(), state.opening_velocity / 2, state.opening_velocity / 2]
-        self._joints.publish(joints)
+        return joints
 
     def publish_transforms(self, state: Snapshot) -> None:
         """/tf: the links and the tool in the base frame."""

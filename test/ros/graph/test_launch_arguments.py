@@ -1,0 +1,56 @@
+"""Wrong launch arguments are an error before anything starts, which says what would be right."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from geo4d_ros.errors import ConfigurationError
+from geo4d_ros.ros.graph.launch_arguments import check_cameras, check_checkpoint
+from geo4d_ros.simulation.noise import NOISE_MODELS
+
+ROOT = Path(__file__).resolve().parents[3]
+GOOD = {'reference_camera': '/camera1/camera1', 'second_camera': '/camera2/camera2', 'reference_serial': '_0123',
+        'second_serial': '_0456'}
+
+
+def test_two_cameras_with_serial_numbers():
+    check_cameras(GOOD)
+
+
+@pytest.mark.parametrize('change, text', [
+    ({'reference_serial': '', 'second_serial': ''}, 'set reference_serial and second_serial'),
+    ({'second_serial': '_'}, 'set second_serial'),
+    ({'second_serial': '0123'}, 'one camera cannot be two'),
+    ({'second_camera': '/camera1/camera1'}, 'a namespace of its own'),
+    ({'reference_camera': '/camera'}, '"/namespace/name" but is \'/camera\''),
+])
+def test_what_would_start_the_wrong_camera(change, text):
+    with pytest.raises(ConfigurationError, match=text):
+        check_cameras({**GOOD, **change})
+
+
+def test_an_unknown_checkpoint_lists_what_exists():
+    check_checkpoint('')
+    check_checkpoint('geo4d-sim-small')
+    with pytest.raises(ConfigurationError, match=r'shipped models .*geo4d-sim-small'):
+        check_checkpoint('geo5d')
+
+
+def calls(name, function):
+    tree = ast.parse((ROOT / 'launch' / name).read_text())
+    start = next(n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == 'start')
+    return [c for c in ast.walk(start) if isinstance(c, ast.Call) and getattr(c.func, 'id', '') == function]
+
+
+def test_the_launch_files_check_before_they_start():
+    assert calls('cameras.launch.py', 'check_cameras') and calls('plan_and_execute.launch.py', 'check_cameras')
+    assert calls('plan_and_execute.launch.py', 'check_checkpoint') and calls('replay.launch.py', 'check_checkpoint')
+
+
+def test_choices_are_those_of_the_package():
+    tree = ast.parse((ROOT / 'launch' / 'simulation.launch.py').read_text())
+    noise = next(c for c in ast.walk(tree) if isinstance(c, ast.Call) and c.args and getattr(
+        c.args[0], 'value', '') == 'noise')
+    choices = next(k.value for k in noise.keywords if k.arg == 'choices')
+    assert tuple(ast.literal_eval(choices)) == NOISE_MODELS
