@@ -9,9 +9,8 @@ the reference optical frame), `opening` float64 [m] and `arm_points` (J, 3) floa
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -19,6 +18,7 @@ from geo4d_ros.errors import ConfigurationError, InvalidInputError, require
 from geo4d_ros.types import Observation, RgbdFrame
 
 VERSION = 1
+Number = TypeVar('Number', int, float)
 
 
 def save_observation(path: Path, observation: Observation) -> None:
@@ -40,6 +40,15 @@ def save_observation(path: Path, observation: Observation) -> None:
         raise ConfigurationError(f'cannot write {path}: {error.strerror}; choose a writable place') from error
 
 
+def _scalar(path: Path, arrays: dict[str, Any], name: str, default: Number) -> Number:
+    """One number of the file, as an int or float like the default."""
+    try:
+        return type(default)(arrays.get(name, default))
+    except (TypeError, ValueError, OverflowError):
+        raise InvalidInputError(f'{path}: {name} should be one number but is {arrays[name].dtype} '
+                                f'{arrays[name].shape}') from None
+
+
 def load_observation(path: Path) -> Observation:
     """Read and check an observation file; InvalidInputError names what is wrong with it."""
     try:
@@ -47,18 +56,19 @@ def load_observation(path: Path) -> Observation:
             arrays = {name: archive[name] for name in archive.files}
     except FileNotFoundError:
         raise InvalidInputError(f'observation file {path} does not exist') from None
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, AttributeError) as error:
-        raise InvalidInputError(f'{path} is not an observation file (.npz without objects): {error}') from error
-    version = int(arrays.get('version', 0))
+    except Exception as error:  # damaged archives make zipfile, zlib and NumPy raise whatever they like
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise InvalidInputError(f'{path} is not an observation file (.npz without objects): {reason}') from error
+    version = _scalar(path, arrays, 'version', 0)
     require(version == VERSION, f'{path} has format version {version}, expected {VERSION}')
     count = sum(name.startswith('rgb_') for name in arrays)
     require(count >= 1, f'{path} has no rgb_0: it needs at least one view')
     try:
         views = tuple(RgbdFrame(arrays[f'rgb_{i}'], arrays[f'depth_{i}'], arrays[f'K_{i}'],
-                                int(arrays.get(f'stamp_{i}', 0)), str(arrays.get(f'frame_id_{i}', f'view_{i}')))
+                                _scalar(path, arrays, f'stamp_{i}', 0), str(arrays.get(f'frame_id_{i}', f'view_{i}')))
                       for i in range(count))
-        opening = arrays.get('opening')
-        return Observation(views, arrays.get('T_ref_gripper'), None if opening is None else float(opening),
+        opening = None if 'opening' not in arrays else _scalar(path, arrays, 'opening', 0.0)
+        return Observation(views, arrays.get('T_ref_gripper'), opening,
                            arm_points=arrays.get('arm_points'))
     except KeyError as error:
         raise InvalidInputError(f'{path} lacks {error.args[0]}') from None

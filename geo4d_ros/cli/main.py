@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import importlib
 import logging
+import math
 import sys
+from typing import NoReturn
 
 from geo4d_ros import __version__
-from geo4d_ros.errors import Geo4dError
+from geo4d_ros.errors import Geo4dError, InvalidInputError, require
 
 # Command words -> (module with add_arguments(parser) and run(args) -> int | None, one-line help).
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -48,6 +50,33 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 
 
+# What a command counts: none of it would make a run that looks at nothing, and passes.
+COUNTED = ('cameras', 'cases', 'cycles', 'demos', 'episodes', 'frames', 'jobs', 'predictions', 'repeats', 'runs',
+           'steps', 'threads', 'views', 'windows')
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says in one line what is wrong, where argparse prints its usage before."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f'{self.prog}: {message}; see {self.prog} --help\n')
+
+
+def check_numbers(args: argparse.Namespace) -> None:
+    """InvalidInputError for a count below 1, a negative seed or time, or a number that is not finite."""
+    for name, value in vars(args).items():
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            continue
+        option = f'--{name.replace("_", "-")}'
+        require(math.isfinite(value), f'{option} should be a finite number but is {value}', InvalidInputError)
+        if name in COUNTED:
+            require(value >= 1, f'{option} {value}: a run of none proves nothing; give at least 1', InvalidInputError)
+        elif name in ('minutes', 'seconds'):
+            require(value > 0, f'{option} {value} should be positive', InvalidInputError)
+        elif name in ('seed', 'seed_start'):
+            require(0 <= value < 2**63, f'{option} {value} should not be negative', InvalidInputError)
+
+
 def split_command(argv: list[str]) -> tuple[str | None, list[str]]:
     """Longest known command at the start of argv, and the rest."""
     for words in (2, 1):
@@ -80,10 +109,11 @@ def main(argv: list[str] | None = None) -> int:
     module_name, text = COMMANDS[name]
     logging.basicConfig(level=logging.WARNING, format='%(levelname)s %(name)s: %(message)s')
     module = importlib.import_module(f'geo4d_ros.cli.{module_name}')
-    parser = argparse.ArgumentParser(prog=f'geo4d {name}', description=text)
+    parser = _Parser(prog=f'geo4d {name}', description=text)
     module.add_arguments(parser)
     args = parser.parse_args(rest)
     try:
+        check_numbers(args)
         return int(module.run(args) or 0)
     except Geo4dError as error:
         print(f'geo4d {name}: {error}', file=sys.stderr)

@@ -20,6 +20,7 @@ from geo4d_ros.errors import ConfigurationError, require
 from geo4d_ros.generation.inverse_dynamics import STEP_M, STEP_RAD, InverseDynamicsNetwork, save, state_vector
 from geo4d_ros.geometry.transforms import from_rotvec, invert, rotvec
 from geo4d_ros.training.budget import Budget
+from geo4d_ros.training.config_values import checked_config
 
 NOISE_M, NOISE_RAD, NOISE_OPENING_M = 0.01, 0.03, 0.002  # of the input state: motions add up to drifting poses
 
@@ -90,10 +91,7 @@ def train(values: dict[str, Any]) -> Path:
 
     Raises ConfigurationError for unknown keys and a missing generator, DatasetError without data.
     """
-    try:
-        config = InverseDynamicsTraining(**{k: v for k, v in values.items() if k != 'model'})
-    except TypeError as error:
-        raise ConfigurationError(f'training config: {error}') from error
+    config = checked_config(InverseDynamicsTraining, {k: v for k, v in values.items() if k != 'model'})
     require((Path(config.generator) / 'model_index.json').is_file(),
             f'no generator checkpoint in {config.generator}; train one first or set generator=DIR', ConfigurationError)
     torch.manual_seed(config.seed)

@@ -31,6 +31,8 @@ def read_config(path: Path, overrides: list[str]) -> dict:
 
     try:
         values = yaml.safe_load(path.read_text())
+    except UnicodeDecodeError:
+        raise ConfigurationError(f'{path} is not a text file; configs are in config/train/') from None
     except OSError as error:
         raise ConfigurationError(f'cannot read {path}: {error.strerror}; configs are in config/train/') from error
     except yaml.YAMLError as error:
@@ -41,7 +43,10 @@ def read_config(path: Path, overrides: list[str]) -> dict:
         key, equals, text = item.partition('=')
         if not equals:
             raise ConfigurationError(f'--set takes KEY=VALUE but got {item!r}')
-        values[key] = yaml.safe_load(text)
+        try:
+            values[key] = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ConfigurationError(f'--set {key}: {text!r} is not YAML') from error
     return values
 
 
@@ -50,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     overrides = {'data': args.data, 'output': args.output}
     values = read_config(args.config, args.set) | {k: v for k, v in overrides.items() if v is not None}
     model = values.get('model')
-    if model not in TRAINERS:
+    if not isinstance(model, str) or model not in TRAINERS:
         raise ConfigurationError(f'{args.config}: model should be one of {", ".join(TRAINERS)} but is {model!r}')
     output = importlib.import_module(TRAINERS[model]).train(values)
     if int(os.environ.get('RANK', '0')) > 0:

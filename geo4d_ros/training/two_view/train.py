@@ -19,6 +19,7 @@ from geo4d_ros.errors import ConfigurationError
 from geo4d_ros.generation.two_view.network import TwoViewNetwork
 from geo4d_ros.generation.two_view.predictor import TwoViewPredictor
 from geo4d_ros.training.budget import Budget
+from geo4d_ros.training.config_values import checked_config
 from geo4d_ros.training.two_view.arm_fit import fit_arm_head
 from geo4d_ros.training.two_view.batches import Augmentation, BatchConfig, batches
 from geo4d_ros.training.two_view.losses import total_loss
@@ -59,11 +60,7 @@ class TrainConfig:
 
 def parse_config(values: dict[str, Any]) -> TrainConfig:
     """The config of a YAML mapping; unknown keys are named."""
-    known = set(TrainConfig.__dataclass_fields__)
-    unknown = set(values) - known - {'model'}
-    if unknown:
-        raise ConfigurationError(f'unknown training keys {sorted(unknown)}; available: {sorted(known)}')
-    return TrainConfig(**{k: v for k, v in values.items() if k in known})
+    return checked_config(TrainConfig, {k: v for k, v in values.items() if k != 'model'})
 
 
 def learning_rate(config: TrainConfig, step: int, fraction: float) -> float:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
 from geo4d_ros.errors import ConfigurationError, require
+from geo4d_ros.training.config_values import checked_config
 
 STAGES = ('vae', 'decoder', 'regression', 'diffusion', 'distillation')
 
@@ -118,19 +119,11 @@ class UNetTrainConfig:
 def parse_config(values: dict[str, Any]) -> UNetTrainConfig:
     """The config of a YAML mapping; unknown keys are named."""
     values = {k: v for k, v in values.items() if k != 'model'}
-    loss = _checked(LossConfig, values.pop('loss', None) or {}, 'loss')
+    loss = values.pop('loss', None) or {}
+    require(isinstance(loss, dict), f'loss should be a mapping of keys but is {loss!r}', ConfigurationError)
+    loss = checked_config(LossConfig, loss, 'loss')
     if values.get('precision') is False:  # YAML reads a bare `no` as a boolean
         values['precision'] = 'no'
-    if 'pose_noise' in values:
-        values['pose_noise'] = tuple(values['pose_noise'])
-    return _checked(UNetTrainConfig, {**values, 'loss': loss}, 'training')
+    return checked_config(UNetTrainConfig, {**values, 'loss': loss})
 
 
-def _checked(kind: type, values: dict[str, Any], what: str) -> Any:
-    known = [f.name for f in fields(kind)]
-    unknown = sorted(set(values) - set(known))
-    require(not unknown, f'unknown {what} keys {unknown}; available: {known}', ConfigurationError)
-    try:
-        return kind(**values)
-    except TypeError as error:
-        raise ConfigurationError(f'{what} config: {error}') from error
