@@ -13,6 +13,8 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from geo4d_ros.bench.speed.released_algorithm import ReleasedAlgorithm
+from geo4d_ros.generation.unet.encoders.autoencoders import PatchAutoencoder
+from geo4d_ros.generation.unet.encoders.tiny_decoder import TinyTemporalDecoder
 from geo4d_ros.generation.unet.kernels.prepacked import fixed_weights, flop_formulas, linear
 from geo4d_ros.generation.unet.pipeline import Geo4dPipeline
 from geo4d_ros.generation.unet.presets import RELEASED_UNET, build
@@ -24,6 +26,7 @@ PRESETS = {'small': 'geo4d-sim-unet', 'reduced-width': 'geo4d-svd-reduced', 'svd
 CONSUMERS: dict[str, tuple[int, ...] | None] = {'points': (), 'points_and_reference_rgb': (0,), 'everything': None}
 
 REFERENCE_STEPS = 25
+H100_PEAK = {'float32': 67e12, 'bfloat16': 989e12}  # dense operations per second, data sheet of the SXM card
 STEPS = (25, 8, 4)
 
 
@@ -114,10 +117,12 @@ def benchmark(
         'flops': {str(n): count_flops(lambda k: optimised_run(pipeline, observation, k, 'points'), n) for n in STEPS},
         'released_flops': count_flops(lambda k: released(observation, 0, k), REFERENCE_STEPS),
     }
+    floors = stage_floors(pipeline, observation) if flops else {}
     if compiled:
         pipeline.compile()
     started = time.perf_counter()
-    runs, references, peak = time_both(pipeline, released, observation, repeats, device)
+    student = student_pipeline(pipeline)
+    runs, references, peak = time_both(pipeline, student, released, observation, repeats, device)
     report: dict[str, Any] = {
         'preset': preset,
         'device': device_name(device),
@@ -135,7 +140,9 @@ def benchmark(
     first = report['consumers']['points']
     names = ('stages_ms', 'speedup_25_steps', 'speedup_8_steps', 'relative_output_difference')
     report.update({'consumer': 'points', **{name: first[name] for name in names}, **counts})
+    report.update(headline(report, runs, references))
     if flops:
+        report['floor'] = floors
         rate = matmul_rate(device, getattr(torch, dtype), pipeline.clock)
         seconds = {n: float(np.median([r.total for r in runs['points', n]])) for n in STEPS}
         fractions = {str(n): counts['flops'][str(n)] / rate / seconds[n] for n in STEPS}
@@ -144,24 +151,91 @@ def benchmark(
 
 
 def time_both(
-    pipeline: Geo4dPipeline, released: ReleasedAlgorithm, observation: Observation, repeats: int, device: str
+    pipeline: Geo4dPipeline,
+    student: Geo4dPipeline,
+    released: ReleasedAlgorithm,
+    observation: Observation,
+    repeats: int,
+    device: str,
 ) -> tuple[dict[tuple[str, int], list[Run]], list[Run], float]:
     """The pipeline's runs by (consumer, steps), the released algorithm's, and the pipeline's peak memory [MiB]."""
     settings = [(c, n) for c in CONSUMERS for n in STEPS]
     for consumer in CONSUMERS:  # warm-up, also of what is compiled per number of streams
         optimised_run(pipeline, observation, 1, consumer)
+    optimised_run(student, observation, 1, 'points')
     if device.startswith('cuda'):
         torch.cuda.reset_peak_memory_stats()
         for consumer in CONSUMERS:
             optimised_run(pipeline, observation, 1, consumer)
     peak = peak_memory_mib(device)
-    runs: dict[tuple[str, int], list[Run]] = {s: [] for s in settings}
+    runs: dict[tuple[str, int], list[Run]] = {s: [] for s in [*settings, ('student', 1)]}
     references = []
     for _ in range(repeats):
         for consumer, steps in settings:
             runs[consumer, steps].append(optimised_run(pipeline, observation, steps, consumer))
+        runs['student', 1].append(optimised_run(student, observation, 1, 'points'))
         references.append(released_run(released, observation))
     return runs, references, peak
+
+
+def student_pipeline(pipeline: Geo4dPipeline) -> Geo4dPipeline:
+    """A one-step student of the pipeline's size with small decoders; random weights, which cost the same."""
+    own = pipeline.unet._orig_mod if hasattr(pipeline.unet, '_orig_mod') else pipeline.unet
+    settings = {k: v for k, v in pipeline.config.items() if not k.startswith('_') and not isinstance(v, (list, tuple))}
+    decoders = {}
+    if not isinstance(pipeline.points_vae, PatchAutoencoder):
+        small = min(pipeline.points_vae.config.block_out_channels) < 128
+        widths = (64, 32, 16) if small else (256, 128, 64)
+        channels = pipeline.points_vae.config.latent_channels
+        for name in ('points_decoder', 'rgb_decoder'):
+            decoder = TinyTemporalDecoder(widths, channels).to(own.device, own.dtype)
+            decoders[name] = decoder.eval().requires_grad_(False)
+    student = Geo4dPipeline(own, pipeline.rgb_vae, pipeline.points_vae, pipeline.image_encoder,
+                            **{**settings, **decoders, 'sampler': 'renoise', 'steps': 1})
+    student.clock = pipeline.clock
+    student.register_modules(unet=pipeline.unet)
+    return student
+
+
+def headline(report: dict[str, Any], runs: dict[tuple[str, int], list[Run]], references: list[Run]) -> dict[str, Any]:
+    """The like-for-like figure first, then what each further step adds; all against the released 25 steps.
+
+    same_output: all four films, 25 steps; points: pointmaps of both views, which is what a tracker needs, RGB films
+    are neither denoised nor decoded; 8 steps: another, coarser sample of the same model; student: one step and a small
+    decoder, another model, whose quality `geo4d evaluate distillation` measures.
+    """
+    ratios = [r.total / run.total for run, r in zip(runs['student', 1], references, strict=True)]
+    return {
+        'same_output_speedup_25_steps': report['consumers']['everything']['speedup_25_steps'],
+        'points_speedup_25_steps': report['consumers']['points']['speedup_25_steps'],
+        'points_speedup_8_steps': report['consumers']['points']['speedup_8_steps'],
+        'student_1_step_speedup': float(np.median(ratios)),
+        'student_1_step_speedup_range': [min(ratios), max(ratios)],
+        'student_stages_ms': percentiles(runs['student', 1]),
+        'largest_output_difference': max(c['relative_output_difference'] for c in report['consumers'].values()),
+    }
+
+
+def stage_floors(pipeline: Geo4dPipeline, observation: Observation) -> dict[str, Any]:
+    """Operations of every stage, and the time that an H100 needs for them at its peak [ms]: computed, not measured."""
+    counts: dict[str, int] = {}
+    counter = FlopCounterMode(display=False, custom_mapping=flop_formulas())
+    clock, pipeline.clock = pipeline.clock, counter.get_total_flops  # stages are told apart by the clock's differences
+    try:
+        with counter:
+            optimised_run(pipeline, observation, 1, 'everything')
+        counts = {name: int(pipeline.timings[name]) for name in ('encode', 'denoise', 'decode')}
+    finally:
+        pipeline.clock = clock
+    steps = {'encode': 1, 'denoise': REFERENCE_STEPS, 'decode': 1}
+    return {
+        'flops_once': counts,
+        'h100_ms_25_steps': {
+            dtype: {name: 1e3 * counts[name] * steps[name] / peak for name in counts}
+            for dtype, peak in H100_PEAK.items()
+        },
+        'note': 'all four films; operations over the peak of the data sheet, a lower bound, not a measurement',
+    }
 
 
 def released_run(released: ReleasedAlgorithm, observation: Observation) -> Run:

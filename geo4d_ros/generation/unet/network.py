@@ -26,6 +26,7 @@ from torch import nn
 from geo4d_ros.errors import ConfigurationError, require
 from geo4d_ros.generation.unet.layers.cross_view import CrossViewAttention
 from geo4d_ros.generation.unet.layers.state_stream import StateStream
+from geo4d_ros.generation.unet.sampling import edm
 from geo4d_ros.generation.unet.streams import (
     DECODERS,
     LINKS,
@@ -114,6 +115,7 @@ class Geo4dUNet(UNetSpatioTemporalConditionModel):
     """
 
     _supports_gradient_checkpointing = True
+    noise = edm
 
     @register_to_config
     def __init__(

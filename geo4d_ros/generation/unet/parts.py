@@ -11,9 +11,8 @@ from transformers import CLIPVisionModelWithProjection
 from transformers.utils import logging as transformers_logging
 
 from geo4d_ros.errors import CheckpointError, require
-from geo4d_ros.generation.unet.encoders.autoencoders import AUTOENCODERS
+from geo4d_ros.generation.backbones.registry import AUTOENCODERS, DENOISERS
 from geo4d_ros.generation.unet.encoders.tiny_decoder import TinyTemporalDecoder
-from geo4d_ros.generation.unet.network import Geo4dUNet
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -64,6 +63,14 @@ def load_autoencoder(directory: Path, dtype: torch.dtype) -> Any:
     return load_part(directory, AUTOENCODERS[name], dtype)
 
 
+def load_denoiser(directory: Path, dtype: torch.dtype) -> Any:
+    """The backbone that `directory`/config.json names."""
+    name = read_json(directory / 'config.json').get('_class_name')
+    if name not in DENOISERS:
+        raise CheckpointError(f'{directory} holds a {name!r}, expected one of {", ".join(DENOISERS)}')
+    return load_part(directory, DENOISERS[name], dtype)
+
+
 def load_parts(directory: Path, dtype: torch.dtype) -> dict[str, Any]:
     """Constructor arguments of the pipeline saved in `directory`."""
     index = read_json(directory / 'model_index.json')
@@ -76,7 +83,7 @@ def load_parts(directory: Path, dtype: torch.dtype) -> dict[str, Any]:
     return {
         **settings,
         **decoders,
-        'unet': load_part(directory / 'unet', Geo4dUNet, dtype),
+        'unet': load_denoiser(directory / 'unet', dtype),
         'rgb_vae': load_autoencoder(directory / 'rgb_vae', dtype),
         'points_vae': load_autoencoder(directory / 'points_vae', dtype),
         'image_encoder': encoder,

@@ -14,8 +14,9 @@ from diffusers import AutoencoderKLTemporalDecoder
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from geo4d_ros.errors import ConfigurationError, require
+from geo4d_ros.generation.backbones.registry import BACKBONES
+from geo4d_ros.generation.backbones.wan import FrameAutoencoder
 from geo4d_ros.generation.unet.encoders.autoencoders import PatchAutoencoder
-from geo4d_ros.generation.unet.network import Geo4dUNet
 from geo4d_ros.generation.unet.pipeline import Geo4dPipeline
 
 _CLIP_VIT_H = {
@@ -36,6 +37,23 @@ _SVD_VAE = {
     'sample_size': 768,
     'scaling_factor': 0.18215,
 }
+# Wan 2.2's codec of the 5B model: 16 pixels per latent, 48 channels.
+_WAN_VAE = {
+    'base_dim': 160,
+    'decoder_base_dim': 256,
+    'z_dim': 48,
+    'dim_mult': (1, 2, 4, 4),
+    'num_res_blocks': 2,
+    'temperal_downsample': (False, True, True),
+    'is_residual': True,
+    'in_channels': 12,
+    'out_channels': 12,
+    'patch_size': 2,
+    'scale_factor_temporal': 4,
+    'scale_factor_spatial': 16,
+    'latents_mean': (0.0,) * 48,  # the published statistics come with the weights
+    'latents_std': (1.0,) * 48,
+}
 # As released: shared decoder, no time-ids, quirky routing, default initialisation.
 RELEASED_UNET = {
     'decoders': 'shared',
@@ -54,6 +72,13 @@ PRESETS: dict[str, dict[str, Any]] = {
         'unet': {},
         'vae': _SVD_VAE,
         'clip': _CLIP_VIT_H,
+        'pipeline': {'height': 256, 'width': 320, 'steps': 8},
+    },
+    'geo4d-wan': {
+        'backbone': 'wan2.2-ti2v-5b',
+        'unet': {},
+        'frame_codec': _WAN_VAE,
+        'clip': None,
         'pipeline': {'height': 256, 'width': 320, 'steps': 8},
     },
     'geo4d-svd-reduced': {
@@ -118,12 +143,14 @@ def build(
     torch.manual_seed(seed)
     if 'patch' in parts:
         rgb_vae, points_vae = (PatchAutoencoder(**parts['patch']) for _ in range(2))
+    elif 'frame_codec' in parts:
+        rgb_vae, points_vae = (FrameAutoencoder(parts['frame_codec']) for _ in range(2))
     else:
         rgb_vae, points_vae = (AutoencoderKLTemporalDecoder(**parts['vae']) for _ in range(2))
     encoder = None
     if parts['clip'] is not None and (unet or {}).get('token_routing') != 'learned':
         encoder = CLIPVisionModelWithProjection(CLIPVisionConfig(**parts['clip']))
-    model = Geo4dUNet(**{**parts['unet'], **(unet or {})})
+    model = BACKBONES[parts.get('backbone', 'svd')].denoiser(**{**parts['unet'], **(unet or {})})
     settings = {'name': preset, **parts['pipeline'], **(pipeline or {})}
     return _frozen(Geo4dPipeline(model, rgb_vae, points_vae, encoder, **settings))
 

@@ -105,8 +105,7 @@ class Distillation(nn.Module):
 
     def _fake_loss(self, latents: Latents, sample: torch.Tensor, draws: Draws) -> dict[str, torch.Tensor]:
         own, out = estimate(self.fake, sample + at(draws.again) * draws.fresh, latents, draws.again)
-        s2 = at(draws.again) ** 2
-        parts = {'fake': ((own - sample) ** 2 * ((s2 + 1) / s2)).mean()}
+        parts = {'fake': ((own - sample) ** 2 * self.fake.noise.loss_weight(at(draws.again))).mean()}
         if self.gan:
             real = estimate(self.fake, latents.clean + at(draws.again) * draws.fresh, latents, draws.again)[1]
             told = F.softplus(self.discriminator(out.features)) + F.softplus(-self.discriminator(real.features))
@@ -126,9 +125,10 @@ def estimate(
     if not isinstance(sigma, torch.Tensor):
         sigma = torch.full(noisy.shape[:2], sigma, device=noisy.device)
     state = torch.zeros(len(noisy), noisy.shape[2], STATE_DIM, device=noisy.device)
-    out = model(edm.scale_input(noisy, at(sigma)), edm.timestep(sigma), latents.condition, latents.tokens,
+    scheme = model.noise
+    out = model(scheme.scale_input(noisy, at(sigma)), scheme.timestep(sigma), latents.condition, latents.tokens,
                 state=(state, latents.measured))
-    return edm.denoised(noisy, out.sample.float(), at(sigma)), out
+    return scheme.denoised(noisy, out.sample.float(), at(sigma)), out
 
 
 class DistillationStage:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
+from geo4d_ros.generation.backbones.protocol import NoiseModel
 from geo4d_ros.generation.unet.pipeline import Geo4dPipeline
 from geo4d_ros.generation.unet.sampling import edm
 from geo4d_ros.generation.unet.streams import POINTS, RGB
@@ -56,14 +57,15 @@ def video_loss(
     masks: tuple[torch.Tensor, ...],
     gated: bool,
     config: LossConfig,
+    scheme: NoiseModel = edm,
 ) -> torch.Tensor:
-    """The x0 loss with weight (s^2 + 1) / s^2, which is the v-MSE, times 1 + gripper * M * s^2 / (s^2 + 1).
+    """The x0 loss weighted to be the v-MSE of the noise model, times 1 + gripper * M * s^2 / (s^2 + 1).
 
     x0 (B, S, T, C, h, w) and sigma (B, S). Gated models count what does not move by `static` only.
     """
     counted, gripper, moved = masks
     s2 = (sigma**2)[:, :, None, None, None, None]
-    error = (x0 - latents.clean) ** 2 * ((s2 + 1) / s2)
+    error = (x0 - latents.clean) ** 2 * scheme.loss_weight(s2.sqrt())
     weights = counted * (1 + config.gripper * gripper * (s2 / (s2 + 1)))
     if gated:
         counted = counted * (moved + config.static * (1 - moved))

@@ -9,11 +9,11 @@ import torch
 from torch import nn
 
 from geo4d_ros.errors import ConfigurationError, require
+from geo4d_ros.generation.backbones.protocol import NoiseModel
 from geo4d_ros.generation.unet.encoders.autoencoders import PatchAutoencoder, target_distribution
 from geo4d_ros.generation.unet.encoders.tiny_decoder import TinyTemporalDecoder
 from geo4d_ros.generation.unet.network import UNetOutput
 from geo4d_ros.generation.unet.pipeline import Geo4dPipeline
-from geo4d_ros.generation.unet.sampling import edm
 from geo4d_ros.generation.unet.streams import all_streams, token_view
 from geo4d_ros.training.unet.batches import Clips, Latents, sample_generator
 from geo4d_ros.training.unet.config import UNetTrainConfig
@@ -45,7 +45,12 @@ class Stage(Protocol):
 
 
 def denoise_batch(
-    model: nn.Module, latents: Latents, sigma: torch.Tensor, noise: torch.Tensor, state_noise: torch.Tensor
+    model: nn.Module,
+    scheme: NoiseModel,
+    latents: Latents,
+    sigma: torch.Tensor,
+    noise: torch.Tensor,
+    state_noise: torch.Tensor,
 ) -> tuple[torch.Tensor, torch.Tensor | None, UNetOutput]:
     """x0 of the video (B, S, T, C, h, w) and of the states; noise is already scaled by sigma per stream."""
     level = sigma[:, :, None, None, None, None]
@@ -53,14 +58,14 @@ def denoise_batch(
     s = sigma[:, 0, None, None]
     noisy_state = latents.state + state_noise if state_noise is not None else torch.zeros_like(latents.state)
     out = model(
-        edm.scale_input(noisy, level),
-        edm.timestep(sigma),
+        scheme.scale_input(noisy, level),
+        scheme.timestep(sigma),
         latents.condition,
         latents.tokens,
-        state=(edm.scale_input(noisy_state, s), latents.measured),
+        state=(scheme.scale_input(noisy_state, s), latents.measured),
     )
-    x0 = edm.denoised(noisy, out.sample.float(), level)
-    x0_state = None if out.state is None else edm.denoised(noisy_state, out.state.float(), s)
+    x0 = scheme.denoised(noisy, out.sample.float(), level)
+    x0_state = None if out.state is None else scheme.denoised(noisy_state, out.state.float(), s)
     return x0, x0_state, out
 
 
@@ -85,9 +90,9 @@ class DenoiserStage:
             noise = unit_noise(generators, latents.clean) * sigma[:, :, None, None, None, None]
             state_noise = unit_noise(generators, latents.state) * sigma[:, 0, None, None]
         latents = dropped(latents, generators, config.condition_dropout, self._token_groups(latents))
-        x0, x0_state, out = denoise_batch(model, latents, sigma, noise, state_noise)
+        x0, x0_state, out = denoise_batch(model, pipeline.unet.noise, latents, sigma, noise, state_noise)
         gated = out.auxiliary is not None
-        parts = {'video': video_loss(x0, latents, sigma, batch.masks, gated, config)}
+        parts = {'video': video_loss(x0, latents, sigma, batch.masks, gated, config, pipeline.unet.noise)}
         total = parts['video']
         if gated:
             parts['mask'], parts['gate'] = auxiliary_losses(out.auxiliary.float(), batch.clips)

@@ -59,6 +59,22 @@ def test_fast_kernels_at_every_layout(size, streams):
 
 
 @torch.no_grad()
+def test_rearranged_weights_of_a_frozen_model_are_kept_until_they_change():
+    torch.manual_seed(1)
+    unet = Geo4dUNet(**TINY_UNET, links=()).eval().requires_grad_(False)
+    data = (torch.randn(1, 1, 3, 4, 16, 24), torch.full((1, 1), 1.0), torch.randn(1, 1, 4, 16, 24),
+            torch.randn(1, 1, 1, 24), all_streams(2)[:1])
+    use_fast_kernels(unet)
+    for change in (lambda p: None, lambda p: p.mul_(1.1), lambda p: p.add_(0.01)):
+        for parameter in unet.parameters():
+            change(parameter)
+        plain = unet(*data).sample
+        for _ in range(2):
+            with fixed_weights():
+                torch.testing.assert_close(unet(*data).sample, plain, atol=1e-3, rtol=1e-3)
+
+
+@torch.no_grad()
 def test_several_tokens_and_pictures_take_the_library_way():
     from diffusers.models.resnet import SpatioTemporalResBlock
 
@@ -108,6 +124,11 @@ def test_command_reports_the_same_output_in_less_time(tiny_svd, tmp_path, capsys
     assert report['flops']['25'] > 2.5 * report['flops']['8']
     assert report['released_flops'] > 3.5 * report['flops']['25']
     assert report['consumer'] == 'points'
+    assert report['same_output_speedup_25_steps'] == report['consumers']['everything']['speedup_25_steps'] > 0
+    assert report['points_speedup_8_steps'] > report['points_speedup_25_steps'] > 0
+    assert report['student_1_step_speedup'] > 0 and report['largest_output_difference'] <= 1e-3
+    floor = report['floor']['h100_ms_25_steps']
+    assert 0 < floor['bfloat16']['denoise'] < floor['float32']['denoise']
     assert report['released_ms']['total']['p95'] >= report['released_ms']['total']['p50'] > 0
     assert 'released algorithm' in capsys.readouterr().out
     assert np.isfinite(report['speedup_25_steps'])

@@ -80,6 +80,8 @@ def spatial_factor(vae: Autoencoder) -> int:
     """Pixels per latent, along each side."""
     if isinstance(vae, PatchAutoencoder):
         return vae.config.patch
+    if hasattr(vae, 'spatial_factor'):
+        return vae.spatial_factor
     return 2 ** (len(vae.config.block_out_channels) - 1)
 
 

@@ -1,9 +1,9 @@
 """Products with fixed weights, rearranged once for the processor: oneDNN's matrix products and convolutions.
 
-Inside `fixed_weights`, on the CPU, in float32, a weight is brought into oneDNN's own layout at its first
-use and kept until the end; biases, activations and sums are done while the result is still in the
-registers. Anywhere else (training, other devices and precisions, `torch.compile`, a torch without
-oneDNN) the same functions are torch's own linear layer and convolution.
+Inside `fixed_weights`, on the CPU, in float32, a weight is brought into oneDNN's own layout at its first use and kept
+(of frozen modules also for the next time); biases, activations and sums are done while the result is in the registers.
+Anywhere else (training, other devices and precisions, `torch.compile`, a torch without oneDNN) the same functions are
+torch's own linear layer and convolution.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 import torch.nn.functional as F
@@ -20,6 +21,7 @@ from torch import nn
 
 # What follows from weights alone, while they are fixed.
 _CONSTANTS: ContextVar[dict[tuple[int, str], torch.Tensor] | None] = ContextVar('constants', default=None)
+_KEPT: WeakKeyDictionary[nn.Module, dict[str, tuple[tuple, torch.Tensor]]] = WeakKeyDictionary()
 # For fewer rows, what a call of oneDNN costs beside the product is more than it saves.
 _FEW_ROWS = 32
 # The operators of torch's own compiler for frozen weights.
@@ -43,8 +45,24 @@ def constant(module: nn.Module, name: str, make: Callable[[], torch.Tensor]) -> 
         return make()
     key = (id(module), name)
     if key not in known:
-        known[key] = make()
+        known[key] = _kept(module, name, make)
     return known[key]
+
+
+def _kept(module: nn.Module, name: str, make: Callable[[], torch.Tensor]) -> torch.Tensor:
+    """`make()`, remembered between predictions too while the module is frozen and its weights are the same tensors.
+
+    Weights that train are rearranged anew for every prediction: averages are put in place through `.data`, which
+    leaves no trace. The rearranged copies double the memory of the weights.
+    """
+    parameters = list(module.parameters())
+    if any(p.requires_grad or p.is_inference() for p in parameters):
+        return make()
+    signature = tuple((p.data_ptr(), p._version) for p in parameters)
+    entries = _KEPT.setdefault(module, {})
+    if name not in entries or entries[name][0] != signature:
+        entries[name] = (signature, make())
+    return entries[name][1]
 
 
 @cache

@@ -87,18 +87,18 @@ def estimate(
     guidance: float,
 ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
     """The network's estimate of the clean latents (and states) at noise level sigma."""
-    dtype = condition.latents.dtype
+    scheme, dtype = unet.noise, condition.latents.dtype
     level = torch.full(condition.latents.shape[:2], sigma, device=x.device)
-    scaled = edm.scale_input(x, sigma).to(dtype)
-    state = None if s is None else (edm.scale_input(s, sigma).to(dtype), condition.state)
-    arguments = {'timestep': edm.timestep(level), 'streams': condition.streams, 'state': state}
+    scaled = scheme.scale_input(x, sigma).to(dtype)
+    state = None if s is None else (scheme.scale_input(s, sigma).to(dtype), condition.state)
+    arguments = {'timestep': scheme.timestep(level), 'streams': condition.streams, 'state': state}
     out = unet(scaled, condition=condition.latents, tokens=condition.tokens, **arguments)
-    x0 = edm.denoised(x, out.sample.float(), sigma)
+    x0 = scheme.denoised(x, out.sample.float(), sigma)
     if guidance != 1.0:
         tokens = None if condition.tokens is None else torch.zeros_like(condition.tokens)
         blank = unet(scaled, condition=torch.zeros_like(condition.latents), tokens=tokens, **arguments)
-        x0_blank = edm.denoised(x, blank.sample.float(), sigma)
+        x0_blank = scheme.denoised(x, blank.sample.float(), sigma)
         weights = torch.linspace(1.0, guidance, x.shape[2], device=x.device)[:, None, None, None]
         x0 = x0_blank + weights * (x0 - x0_blank)
-    s0 = None if s is None else edm.denoised(s, out.state.float(), sigma)
+    s0 = None if s is None else scheme.denoised(s, out.state.float(), sigma)
     return x0, s0, out.auxiliary

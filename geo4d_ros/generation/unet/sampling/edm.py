@@ -52,6 +52,11 @@ def v_target(clean: torch.Tensor, noise: torch.Tensor, sigma: torch.Tensor) -> t
     return (noise - sigma * clean) / (sigma**2 + 1) ** 0.5
 
 
+def loss_weight(sigma: torch.Tensor) -> torch.Tensor:
+    """Turns the squared error of the clean latents into that of v."""
+    return (sigma**2 + 1) / sigma**2
+
+
 def euler_step(noisy: torch.Tensor, x0: torch.Tensor, sigma: float, sigma_next: float) -> torch.Tensor:
     """From sigma to sigma_next along the ODE."""
     return x0 if sigma_next == 0 else x0 + (noisy - x0) * (sigma_next / sigma)

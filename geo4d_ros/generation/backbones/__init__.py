@@ -1,0 +1,1 @@
+"""Video diffusion models that the 4D generator can stand on."""
