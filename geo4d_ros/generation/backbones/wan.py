@@ -172,20 +172,20 @@ class FrameAutoencoder(ModelMixin, ConfigMixin):
     def __init__(self, codec: dict[str, Any] | None = None, scaling_factor: float = 1.0) -> None:
         super().__init__()
         lists = {k: list(v) if isinstance(v, tuple) else v for k, v in (codec or {}).items()}
-        self.codec = AutoencoderKLWan(**lists)
-        count = self.codec.config.z_dim
-        self.register_buffer('mean', torch.tensor(self.codec.config.latents_mean)[:count, None, None], False)
-        self.register_buffer('std', torch.tensor(self.codec.config.latents_std)[:count, None, None], False)
+        self.wan_vae = AutoencoderKLWan(**lists)
+        count = self.wan_vae.config.z_dim
+        self.register_buffer('mean', torch.tensor(self.wan_vae.config.latents_mean)[:count, None, None], False)
+        self.register_buffer('std', torch.tensor(self.wan_vae.config.latents_std)[:count, None, None], False)
 
     @property
     def spatial_factor(self) -> int:
         """Pixels per latent, along each side."""
-        return self.codec.config.scale_factor_spatial
+        return self.wan_vae.config.scale_factor_spatial
 
     @apply_forward_hook
     def encode(self, x: torch.Tensor) -> AutoencoderKLOutput:
         """Latents (N, C, h, w) of images (N, 3, H, W), as a distribution."""
-        moments = self.codec.encode(x[:, :, None]).latent_dist.parameters[:, :, 0]
+        moments = self.wan_vae.encode(x[:, :, None]).latent_dist.parameters[:, :, 0]
         mean, logvar = moments.chunk(2, 1)
         scaled = torch.cat([(mean - self.mean) / self.std, logvar - 2 * self.std.log()], 1)
         return AutoencoderKLOutput(latent_dist=DiagonalGaussianDistribution(scaled))
@@ -193,4 +193,4 @@ class FrameAutoencoder(ModelMixin, ConfigMixin):
     @apply_forward_hook
     def decode(self, z: torch.Tensor, num_frames: int = 1) -> DecoderOutput:
         """Images of latents (N, C, h, w), frame by frame."""
-        return DecoderOutput(sample=self.codec.decode((z * self.std + self.mean)[:, :, None]).sample[:, :, 0])
+        return DecoderOutput(sample=self.wan_vae.decode((z * self.std + self.mean)[:, :, None]).sample[:, :, 0])

@@ -101,7 +101,7 @@ def test_codec_is_the_librarys_on_single_frames():
     z = vae.encode(x).latent_dist.mode()
     assert z.shape == (2, 8, 2, 3)
     theirs = AutoencoderKLWan(**CODEC).eval()
-    theirs.load_state_dict(vae.codec.state_dict())
+    theirs.load_state_dict(vae.wan_vae.state_dict())
     raw = theirs.encode(x[:, :, None]).latent_dist.mode()[:, :, 0]
     torch.testing.assert_close(z, (raw - vae.mean) / 2, atol=1e-5, rtol=1e-5)
     expected = theirs.decode(raw[:, :, None]).sample[:, :, 0]
