@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     'cameras show': ('cameras.show', 'what cameras deliver, in numbers and one picture'),
     'cameras record': ('cameras.record', 'record cameras as an RGB-D folder'),
     'import': ('import_.recording', 'own recordings (bag, folder, LeRobot dataset) as episodes to train on'),
+    'view': ('view', 'see cameras, observations and predictions in 3D (Rerun)'),
     'import svd': ('import_.svd', 'start a geo4d-svd checkpoint from Stable Video Diffusion'),
     'import 4dgen': ('import_.released', "convert the authors' released checkpoint"),
     'data check': ('data.check', 'what a directory of episodes holds and what is wrong with it'),

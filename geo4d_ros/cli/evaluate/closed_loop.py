@@ -45,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--device', default='cpu', help='torch device of the generator (default cpu)')
     parser.add_argument('--jobs', type=int, default=os.cpu_count() or 1, metavar='J',
                         help='worker processes (default: the cores)')
+    parser.add_argument('--rrd', type=Path, metavar='DIR', help='write a Rerun recording of every episode there')
     parser.add_argument('--films', type=Path, metavar='DIR', help='write an mp4 of every failed episode there')
     add_json_argument(parser)
 
@@ -60,6 +61,10 @@ def run(args: argparse.Namespace) -> int:
     options, model_sha256 = options_of(args)
     others = baseline_options(args, options)
     check_report_place(args.json, args.films)
+    if args.rrd:
+        from geo4d_ros.evaluation.rerun_scene import library
+
+        library()
     started = time.monotonic()
     reports = run_episodes(args, options, tasks, 'model')
     rows = {}
@@ -134,7 +139,8 @@ def options_of(args: argparse.Namespace) -> tuple[Any, str | None]:
     checkpoint = None if oracle else args.generator if remote else str(checkpoint_directory(args.checkpoint))
     digest = None if checkpoint is None else weights_sha256(checkpoint, args.device)
     options = EpisodeOptions(checkpoint, readout, args.tracker, args.cameras, args.noise,
-                             args.horizon_executed, args.max_cycles, args.device, args.films and str(args.films))
+                             args.horizon_executed, args.max_cycles, args.device, args.films and str(args.films),
+                             args.rrd and str(args.rrd))
     return options, digest
 
 

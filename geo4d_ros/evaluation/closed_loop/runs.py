@@ -14,7 +14,7 @@ from geo4d_ros.evaluation.closed_loop.failure_causes import cause_of
 @dataclass(frozen=True)
 class EpisodeOptions:
     """What is the same for all episodes. checkpoint: what `open_generator` takes, None for the
-    oracle; films: folder for failures, None for none."""
+    oracle; films: folder for failures, rrd: for Rerun recordings of all, None for none."""
 
     checkpoint: str | None
     readout: str = 'fused'
@@ -25,6 +25,7 @@ class EpisodeOptions:
     max_cycles: int = 16
     device: str = 'cpu'
     films: str | None = None
+    rrd: str | None = None
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,7 @@ def run_episode(options: EpisodeOptions, task: str, seed: int) -> EpisodeReport:
         config = LoopConfig(dry_run=False, auto=True, recover=True, max_cycles=options.max_cycles)
         setup = LoopSetup(generator, tracker, robot, config=config, executed_poses=options.executed_poses, seed=seed)
         result = run_loop(cell, rig, setup, film=options.films is not None)
+        _write_scene(options, task, seed, rig.cameras[0].T_base_camera, result)
         if result.success:
             return EpisodeReport(task, seed, True, result.reason, None, _plain(result.cycles), result.simulated_s,
                                  None, result.stages)
@@ -95,6 +97,21 @@ def run_episode(options: EpisodeOptions, task: str, seed: int) -> EpisodeReport:
 
 def _plain(cycles: list[Any]) -> list[dict[str, Any]]:
     return [{'reason': c.reason, 'closed': c.closed, 'missed': c.missed, 'retreated': c.retreated} for c in cycles]
+
+
+def _write_scene(options: EpisodeOptions, task: str, seed: int, T_base_ref: Any, result: Any) -> None:
+    """Every cycle's prediction, plan and verdict as <task>-<seed>.rrd; nothing without a folder for it."""
+    if options.rrd is None:
+        return
+    from geo4d_ros.evaluation.rerun_scene import RerunScene
+
+    with RerunScene(Path(options.rrd) / f'{task}-{seed}.rrd') as scene:
+        for number, cycle in enumerate(result.cycles):
+            if cycle.video is not None:
+                scene.prediction(number, cycle.video)
+            if cycle.plan is not None:
+                scene.plan(number, cycle.plan, T_base_ref)
+            scene.verdict(number, cycle.reason or 'executed', not cycle.reason)
 
 
 def _write_film(options: EpisodeOptions, task: str, seed: int, cause: str, result: Any) -> str | None:
