@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
                'wall_s': round(outcome.seconds, 1)}
     from geo4d_ros.reports.demo import write_demo
 
-    write_demo(folder, summary, outcome.pictures, outcome.predictions, outcome.spans)
+    write_demo(folder, summary, outcome.pictures, outcome.predictions, outcome.spans, outcome.reasons)
     _point_latest(args.out, folder)
     verdict = 'the task succeeded' if outcome.success else 'the task did not succeed'
     ended = f'fault {outcome.fault}' if outcome.fault else f'no fault ({outcome.reason})'

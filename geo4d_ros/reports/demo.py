@@ -10,7 +10,8 @@ import numpy as np
 
 from geo4d_ros.errors import ConfigurationError
 from geo4d_ros.evaluation.films import film_frame
-from geo4d_ros.evaluation.movies import write_mp4
+from geo4d_ros.evaluation.movies import side_by_side, stack_rows, write_mp4
+from geo4d_ros.reports.cycles import STAGES, RunCycle, cycles_of
 from geo4d_ros.reports.html import HtmlReport
 
 EXECUTED_FRAMES = 5
@@ -18,8 +19,12 @@ FILM_FPS = 8.0
 
 
 def write_demo(folder: Path, summary: dict[str, Any], pictures: list[Any], predictions: list[Any],
-               spans: list[tuple[float, float, str]]) -> None:
-    """Write the three files. pictures and predictions are those of `ros.run_recorder`, spans (begin, end, phase)."""
+               spans: list[tuple[float, float, str]], reasons: dict[int, str] | None = None) -> None:
+    """Write the three files. pictures and predictions are those of `ros.graph.run_recorder`, spans (begin, end, phase),
+    reasons: cycle -> code of why it was refused or ended.
+    """
+    cycles = cycles_of(pictures, predictions, spans, reasons or {}, EXECUTED_FRAMES)
+    summary = {**summary, 'cycle_table': [cycle.to_json() for cycle in cycles]}
     try:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / 'summary.json').write_text(json.dumps(summary, indent=1) + '\n')
@@ -28,7 +33,7 @@ def write_demo(folder: Path, summary: dict[str, Any], pictures: list[Any], predi
     frames = film(pictures, predictions, spans)
     if frames:
         write_mp4(folder / 'episode.mp4', frames, FILM_FPS)
-    _write_page(folder, summary, frames)
+    _write_page(folder, summary, frames, cycles)
 
 
 def film(pictures: list[Any], predictions: list[Any], spans: list[tuple[float, float, str]]) -> list[np.ndarray]:
@@ -66,7 +71,7 @@ def phase_at(moment: float, spans: list[tuple[float, float, str]]) -> tuple[str,
     return name, float(np.clip((moment - execution[0]) / max(execution[1] - execution[0], 1e-6), 0, 1))
 
 
-def _write_page(folder: Path, summary: dict[str, Any], frames: list[np.ndarray]) -> None:
+def _write_page(folder: Path, summary: dict[str, Any], frames: list[np.ndarray], cycles: list[RunCycle]) -> None:
     page = HtmlReport(f'Closed loop on {summary["task"]}, seed {summary["seed"]}')
     success = summary['success']
     page.text('The task succeeded.' if success else 'The task did not succeed.', 'good' if success else 'bad')
@@ -80,6 +85,7 @@ def _write_page(folder: Path, summary: dict[str, Any], frames: list[np.ndarray])
     page.heading('Stages')
     page.table(['stage', 'p50 [ms]', 'p95 [ms]'],
                [[name, v['p50'], v['p95']] for name, v in summary['stages_ms'].items()])
+    _write_cycles(page, cycles)
     if frames:
         page.heading('Episode')
         page.video(folder / 'episode.mp4', 'Above what the cameras saw, below what was predicted for that moment.')
@@ -87,3 +93,23 @@ def _write_page(folder: Path, summary: dict[str, Any], frames: list[np.ndarray])
         for i in picks:
             page.image(frames[i], f'picture {i + 1} of {len(frames)}')
     page.write(folder / 'report.html')
+
+
+def _write_cycles(page: HtmlReport, cycles: list[RunCycle]) -> None:
+    """The table of cycles, and of each that moved the arm what was predicted beside what came."""
+    if not cycles:
+        return
+    page.heading('Cycles')
+    stages = list(STAGES.values())
+    page.table(['cycle', 'reason', *[f'{stage} [ms]' for stage in stages], 'prediction [dB]', 'no motion [dB]'],
+               [[c.number, c.reason or 'executed', *[c.stages_ms.get(stage) for stage in stages], c.psnr_moved,
+                 c.copy_psnr_moved] for c in cycles])
+    page.text('The last two columns: PSNR of the predicted picture against the one that came after the motion, over '
+              'the pixels that changed, and what the picture from before would have scored.')
+    for c in cycles:
+        if c.before is None or c.predicted is None or c.after is None:
+            continue
+        rows = [side_by_side([c.before[v], c.predicted[v], c.after[v]], ['before', 'predicted', 'came'])
+                for v in range(len(c.before))]
+        page.image(stack_rows(rows), f'cycle {c.number}: before, predicted for after the motion, what came; '
+                                     'above the reference camera, below the second')

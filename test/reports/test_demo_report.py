@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from geo4d_ros.cli.main import main
+from geo4d_ros.reports.cycles import cycles_of
 from geo4d_ros.reports.demo import film, phase_at, write_demo
 
 SPANS = [(0.0, 1.0, 'OBSERVING'), (1.0, 3.0, 'PREDICTING'), (3.0, 4.0, 'PLANNING'), (4.0, 8.0, 'EXECUTING'),
@@ -50,6 +51,28 @@ def test_demo_leaves_summary_film_and_page(tmp_path):
     assert (tmp_path / 'episode.mp4').stat().st_size > 500
     page = (tmp_path / 'report.html').read_text()
     assert 'The task succeeded.' in page and 'data:video/mp4;base64,' in page
+
+
+def test_cycles_have_reasons_timings_and_what_came_of_the_prediction(tmp_path):
+    pictures = [Picture(t, 0) for t in (3.5, 6.0)] + [Picture(8.5, 0)]
+    pictures[-1].real = np.full((2, 24, 32, 3), 104, np.uint8)  # frame 5 of the prediction is 100, frame 0 is 0
+    first, second = cycles_of(pictures, [Prediction()], SPANS, {2: 'TASK_DONE'}, 5)
+    assert first.stages_ms == {
+        'observe': 1000.0, 'predict': 2000.0, 'plan': 1000.0, 'execute': 4000.0, 'settle': 1000.0}
+    assert first.psnr_moved == pytest.approx(20 * np.log10(255 / 4), abs=0.01)
+    assert first.copy_psnr_moved == pytest.approx(20 * np.log10(255 / 104), abs=0.01)
+    assert (second.reason, second.psnr_moved, second.before) == ('TASK_DONE', None, None)
+    write_demo(tmp_path, _summary(), pictures, [Prediction()], SPANS, {2: 'TASK_DONE'})
+    page = (tmp_path / 'report.html').read_text()
+    assert 'cycle 1: before, predicted' in page and 'TASK_DONE' in page and 'http' not in page.split('<body>')[0]
+    assert [c['cycle'] for c in json.loads((tmp_path / 'summary.json').read_text())['cycle_table']] == [1, 2]
+
+
+def test_a_cycle_in_which_nothing_moved_is_not_judged():
+    still = [Picture(t, 0) for t in (3.5, 6.0, 8.5)]
+    for picture in still:
+        picture.real = np.zeros((2, 24, 32, 3), np.uint8)
+    assert cycles_of(still, [Prediction()], SPANS, {}, 5)[0].psnr_moved is None
 
 
 def test_a_run_without_pictures_still_says_what_happened(tmp_path):

@@ -47,7 +47,9 @@ class DemoOptions:
 
 @dataclass
 class DemoOutcome:
-    """What came of it. fault: code or None; spans: (begin, end, phase) on the steady clock; seconds: of the loop."""
+    """What came of it. fault: code or None; spans: (begin, end, phase) on the steady clock; seconds: of the loop;
+    reasons: cycle -> code of its last refusal, fault or end.
+    """
 
     success: bool
     cycles: int
@@ -59,6 +61,7 @@ class DemoOutcome:
     pictures: list[FilmPicture] = field(repr=False, default_factory=list)
     predictions: list[PredictedClip] = field(repr=False, default_factory=list)
     spans: list[tuple[float, float, str]] = field(repr=False, default_factory=list)
+    reasons: dict[int, str] = field(default_factory=dict)
 
 
 class DemoGraph:
@@ -159,7 +162,14 @@ class DemoGraph:
         spans = phase_spans(self._probe.states, time.monotonic())
         cycles = max((values.get('cycles', 0) for _, values in self._probe.states), default=0)
         return DemoOutcome(success, cycles, fault, reason, stage_times(spans), self._pids,
-                           time.monotonic() - self._begun, self._recorder.pictures, self._recorder.predictions, spans)
+                           time.monotonic() - self._begun, self._recorder.pictures, self._recorder.predictions, spans,
+                           reasons_by_cycle(self._probe.states))
+
+
+def reasons_by_cycle(states: list[tuple[float, dict[str, Any]]]) -> dict[int, str]:
+    """cycle -> the last reason code that /geo4d/state gave in it."""
+    return {int(values['cycles']): str(values['reason']) for _, values in states
+            if values.get('reason') and values.get('cycles')}
 
 
 def phase_spans(states: list[tuple[float, dict[str, Any]]], now: float) -> list[tuple[float, float, str]]:
