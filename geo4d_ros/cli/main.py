@@ -25,6 +25,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     'cameras list': ('cameras.list', 'the RealSense cameras of this machine'),
     'cameras show': ('cameras.show', 'what cameras deliver, in numbers and one picture'),
     'cameras record': ('cameras.record', 'record cameras as an RGB-D folder'),
+    'record': ('record', 'record a demonstration of a real cell as rosbag2, checked while it runs'),
+    'calibrate': ('calibrate', 'where the cameras stand, from a board in the gripper'),
     'import': ('import_.recording', 'own recordings (bag, folder, LeRobot dataset) as episodes to train on'),
     'view': ('view', 'see cameras, observations and predictions in 3D (Rerun)'),
     'import svd': ('import_.svd', 'start a geo4d-svd checkpoint from Stable Video Diffusion'),

@@ -231,3 +231,24 @@ def test_every_array_has_a_remedy():
     from geo4d_ros.data.trainings import REMEDIES
 
     assert set(REMEDIES) == set(SCHEMA) - {'rgb', 'times'}
+
+
+def test_what_our_own_camera_command_writes_comes_in(tmp_path, brought_in):
+    from geo4d_ros.cameras.recording import FolderWriter
+    from geo4d_ros.types import RgbdFrame
+
+    class Fake:
+        def __init__(self, name):
+            self.name, self.depth_unit = name, 0.0001
+
+    frames = [RgbdFrame.example(32, 32, seed) for seed in range(5)]
+    for name in ('left', 'right'):
+        writer = FolderWriter(tmp_path / 'look', Fake(name))
+        for i, frame in enumerate(frames):
+            writer.write(RgbdFrame(frame.rgb, frame.depth, frame.K, 1_700_000_000_000_000_000 + i * 250_000_000))
+        writer.close()
+    out, text = brought_in(tmp_path / 'look', '--task', 'look')
+    episode = Episode.open(list_episodes(out)[0])
+    assert (episode.cameras, episode.frames) == (2, 5) and 'missing: T_base_camera' in text.out
+    np.testing.assert_array_equal(episode.read('rgb')[1, 4], frames[4].rgb)
+    np.testing.assert_allclose(episode.read('depth')[0, 2] * 1e-4, frames[2].depth, atol=6e-5)
