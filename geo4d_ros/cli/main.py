@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     'train': ('train.generator', 'train a generator from a config'),
     'train segmenter': ('train.segmenter', 'train the gripper segmenter'),
     'train opening': ('train.opening', "train the network that reads the gripper's opening"),
+    'train judge': ('train.judge', 'fit what tells done and unfamiliar scenes, beside a trained two-view generator'),
     'predict': ('predict', 'predict a 4D video from one observation file'),
     'serve': ('serve', 'serve a generator to cells on other machines'),
     'cameras list': ('cameras.list', 'the RealSense cameras of this machine'),

@@ -131,9 +131,10 @@ def _on_predicted(state: LoopState, event: Event, config: LoopConfig) -> Result:
     verdict, detail = event.data.get('verdict', Verdict.PROCEED.value), event.data.get('detail', '')
     if verdict == Verdict.UNFAMILIAR.value:
         return _refuse(state, Reason.SCENE_UNFAMILIAR, detail, config)
-    if verdict != Verdict.PROCEED.value and not state.gripper_closed:
+    hidden = verdict == Verdict.NOTHING_TO_DO.value and state.work_seen
+    if verdict != Verdict.PROCEED.value and not hidden and not state.gripper_closed:
         return _no_work(state, Verdict(verdict), detail, config)
-    state = replace(state, idle_count=0)
+    state = replace(state, idle_count=0, work_seen=True)
     state = replace(state, phase=Phase.PLANNING, deadline=state.now + config.plan_seconds)
     return state, (Action(ActionKind.PLAN, {'cycle': state.cycle}),)
 

@@ -96,6 +96,7 @@ class LoopState:
     misses: int = 0  # grasps in a row that hold nothing
     missed_at: tuple[tuple[float, ...], ...] = ()  # where in this run the gripper closed on nothing
     idle_count: int = 0  # looks in a row that find nothing to do
+    work_seen: bool = False  # an object that the arm hides later is still there
     recovery: Recovery | None = None  # instead of a prediction; planned once the arm rests, plan_id tells
     latch: bool = False  # while STOPPING: end in FAULT
     escalated: bool = False

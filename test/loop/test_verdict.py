@@ -18,7 +18,8 @@ CONFIG = LoopConfig(dry_run=False, auto=True, recover=True)
 def video(pixels=None, moves=True, **scene):
     track = GripperTrack.example()
     if not moves:
-        track = replace(track, T_ref_gripper=np.repeat(track.T_ref_gripper[:1], 11, axis=0))
+        track = replace(track, T_ref_gripper=np.repeat(track.T_ref_gripper[:1], 11, axis=0),
+                        opening=np.full(11, 0.08))
     figures = {**({} if pixels is None else {'object_pixels': float(pixels)}), **scene}
     return replace(Video4D.example(), state=track, scene=figures or None)
 
@@ -75,6 +76,20 @@ def test_a_gripper_that_holds_something_is_not_done():
     assert state.phase is Phase.PLANNING
 
 
+def test_an_object_seen_before_in_the_run_is_only_hidden():
+    state, _ = answered(predicting(work_seen=True, idle_count=1), Verdict.NOTHING_TO_DO)
+    assert state.phase is Phase.PLANNING
+    state, _ = answered(predicting(work_seen=True, idle_count=1), Verdict.DONE)
+    assert state.phase is Phase.DONE
+    assert not step(LoopState(phase=Phase.DONE, work_seen=True), Event(EventKind.START, 1.0, {}), CONFIG)[0].work_seen
+
+
+def test_fingers_that_are_going_to_close_are_not_at_rest():
+    still = video(60, moves=False)
+    closing = replace(still.state, opening=np.linspace(0.08, 0.03, 11))
+    assert judge(replace(still, state=closing), 0.08).verdict is Verdict.PROCEED
+
+
 def test_an_unfamiliar_scene_is_refused_and_then_asked_about():
     state, actions = answered(predicting(), Verdict.UNFAMILIAR)
     assert state.phase is Phase.OBSERVING and actions[0].data['reason'] == 'SCENE_UNFAMILIAR'
@@ -110,3 +125,9 @@ def test_the_places_of_one_run_are_forgotten_in_the_next():
     state = LoopState(phase=Phase.DONE, missed_at=((0.5, 0.1, 0.03),), idle_count=1)
     fresh, _ = step(state, Event(EventKind.START, 1.0, {}), CONFIG)
     assert fresh.missed_at == () and fresh.idle_count == 0
+
+
+def test_an_object_where_it_belongs_is_done():
+    assert judge(video(60, done=0.99), 0.08).verdict is Verdict.DONE
+    assert judge(video(60, done=0.5), 0.08).verdict is Verdict.PROCEED
+    assert judge(video(60, done=0.99), 0.03).verdict is Verdict.PROCEED

@@ -14,6 +14,8 @@ from torch.nn import functional as F
 
 from geo4d_ros.errors import RegistrationError, require
 from geo4d_ros.generation.manifest import write_manifest
+from geo4d_ros.generation.two_view.encoder import Scene
+from geo4d_ros.generation.two_view.judge import SceneJudge
 from geo4d_ros.generation.two_view.network import OBJECT_SEGMENT, TwoViewNetwork, one_view_each
 from geo4d_ros.geometry.cameras import unproject
 from geo4d_ros.geometry.registration import register_views
@@ -37,8 +39,8 @@ class TwoViewPredictor:
     The measured gripper pose and opening are needed (the network works in the gripper's frame).
     """
 
-    def __init__(self, network: TwoViewNetwork, name: str = 'geo4d-sim-small') -> None:
-        self.network = network.eval()
+    def __init__(self, network: TwoViewNetwork, name: str = 'geo4d-sim-small', judge: SceneJudge | None = None) -> None:
+        self.network, self.judge = network.eval(), judge
         self.name = name
         self.frames, self.dt = network.config.frames, network.config.dt
 
@@ -46,13 +48,15 @@ class TwoViewPredictor:
     def from_pretrained(cls, directory: str | Path) -> TwoViewPredictor:
         """Load `network/` weights; stored in half precision, used in single."""
         network = TwoViewNetwork.from_pretrained(Path(directory) / 'network', local_files_only=True)
-        return cls(network.float(), Path(directory).name)
+        return cls(network.float(), Path(directory).name, SceneJudge.load(Path(directory)))
 
     def save_pretrained(self, directory: str | Path) -> None:
         """Write model_index.json, half-precision network weights and the sha256 manifest."""
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
         copy.deepcopy(self.network).half().save_pretrained(directory / 'network')
+        if self.judge is not None:
+            self.judge.save(directory)
         (directory / 'model_index.json').write_text(json.dumps({'_class_name': 'TwoViewPredictor'}) + '\n')
         write_manifest(directory)
 
@@ -110,9 +114,16 @@ class TwoViewPredictor:
         points, valid = lift(depth, views, T_ref_view, seen)
         state = state_track(observation, poses[0].double().cpu().numpy(), openings[0].double().cpu().numpy())
         K = np.stack([v.K for v in views])
-        objects = float((segments[0] == OBJECT_SEGMENT).sum())
         return Video4D(rgb, points, valid, stamps, K, T_ref_view, hand, state, timings,
-                       scene={'object_pixels': objects})
+                       scene=self._figures(scene, segments, seen))
+
+    def _figures(self, scene: Scene, segments: torch.Tensor, seen: np.ndarray) -> dict[str, float]:
+        """What a verdict is reached by: how much of the object is seen, and what the judge says of the features."""
+        mask = (segments[0] == OBJECT_SEGMENT).cpu().numpy()[:len(seen)]
+        out = {'object_pixels': float(mask.sum())}
+        if self.judge is not None and self.network.config.cross_view:
+            out |= self.judge.figures(scene.features[0].float().cpu().numpy()[:len(seen)], mask, seen)
+        return out
 
 
 def within_range(frame: RgbdFrame) -> RgbdFrame:
