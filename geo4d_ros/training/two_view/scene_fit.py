@@ -18,7 +18,7 @@ from tqdm import tqdm
 from geo4d_ros.generation.two_view.scene_head import FIRST_TASK_CLASS, ROBOT, SceneHead, scene_inputs
 from geo4d_ros.geometry.cameras import unproject
 from geo4d_ros.geometry.transforms import transform_points
-from geo4d_ros.training.episodes import Episode, decode_depth, list_episodes, open_or_warn
+from geo4d_ros.data.episodes import Episode, decode_depth, list_episodes, open_or_warn
 
 OBJECT, FIXTURE, OTHERS = 5, 6, 10  # episode labels; from 10 on two for every other task in the scene
 PER_EPISODE, POOL = 16, 384
