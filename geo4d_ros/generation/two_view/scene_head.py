@@ -1,4 +1,8 @@
-"""What every pixel of an RGB-D image is: rest, robot, or a known task's object or fixture. One view at a time."""
+"""What every pixel of frame 0 is: rest, robot, or a known task's object or fixture.
+
+A small head on the encoder's features and on the image itself: the features know what stands where, the image
+where its rim is.
+"""
 
 from __future__ import annotations
 
@@ -16,53 +20,47 @@ INPUTS = 7  # colour 3, height above the base, distance from the tool, depth, va
 
 
 class SceneHead(ModelMixin, ConfigMixin):
-    """A small U-Net; `tasks` names the tasks whose objects and fixtures it knows, in the order of its classes."""
+    """`tasks` names the tasks whose objects and fixtures it knows, in the order of its classes."""
 
     @register_to_config
-    def __init__(self, tasks: tuple[str, ...] = ('apple', 'cereal', 'spatula'),
-                 channels: tuple[int, ...] = (32, 48, 64, 96)) -> None:
+    def __init__(self, tasks: tuple[str, ...] = ('apple', 'cereal', 'spatula'), features: int = 64,
+                 channels: int = 32) -> None:
         super().__init__()
-        self.enter = nn.Conv2d(4 * INPUTS, channels[0], 3, padding=1)
-        self.detail = nn.Conv2d(INPUTS, 16, 3, padding=1)
-        self.down = nn.ModuleList([nn.Conv2d(a, b, 2, stride=2)
-                                   for a, b in zip(channels[:-1], channels[1:], strict=True)])
-        self.inner = nn.ModuleList([ResBlock(c) for c in channels])
-        self.up = nn.ModuleList([nn.Conv2d(b, a, 1) for a, b in zip(channels[:-1], channels[1:], strict=True)])
-        self.outer = nn.ModuleList([ResBlock(c) for c in channels[:-1]])
-        self.fine = nn.Conv2d(channels[0] // 4 + 16, 24, 3, padding=1)
-        self.out = nn.Conv2d(24, FIRST_TASK_CLASS + 2 * len(tasks), 3, padding=1)
+        self.from_features = nn.Conv2d(features, channels, 1)
+        self.image = nn.Conv2d(4 * INPUTS, channels, 3, padding=1)
+        self.blocks = nn.ModuleList([ResBlock(channels) for _ in range(2)])
+        self.up = nn.Conv2d(channels, 64, 1)
+        self.detail = nn.Conv2d(INPUTS, 8, 3, padding=1)
+        self.out = nn.Conv2d(16 + 8, FIRST_TASK_CLASS + 2 * len(tasks), 3, padding=1)
 
-    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        """inputs (N, 7, H, W) as `scene_inputs` makes them -> class logits (N, 2 + 2 tasks, H, W)."""
-        x = self.enter(F.pixel_unshuffle(inputs, 2))
-        skips = []
-        for i, block in enumerate(self.inner):
+    def forward(self, features: torch.Tensor, inputs: torch.Tensor) -> torch.Tensor:
+        """features (N, C, H/4, W/4) of `Scene`, inputs (N, 7, H, W) as `scene_inputs` makes them
+        -> class logits (N, 2 + 2 tasks, H, W).
+        """
+        x = F.interpolate(self.from_features(features), scale_factor=2.0, mode='bilinear', align_corners=False)
+        x = x + self.image(F.pixel_unshuffle(inputs, 2))
+        for block in self.blocks:
             x = block(x)
-            if i < len(self.down):
-                skips.append(x)
-                x = self.down[i](x)
-        for i in reversed(range(len(self.up))):
-            x = self.outer[i](skips[i] + F.interpolate(self.up[i](x), scale_factor=2.0))
-        x = torch.cat([F.pixel_shuffle(F.silu(x), 2), F.silu(self.detail(inputs))], 1)
-        return self.out(F.silu(self.fine(x)))
+        x = torch.cat([F.pixel_shuffle(self.up(F.silu(x)), 2), self.detail(inputs)], 1)
+        return self.out(F.silu(x))
 
     def object_class(self, task: int) -> int:
         """Class of a task's object; its fixture is the next one."""
         return FIRST_TASK_CLASS + 2 * task
 
 
-def scene_inputs(rgb: torch.Tensor, points: torch.Tensor, depth: torch.Tensor, valid: torch.Tensor,
-                 base: torch.Tensor, up: torch.Tensor, tool: torch.Tensor) -> torch.Tensor:
-    """Inputs (N, 7, H, W) of the head: what is seen, how high it is and how far from the gripper.
+def scene_inputs(batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Inputs (B V, 7, H, W) of the head: what is seen, how high above the robot's base and how far from the gripper.
 
-    rgb (N, 3, H, W) in [-1, 1]; points (N, H, W, 3) [m] and, in the same frame, the robot's base (3,), the unit vector
-    up (3,) and the tool centre (3,), or one of each per image (N, 3); depth (N, H, W) [m]; valid (N, H, W) bool.
+    batch: rgb0, points, depth0, valid and arm0 as in training/two_view/batches.py.
     """
-    at = lambda a: a.reshape(-1, 1, 1, 3)  # noqa: E731
-    height = ((points - at(base)) * at(up)).sum(-1)
-    far = (points - at(tool)).norm(dim=-1)
-    maps = torch.stack([height.clamp(-0.5, 1) * 3, far.clamp(0, 1.5), depth.clamp(0, 2.5) - 1], 1) * valid[:, None]
-    return torch.cat([rgb, maps, valid[:, None].to(rgb.dtype)], 1)
+    base, above = batch['arm0'][:, 0], batch['arm0'][:, 1]
+    up = F.normalize(above - base, dim=-1)[:, None, None, None]
+    points, valid = batch['points'], batch['valid']
+    height = ((points - base[:, None, None, None]) * up).sum(-1)
+    maps = torch.stack([height.clamp(-0.5, 1) * 3, points.norm(dim=-1).clamp(0, 1.5),
+                        batch['depth0'][:, :, 0].clamp(0, 2.5) - 1], 2) * valid[:, :, None]
+    return torch.cat([batch['rgb0'], maps, valid[:, :, None].to(maps.dtype)], 2).flatten(0, 1)
 
 
 __all__ = ['FIRST_TASK_CLASS', 'INPUTS', 'REST', 'ROBOT', 'SceneHead', 'scene_inputs']

@@ -15,8 +15,10 @@ from geo4d_ros.geometry.cameras import unproject
 from geo4d_ros.geometry.transforms import from_rotvec, invert, transform_points
 from geo4d_ros.robots.inverse_kinematics import shared_kinematics
 
-# Episode label -> the network's frame-0 class: rest, arm, hand, finger, object; fixtures count as rest.
-SEGMENT_OF_LABEL = np.array([0, 1, 2, 3, 3, 4, 0])
+# Episode label -> the network's frame-0 class: rest, arm, hand, finger, object; fixtures and other tasks' things count
+# as rest.
+SEGMENT_OF_LABEL = np.zeros(256, np.int64)
+SEGMENT_OF_LABEL[1:6] = 1, 2, 3, 3, 4
 
 
 @dataclass(frozen=True)

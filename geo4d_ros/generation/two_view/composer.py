@@ -1,0 +1,239 @@
+"""Frame 0 moved by a predicted motion: background, objects' surfels and the robot's mesh, each pixel with its origin."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+import torch
+from scipy import ndimage
+
+from geo4d_ros.generation.two_view import shading
+from geo4d_ros.generation.two_view.background import Background, background_of, finer_points
+from geo4d_ros.generation.two_view.object_motion import object_motion
+from geo4d_ros.generation.two_view.robot_surface import ARM, RobotSurface
+from geo4d_ros.generation.two_view.splatting import at_pixels, close_gaps, front_points, pixel_directions
+from geo4d_ros.geometry.cameras import unproject
+from geo4d_ros.geometry.transforms import invert, transform_points
+
+ROBOT_DEPTH_M = 0.02  # a pixel this near to the drawn robot shows it
+RIM_DEPTH_M = 0.03  # next to it, this near
+IN_FRONT_M = 0.003  # the drawn robot's depth is truer than a moved surfel's
+MOST_CORRECTION_M = 0.008
+
+
+class Origin(IntEnum):
+    """Where a predicted pixel comes from."""
+
+    COPIED = 0  # the same pixel of frame 0
+    MOVED = 1  # surfels of an object
+    DRAWN = 2  # the robot's mesh
+    OTHER_VIEW = 3  # what the other camera sees of the resting scene
+    GUESSED = 4  # no camera sees it
+
+
+@dataclass(frozen=True)
+class Layers:
+    """A composed video; index 0 is the observation.
+
+    rgb (V, T+1, H, W, 3) u8; depth (V, T+1, H, W) float32 [m]; origin (V, T+1, H, W) u8 of `Origin`; robot
+    (V, T+1, H, W) u8: 0 none, else the link's group; motions: object class -> (T+1, 4, 4) in the base frame; held:
+    object class -> (T+1,) bool; object_pixels: object class -> pixels in frame 0 of all views.
+    """
+
+    rgb: np.ndarray
+    depth: np.ndarray
+    origin: np.ndarray
+    robot: np.ndarray
+    motions: dict[int, np.ndarray]
+    held: dict[int, np.ndarray]
+    object_pixels: dict[int, int]
+
+
+@dataclass(frozen=True)
+class Views:
+    """Frame 0 of V views: rgb (V, H, W, 3) u8, depth (V, H, W) float32 [m], K (V, 3, 3), T_base_view (V, 4, 4) with
+    the base's z axis up, seen (V,) bool: whose place is known; objects (V, H, W) int: object class per pixel, 0 none.
+    """
+
+    rgb: np.ndarray
+    depth: np.ndarray
+    K: np.ndarray
+    T_base_view: np.ndarray
+    seen: np.ndarray
+    objects: np.ndarray
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The robot in F images: depth (F, H, W) [m], 0 = none; normals (F, H, W, 3) in the base frame; link (F, H, W),
+    -1 = none; rays (F, H, W, 3) in the base frame.
+    """
+
+    depth: np.ndarray
+    normals: np.ndarray
+    link: np.ndarray
+    rays: np.ndarray
+
+
+def draw_robot(surface: RobotSurface, T_base_link: np.ndarray, K: np.ndarray, T_base_view: np.ndarray,
+               size: tuple[int, int]) -> Drawn:
+    """One camera's pictures of the robot at T_base_link (F, L, 4, 4), from the points on its meshes."""
+    T = torch.from_numpy(invert(T_base_view) @ T_base_link).float()
+    pieces = list(zip(surface.bounds[:-1], surface.bounds[1:], strict=True))
+    points = torch.cat([surface.points[a:b] @ T[:, i, :3, :3].transpose(1, 2) + T[:, i, None, :3, 3]
+                        for i, (a, b) in enumerate(pieces)], 1)
+    normals = torch.cat([surface.normals[a:b] @ T[:, i, :3, :3].transpose(1, 2)
+                         for i, (a, b) in enumerate(pieces)], 1)
+    camera = torch.from_numpy(K).float()[None].expand(len(T), 3, 3)
+    index = front_points(points, (points * normals).sum(-1) < 0, camera, size)
+    for _ in range(3):
+        index = close_gaps(index, at_pixels(index, points[..., 2:])[..., 0])
+    p, n = at_pixels(index, points), at_pixels(index, normals)
+    rays = pixel_directions(camera[:1], size)
+    # Where the pixel's own ray meets the tangent plane: the point itself lies a fraction of a pixel beside it.
+    along = (rays * n).sum(-1)
+    z = (p * n).sum(-1) / torch.where(along.abs() < 0.2, torch.full_like(along, -0.2), along)
+    z = torch.where(along.abs() < 0.2, p[..., 2], z)
+    z = torch.maximum(torch.minimum(z, p[..., 2] + MOST_CORRECTION_M), p[..., 2] - MOST_CORRECTION_M)
+    R = torch.from_numpy(T_base_view[:3, :3]).float()
+    link = torch.where(index >= 0, surface.link_of_point[index.clamp(min=0)], -1)
+    smooth = torch.zeros_like(n)
+    turned = torch.from_numpy(T_base_link[:, :, :3, :3]).float()
+    frame = torch.arange(len(index))[:, None, None].expand_as(index)[index >= 0]
+    smooth[index >= 0] = torch.einsum('nij,nj->ni', turned[frame, link[index >= 0]],
+                                      surface.smooth_normals[index[index >= 0]])
+    rays = (rays @ R.T).expand(*index.shape, 3)
+    return Drawn((z * (index >= 0)).numpy(), smooth.numpy(), link.numpy(), rays.numpy())
+
+
+def frame_zero_masks(depth: np.ndarray, drawn: Drawn, objects: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Robot (H, W) and objects (H, W) int of one view's frame 0: the robot where its mesh says so and depth agrees.
+
+    The rim of an object belongs to neither it nor the background: its pixels are mixtures.
+    """
+    z = drawn.depth[0]
+    near = ndimage.minimum_filter(np.where(z > 0, z, 99.0), 3)
+    at_surface = (z > 0) & ((np.abs(z - depth) < ROBOT_DEPTH_M) | (depth == 0))
+    rim = (near < 90) & (np.abs(near - depth) < RIM_DEPTH_M) & (objects == 0)
+    robot = at_surface | rim
+    return robot, np.where(robot, 0, objects)
+
+
+def compose(surface: RobotSurface, views: Views, T_base_gripper: np.ndarray, opening: np.ndarray, q: np.ndarray,
+            ) -> Layers:
+    """The video of a gripper path (T+1, 4, 4) with openings (T+1,) [m] from joint positions q (7,) [rad] at frame 0."""
+    steps, (count, height, width) = len(opening), views.depth.shape
+    size = (height, width)
+    T_base_link = surface.link_poses(surface.follow(T_base_gripper, q), opening)
+    drawn = [draw_robot(surface, T_base_link, K, T, size)
+             for K, T in zip(views.K, views.T_base_view, strict=True)]
+    masks = [frame_zero_masks(views.depth[v], drawn[v], views.objects[v]) for v in range(count)]
+    robot, objects = np.stack([m[0] for m in masks]), np.stack([m[1] for m in masks])
+    apart = np.stack([ndimage.binary_dilation(o > 0) for o in objects])
+    resting = ~robot & ~apart & (views.depth > 0)
+    # What one view lends the other keeps off the robot's rim, whose pixels are mixtures.
+    lent = resting & ~np.stack([ndimage.binary_dilation(r) for r in robot])
+    background = background_of(views.rgb, views.depth, resting, lent, views.K, views.T_base_view, views.seen)
+    still = [transform_points(views.T_base_view[v], unproject(views.depth[v], views.K[v]))[resting[v]][::4]
+             for v in np.flatnonzero(views.seen)]
+    moving = _objects(views, objects, np.concatenate(still), T_base_gripper, opening)
+    colours = _shade(surface, drawn, views.rgb, views.depth)
+    out = [_layered(views, v, background, moving, drawn[v], colours[v], objects, steps) for v in range(count)]
+    rgb, depth, origin, shown = (np.stack(part) for part in zip(*out, strict=True))
+    groups = np.where(shown >= 0, surface.groups[shown], 0).astype(np.uint8)
+    return Layers(rgb, depth, origin, groups, {k: m.motion for k, m in moving.items()},
+                  {k: m.held for k, m in moving.items()}, {k: int((objects == k).sum()) for k in moving})
+
+
+@dataclass(frozen=True)
+class _Moving:
+    """An object's surfels: points (N, 3) in the base frame, colours (N, 3), the view each is from; its motion."""
+
+    points: torch.Tensor
+    colours: torch.Tensor
+    view: torch.Tensor
+    motion: np.ndarray
+    held: np.ndarray
+
+
+def _objects(views: Views, objects: np.ndarray, rest: np.ndarray, T_base_gripper: np.ndarray, opening: np.ndarray,
+             ) -> dict[int, _Moving]:
+    out = {}
+    for kind in np.unique(objects[objects > 0]).tolist():
+        parts = []
+        for v in np.flatnonzero(views.seen):
+            points, colours = finer_points(views.rgb[v], views.depth[v], views.K[v], objects[v] == kind)
+            T = torch.from_numpy(views.T_base_view[v]).float()
+            parts.append((points @ T[:3, :3].T + T[:3, 3], colours, torch.full((len(points),), int(v))))
+        points, colours, view = (torch.cat(part) for part in zip(*parts, strict=True))
+        if not len(points):
+            continue
+        motion, held = object_motion(points[::9].double().numpy(), rest, T_base_gripper, opening)
+        out[kind] = _Moving(points, colours, view, motion, held)
+    return out
+
+
+def _shade(surface: RobotSurface, drawn: list[Drawn], rgb: np.ndarray, depth: np.ndarray) -> list[np.ndarray]:
+    """Colours (T+1, H, W, 3) float32 of the drawn robot of every view, as frame 0 shows its links."""
+    values, seen, links = [], [], []
+    for v, d in enumerate(drawn):
+        use = (d.link[0] >= 0) & (np.abs(d.depth[0] - depth[v]) < ROBOT_DEPTH_M / 2)
+        values.append(shading.features(d.normals[0][use], d.rays[0][use]))
+        seen.append(rgb[v][use].astype(np.float64))
+        links.append(d.link[0][use])
+    groups = surface.groups[np.concatenate(links)] - ARM
+    fitted = shading.fit(np.concatenate(values), np.concatenate(seen), groups, 3)
+    out = []
+    for d in drawn:
+        picture = np.zeros((*d.link.shape, 3), np.float32)
+        on = d.link >= 0
+        values_on = shading.features(d.normals[on], np.broadcast_to(d.rays, d.normals.shape)[on])
+        picture[on] = np.einsum('nf,nfc->nc', values_on, fitted[surface.groups[d.link[on]] - ARM])
+        out.append(picture.clip(0, 255))
+    return out
+
+
+def _layered(views: Views, v: int, background: Background, moving: dict[int, _Moving], drawn: Drawn,
+             colours: np.ndarray, objects: np.ndarray, steps: int) -> tuple[np.ndarray, ...]:
+    """rgb, depth, origin and link shown (-1 none) of one view's frames."""
+    shape = views.depth.shape[1:]
+    kept = background.own[v] | (views.depth[v] == 0) & (drawn.link[0] < 0)
+    base = np.where(kept, Origin.COPIED, np.where(background.other[v], Origin.OTHER_VIEW, Origin.GUESSED))
+    base_rgb = np.where(kept[..., None], views.rgb[v], background.rgb[v])
+    rgb = np.repeat(base_rgb[None].astype(np.float32), steps, 0)
+    depth = np.repeat(background.depth[v][None], steps, 0)
+    origin = np.repeat(base[None].astype(np.uint8), steps, 0)
+    for kind, thing in moving.items():
+        around = ndimage.binary_dilation(objects[v] == kind) & (drawn.link[0] < 0)
+        z, colour, still = _object_pictures(thing, views, v, shape, around)
+        put = (z > 0) & ((z < depth + 0.01) | (depth == 0))
+        rgb[put], depth[put] = colour[put], z[put]
+        origin[put] = np.where(still, Origin.COPIED, Origin.MOVED)[put]
+    front = (drawn.link >= 0) & ((depth == 0) | (drawn.depth < depth + IN_FRONT_M) | (origin >= Origin.OTHER_VIEW))
+    rgb[front], depth[front], origin[front] = colours[front], drawn.depth[front], Origin.DRAWN
+    link = np.where(front, drawn.link, -1)
+    rgb[0], depth[0], origin[0] = views.rgb[v], views.depth[v], Origin.COPIED
+    return np.rint(rgb).clip(0, 255).astype(np.uint8), depth, origin, link
+
+
+def _object_pictures(thing: _Moving, views: Views, v: int, shape: tuple[int, int], mask: np.ndarray,
+                     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Depth (T+1, H, W), colour (T+1, H, W, 3) and where the pixel is frame 0's own (T+1, H, W) of a moved object.
+
+    A view's own surfels win over the other's, which are registered a few millimetres off.
+    """
+    T = torch.from_numpy(invert(views.T_base_view[v]) @ thing.motion).float()
+    points = thing.points @ T[:, :3, :3].transpose(1, 2) + T[:, None, :3, 3]
+    own = thing.view == v
+    camera = torch.from_numpy(views.K[v]).float()[None].expand(len(T), 3, 3)
+    index = front_points(points + torch.where(own, 0.0, 0.012)[:, None] * points / points[..., 2:],
+                            torch.ones(points.shape[:2], dtype=torch.bool), camera, shape)
+    z, colour = at_pixels(index, points[..., 2:])[..., 0].numpy(), at_pixels(index, thing.colours).numpy()
+    rests = np.abs(thing.motion - np.eye(4)).max((1, 2)) < 1e-6
+    still = rests[:, None, None] & mask
+    z[still], colour[still] = np.broadcast_to(views.depth[v], z.shape)[still], np.broadcast_to(
+        views.rgb[v], colour.shape)[still]
+    z[rests] *= mask
+    return z, colour, still
