@@ -91,18 +91,15 @@ def finer_points(rgb: np.ndarray, depth: np.ndarray, K: np.ndarray, mask: np.nda
 def _guess(colour: np.ndarray, z: np.ndarray, unknown: np.ndarray, before: np.ndarray, K: np.ndarray,
            T_base_view: np.ndarray) -> None:
     """Fill in place: colours from around, depth by carrying on the nearest known surface, level if that fits."""
-    known = ~unknown & (z > 0)
+    known = ~unknown
     if not unknown.any() or not known.any():
         return
-    index = ndimage.distance_transform_edt(~known, return_distances=False, return_indices=True)
+    index = ndimage.distance_transform_edt(unknown, return_distances=False, return_indices=True)
     nearest = z[index[0], index[1]]
     down = pixel_directions(torch.from_numpy(K)[None], z.shape)[0].numpy() @ T_base_view[2, :3]
     height = (T_base_view[2, 3] + down * z)[index[0], index[1]]
     level = (height - T_base_view[2, 3]) / np.minimum(down, -1e-3)
     fits = (np.abs(level - nearest) < FLAT_M) & (level > before - BEHIND_M)
-    z[unknown] = np.where(fits, level, np.maximum(nearest, before))[unknown]
-    weight = ndimage.gaussian_filter(known.astype(np.float32), 1.5)
-    smooth = np.stack([ndimage.gaussian_filter(colour[..., c] * known, 1.5) for c in range(3)], -1)
-    copied = colour[index[0], index[1]]
-    colour[unknown] = np.where((weight > 0.05)[..., None], smooth / np.maximum(weight, 1e-3)[..., None],
-                               copied)[unknown]
+    depth = np.where(fits, level, np.maximum(nearest, before))
+    z[unknown] = np.where(nearest > 0, depth, 0)[unknown]  # next to what is too far to measure it is so, too
+    colour[unknown] = colour[index[0], index[1]][unknown]

@@ -19,6 +19,7 @@ from geo4d_ros.geometry.transforms import invert, transform_points
 
 ROBOT_DEPTH_M = 0.02  # a pixel this near to the drawn robot shows it
 RIM_DEPTH_M = 0.03  # next to it, this near
+GAP_DEPTH_M = 0.08  # in a gap of its mask, this near
 IN_FRONT_M = 0.003  # the drawn robot's depth is truer than a moved surfel's
 MOST_CORRECTION_M = 0.008
 
@@ -113,11 +114,12 @@ def frame_zero_masks(depth: np.ndarray, drawn: Drawn, objects: np.ndarray) -> tu
 
     The rim of an object belongs to neither it nor the background: its pixels are mixtures.
     """
-    z = drawn.depth[0]
-    near = ndimage.minimum_filter(np.where(z > 0, z, 99.0), 3)
-    at_surface = (z > 0) & ((np.abs(z - depth) < ROBOT_DEPTH_M) | (depth == 0))
-    rim = (near < 90) & (np.abs(near - depth) < RIM_DEPTH_M) & (objects == 0)
-    robot = at_surface | rim
+    z = np.where(drawn.depth[0] > 0, drawn.depth[0], 99.0)
+    beside = np.abs(ndimage.minimum_filter(z, 3) - depth) < RIM_DEPTH_M
+    around = np.abs(ndimage.minimum_filter(z, 5) - depth) < GAP_DEPTH_M
+    on_mesh = (z < 99) & ((np.abs(z - depth) < ROBOT_DEPTH_M) | (depth == 0))
+    robot = on_mesh | beside & (objects == 0)
+    robot |= ndimage.binary_closing(robot, iterations=2) & around & (objects == 0)
     return robot, np.where(robot, 0, objects)
 
 
@@ -132,11 +134,12 @@ def compose(surface: RobotSurface, views: Views, T_base_gripper: np.ndarray, ope
     masks = [frame_zero_masks(views.depth[v], drawn[v], views.objects[v]) for v in range(count)]
     robot, objects = np.stack([m[0] for m in masks]), np.stack([m[1] for m in masks])
     apart = np.stack([ndimage.binary_dilation(o > 0) for o in objects])
-    resting = ~robot & ~apart & (views.depth > 0)
+    resting = ~robot & ~apart
     # What one view lends the other keeps off the robot's rim, whose pixels are mixtures.
     lent = resting & ~np.stack([ndimage.binary_dilation(r) for r in robot])
     background = background_of(views.rgb, views.depth, resting, lent, views.K, views.T_base_view, views.seen)
-    still = [transform_points(views.T_base_view[v], unproject(views.depth[v], views.K[v]))[resting[v]][::4]
+    still = [transform_points(views.T_base_view[v], unproject(views.depth[v], views.K[v]))[
+        resting[v] & (views.depth[v] > 0)][::4]
              for v in np.flatnonzero(views.seen)]
     moving = _objects(views, objects, np.concatenate(still), T_base_gripper, opening)
     colours = _shade(surface, drawn, views.rgb, views.depth)
@@ -199,7 +202,7 @@ def _layered(views: Views, v: int, background: Background, moving: dict[int, _Mo
              colours: np.ndarray, objects: np.ndarray, steps: int) -> tuple[np.ndarray, ...]:
     """rgb, depth, origin and link shown (-1 none) of one view's frames."""
     shape = views.depth.shape[1:]
-    kept = background.own[v] | (views.depth[v] == 0) & (drawn.link[0] < 0)
+    kept = background.own[v]
     base = np.where(kept, Origin.COPIED, np.where(background.other[v], Origin.OTHER_VIEW, Origin.GUESSED))
     base_rgb = np.where(kept[..., None], views.rgb[v], background.rgb[v])
     rgb = np.repeat(base_rgb[None].astype(np.float32), steps, 0)
