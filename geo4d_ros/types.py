@@ -183,7 +183,8 @@ class Video4D:
     estimated it from frame 0 (identity for view 0). Optional: gripper_mask (V, T+1, H, W) float32
     in [0, 1]; state, a track predicted jointly with the video; T_ref_object_motion (T+1, 4, 4), the rigid motion since
     frame 0 of the object that is handled, where the producer has one; scene, the producer's own figures of what it sees
-    (as `object_pixels`), by which a verdict is reached. timings: stage -> [s].
+    (as `object_pixels`), by which a verdict is reached; origin (V, T+1, H, W) uint8, where each pixel comes from, as
+    numbered by `generation.two_view.composer.Origin`, of producers that compose. timings: stage -> [s].
     """
 
     rgb: np.ndarray
@@ -197,6 +198,7 @@ class Video4D:
     timings: dict[str, float] = field(default_factory=dict)
     T_ref_object_motion: np.ndarray | None = None
     scene: dict[str, float] | None = None
+    origin: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         _check_array('rgb', self.rgb, (None, None, None, None, 3), np.uint8)
@@ -214,6 +216,8 @@ class Video4D:
             check_transform(f'T_ref_view[{i}]', T)
         if self.gripper_mask is not None:
             _check_array('gripper_mask', self.gripper_mask, shape, np.float32)
+        if self.origin is not None:
+            _check_array('origin', self.origin, shape, np.uint8)
         if self.T_ref_object_motion is not None:
             _check_array('T_ref_object_motion', self.T_ref_object_motion, (shape[1], 4, 4), np.float64)
         if self.state is not None and len(self.state) != shape[1]:

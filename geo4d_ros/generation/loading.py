@@ -13,6 +13,7 @@ from geo4d_ros.generation.protocol import VideoGenerator
 # `_class_name` -> module that defines it, with `from_pretrained(path)` and `to(device)`.
 GENERATORS: dict[str, str] = {
     'TwoViewPredictor': 'geo4d_ros.generation.two_view.predictor',
+    'ComposedPredictor': 'geo4d_ros.generation.two_view.composed',
     'InverseDynamicsPredictor': 'geo4d_ros.generation.inverse_dynamics',
     'Geo4dPipeline': 'geo4d_ros.generation.unet.pipeline',
 }
@@ -66,10 +67,16 @@ def load_generator(path: str | Path, device: str = 'cpu') -> VideoGenerator:
             'convert it with `geo4d import svd` or `geo4d import 4dgen`'
         )
     verify_manifest(directory)
-    if device == 'openvino' and name != 'TwoViewPredictor':
+    if device == 'openvino' and name not in ('TwoViewPredictor', 'ComposedPredictor'):
         raise ConfigurationError(f'device openvino runs two-view models only, {directory} holds a {name}; use cpu')
     generator_class = getattr(importlib.import_module(GENERATORS[name]), name)
     return generator_class.from_pretrained(directory).to(checked_device(device))
+
+
+def read_by(generator: VideoGenerator, readout: str) -> VideoGenerator:
+    """The generator whose video a read-out is measured on: for `video` one that draws no robot into its pictures."""
+    pure = getattr(generator, 'pure_video', None)
+    return pure() if readout == 'video' and pure is not None else generator
 
 
 def open_generator(name: str, device: str = 'cpu') -> VideoGenerator:

@@ -58,9 +58,9 @@ def loop_parts(options: EpisodeOptions) -> tuple[Any, Any, Any]:
 
     generator = None
     if options.checkpoint is not None:
-        from geo4d_ros.generation.loading import open_generator
+        from geo4d_ros.generation.loading import open_generator, read_by
 
-        generator = open_generator(options.checkpoint, options.device)
+        generator = read_by(open_generator(options.checkpoint, options.device), options.readout)
     tracker = create_tracker(options.tracker, readout=options.readout)
     return generator, tracker, RobotModel.from_urdf(panda.urdf_text())
 

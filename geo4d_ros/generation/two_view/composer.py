@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from enum import IntEnum
 
 import numpy as np
@@ -65,6 +65,10 @@ class Views:
     seen: np.ndarray
     objects: np.ndarray
 
+    def only(self, chosen: np.ndarray) -> Views:
+        """The chosen views (V,) bool."""
+        return Views(*(getattr(self, f.name)[chosen] for f in fields(self)))
+
 
 @dataclass(frozen=True)
 class Drawn:
@@ -85,28 +89,27 @@ def draw_robot(surface: RobotSurface, T_base_link: np.ndarray, K: np.ndarray, T_
     pieces = list(zip(surface.bounds[:-1], surface.bounds[1:], strict=True))
     points = torch.cat([surface.points[a:b] @ T[:, i, :3, :3].transpose(1, 2) + T[:, i, None, :3, 3]
                         for i, (a, b) in enumerate(pieces)], 1)
-    normals = torch.cat([surface.normals[a:b] @ T[:, i, :3, :3].transpose(1, 2)
-                         for i, (a, b) in enumerate(pieces)], 1)
+    eye = -(T[..., :3, :3].transpose(-1, -2) @ T[..., :3, 3:])[..., 0]  # the camera in every link's frame
+    along = (surface.points * surface.normals).sum(-1)
+    facing = torch.cat([along[a:b] < eye[:, i] @ surface.normals[a:b].T for i, (a, b) in enumerate(pieces)], 1)
     camera = torch.from_numpy(K).float()[None].expand(len(T), 3, 3)
-    index = front_points(points, (points * normals).sum(-1) < 0, camera, size)
+    index = front_points(points, facing, camera, size)
     for _ in range(3):
         index = close_gaps(index, at_pixels(index, points[..., 2:])[..., 0])
-    p, n = at_pixels(index, points), at_pixels(index, normals)
-    rays = pixel_directions(camera[:1], size)
+    on = index >= 0
+    link = torch.where(on, surface.link_of_point[index.clamp(min=0)], -1)
+    frame, row, column = on.nonzero(as_tuple=True)
+    turned, rays = T[frame, link[on], :3, :3], pixel_directions(camera[:1], size)
+    n = torch.einsum('nij,nj->ni', turned, surface.normals[index[on]])
+    p, ray = points[frame, index[on]], rays[0, row, column]
     # Where the pixel's own ray meets the tangent plane: the point itself lies a fraction of a pixel beside it.
-    along = (rays * n).sum(-1)
-    z = (p * n).sum(-1) / torch.where(along.abs() < 0.2, torch.full_like(along, -0.2), along)
-    z = torch.where(along.abs() < 0.2, p[..., 2], z)
-    z = torch.maximum(torch.minimum(z, p[..., 2] + MOST_CORRECTION_M), p[..., 2] - MOST_CORRECTION_M)
+    along = (ray * n).sum(-1).clamp(max=-0.2)
+    correction = ((p * n).sum(-1) / along - p[:, 2]) * ((ray * n).sum(-1) < -0.2)
+    depth, normals = torch.zeros(index.shape), torch.zeros((*index.shape, 3))
+    depth[on] = p[:, 2] + correction.clamp(-MOST_CORRECTION_M, MOST_CORRECTION_M)
     R = torch.from_numpy(T_base_view[:3, :3]).float()
-    link = torch.where(index >= 0, surface.link_of_point[index.clamp(min=0)], -1)
-    smooth = torch.zeros_like(n)
-    turned = torch.from_numpy(T_base_link[:, :, :3, :3]).float()
-    frame = torch.arange(len(index))[:, None, None].expand_as(index)[index >= 0]
-    smooth[index >= 0] = torch.einsum('nij,nj->ni', turned[frame, link[index >= 0]],
-                                      surface.smooth_normals[index[index >= 0]])
-    rays = (rays @ R.T).expand(*index.shape, 3)
-    return Drawn((z * (index >= 0)).numpy(), smooth.numpy(), link.numpy(), rays.numpy())
+    normals[on] = torch.einsum('nij,nj->ni', R @ turned, surface.smooth_normals[index[on]])
+    return Drawn(depth.numpy(), normals.numpy(), link.numpy(), (rays @ R.T).expand(*index.shape, 3).numpy())
 
 
 def frame_zero_masks(depth: np.ndarray, drawn: Drawn, objects: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -125,7 +128,12 @@ def frame_zero_masks(depth: np.ndarray, drawn: Drawn, objects: np.ndarray) -> tu
 
 def compose(surface: RobotSurface, views: Views, T_base_gripper: np.ndarray, opening: np.ndarray, q: np.ndarray,
             ) -> Layers:
-    """The video of a gripper path (T+1, 4, 4) with openings (T+1,) [m] from joint positions q (7,) [rad] at frame 0."""
+    """The video of a gripper path (T+1, 4, 4) with openings (T+1,) [m] from joint positions q (7,) [rad] at frame 0.
+
+    A view whose place is unknown repeats its frame 0.
+    """
+    if not views.seen.all():
+        return _with_still(compose(surface, views.only(views.seen), T_base_gripper, opening, q), views)
     steps, (count, height, width) = len(opening), views.depth.shape
     size = (height, width)
     T_base_link = surface.link_poses(surface.follow(T_base_gripper, q), opening)
@@ -148,6 +156,17 @@ def compose(surface: RobotSurface, views: Views, T_base_gripper: np.ndarray, ope
     groups = np.where(shown >= 0, surface.groups[shown], 0).astype(np.uint8)
     return Layers(rgb, depth, origin, groups, {k: m.motion for k, m in moving.items()},
                   {k: m.held for k, m in moving.items()}, {k: int((objects == k).sum()) for k in moving})
+
+
+def _with_still(layers: Layers, views: Views) -> Layers:
+    """Layers of the views that are seen, and frame 0 all along for the others."""
+    steps = layers.rgb.shape[1]
+    whole = {}
+    for name, still in (('rgb', views.rgb), ('depth', views.depth), ('origin', np.zeros_like(views.rgb[..., 0])),
+                        ('robot', np.zeros_like(views.rgb[..., 0]))):
+        whole[name] = np.repeat(still[:, None], steps, 1)
+        whole[name][views.seen] = getattr(layers, name)
+    return replace(layers, **whole)
 
 
 @dataclass(frozen=True)

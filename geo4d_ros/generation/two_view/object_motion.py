@@ -1,4 +1,4 @@
-"""How an object moves, from the gripper's path alone: it rides along while the fingers hold it, and falls when let go."""
+"""How an object moves, from the gripper's path alone: along with the fingers that hold it, down when let go."""
 
 from __future__ import annotations
 

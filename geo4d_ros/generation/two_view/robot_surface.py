@@ -115,7 +115,7 @@ def _group(link: str) -> int:
 
 
 def _visuals(urdf: str) -> list[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
-    """Link name, vertices (N, 3) [m], faces (M, 3) and vertex normals (N, 3) of every visual mesh, in its link's frame."""
+    """Link name, vertices (N, 3) [m], faces (M, 3) and vertex normals (N, 3) of every visual mesh in its link."""
     import trimesh
 
     out = []
