@@ -15,7 +15,7 @@ from geo4d_ros.geometry.transforms import invert
 FINER = 3  # the other view's pixels are split so many times per axis before they are projected
 SAME_SURFACE_M = 0.03  # neighbouring pixels farther apart than this belong to two surfaces
 BEHIND_M = 0.02  # what is uncovered cannot be nearer than what hid it, but for this much
-FLAT_M = 0.15  # how far a guess may continue a level surface before it takes the neighbour's depth instead
+FLAT_M = 0.25  # how far a guess may continue a level surface before it takes the neighbour's depth instead
 
 
 @dataclass(frozen=True)

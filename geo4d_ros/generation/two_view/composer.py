@@ -1,4 +1,4 @@
-"""Frame 0 moved by a predicted motion: background, objects' surfels and the robot's mesh, each pixel with its origin."""
+"""Frame 0 moved by a predicted motion: background, objects' surfels, the robot's mesh; each pixel with its origin."""
 
 from __future__ import annotations
 

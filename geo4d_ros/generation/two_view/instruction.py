@@ -41,8 +41,8 @@ class InstructionReader:
         order = np.argsort(total)
         clear = len(total) == 1 or total[order[-1]] - total[order[-2]] >= LEAST_MARGIN
         known = ', '.join(self.tasks)
-        require(bool(clear), f'the instruction {text!r} names none of the known tasks ({known}) clearly; say which object '
-                'goes where')
+        require(bool(clear), f'the instruction {text!r} names none of the known tasks ({known}) clearly; say '
+                'which object goes where')
         return int(order[-1])
 
     @classmethod
