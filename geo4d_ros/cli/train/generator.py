@@ -12,6 +12,7 @@ from geo4d_ros.cli.common import add_json_argument, write_report
 from geo4d_ros.errors import ConfigurationError
 
 TRAINERS = {'unet': 'geo4d_ros.training.unet', 'two_view': 'geo4d_ros.training.two_view',
+            'scene_head': 'geo4d_ros.training.two_view.scene_fit',
             'inverse_dynamics': 'geo4d_ros.training.inverse_dynamics'}
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,12 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from geo4d_ros.data.windows import WindowSampler
-from geo4d_ros.errors import DatasetError, require
+from geo4d_ros.errors import ConfigurationError, DatasetError, require
+from geo4d_ros.generation.two_view.composed import ComposedPredictor
+from geo4d_ros.generation.two_view.instruction import InstructionReader
 from geo4d_ros.generation.two_view.network import TwoViewNetwork
 from geo4d_ros.generation.two_view.scene_head import FIRST_TASK_CLASS, ROBOT, SceneHead, scene_inputs
+from geo4d_ros.simulation.tasks import TASKS
 from geo4d_ros.training.two_view.batches import Augmentation, collate, window_arrays
 
 OBJECT, FIXTURE, OTHERS = 5, 6, 10  # episode labels; from 10 on two for every other task in the scene
@@ -130,11 +132,24 @@ def intersection_over_union(head: SceneHead, data: Encoded) -> dict[str, float]:
     return {name: both(c) / max(either(c), 1.0) for c, name in enumerate(names)}
 
 
-def save_scene_head(head: SceneHead, report: dict[str, float], config: SceneFitConfig, directory: Path) -> None:
-    """Weights and what they reach, for the model's folder."""
-    head.save_pretrained(directory)
-    (directory / 'report.json').write_text(json.dumps({'config': vars(config), 'iou': report,
-                                                       'written': time.strftime('%Y-%m-%d')}, indent=1) + '\n')
+def train(values: dict[str, Any]) -> Path:
+    """Fit the scene head and the words of instructions as a YAML mapping says; `output/model` is then a
+    ComposedPredictor's checkpoint, its motion network that of `motion` (a path relative to it).
+    """
+    keys = set(SceneFitConfig.__dataclass_fields__)
+    unknown = set(values) - keys - {'model', 'motion', 'output'}
+    require(not unknown, f'unknown training keys {sorted(unknown)}; available: {sorted(keys)}', ConfigurationError)
+    config = SceneFitConfig(**{k: v for k, v in values.items() if k in keys})
+    output = Path(values['output'])
+    directory = output / 'model'
+    directory.mkdir(parents=True, exist_ok=True)
+    network = TwoViewNetwork.from_pretrained(directory / values['motion'] / 'network', local_files_only=True)
+    network = network.float().eval()
+    head, report = fit_scene_head(network, config)
+    reader = InstructionReader.fit({name: list(TASKS[name].instructions) for name in sorted(TASKS)})
+    ComposedPredictor(network, head, reader).save_pretrained(directory, values['motion'])
+    (output / 'summary.json').write_text(json.dumps({'config': asdict(config), 'iou': report}, indent=1) + '\n')
+    return output
 
 
-__all__ = ['SceneFitConfig', 'encoded', 'fit_scene_head', 'save_scene_head']
+__all__ = ['SceneFitConfig', 'encoded', 'fit_scene_head', 'train']
