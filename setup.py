@@ -37,7 +37,7 @@ setup(
         (f'share/{NAME}', ['package.xml']),
         # pip ignores setup.cfg's install_scripts: `ros2 run` and launch look for executables here.
         (f'lib/{NAME}', [f'scripts/{node}' for node in nodes]),
-        *shared('launch'), *shared('config'), *shared('models'),
+        *shared('launch'), *shared('config'), *shared('models'), *shared('interfaces'),
     ],
     entry_points={'console_scripts': [
         'geo4d = geo4d_ros.cli.main:main', *[f'{node} = geo4d_ros.nodes.{node}:main' for node in nodes],

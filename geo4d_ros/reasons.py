@@ -90,6 +90,7 @@ class Reason(Enum):
     STOP_NOT_CONFIRMED = (Kind.FAULT, 'the arm still moves although it was told to stop: use the emergency stop')
     TOO_MANY_REFUSALS = (Kind.FAULT, 'too many plans in a row were refused')
     NO_PROGRESS = (Kind.FAULT, 'the plans are executed but the gripper does not get anywhere')
+    SOURCE_CHANGED = (Kind.FAULT, 'plans come from another source than when the run began, or from two')
     MODEL_CHANGED = (Kind.FAULT, 'robot or scene are no longer those that the run began with')
     INTERNAL_ERROR = (Kind.FAULT, 'the program met a condition it was not built for')
     # Ends

@@ -1,7 +1,7 @@
 """A recorded cell through the generator and the tracker: the bag plays, nothing is executed.
 
 Record with `ros2 bag record -s mcap /camera1/camera1/color/image_raw ...` (the README lists the topics), then ask
-for predictions with `ros2 service call /geo4d/predict std_srvs/srv/Trigger '{}'` while the bag plays.
+for predictions with `ros2 service call /geo4d/predict geo4d_interfaces/srv/Predict '{}'` while the bag plays.
 """
 
 from launch import LaunchDescription

@@ -51,7 +51,7 @@ def imports(path, top_only=False):
 
 def is_ros(name):
     first = name.split('.')[0]
-    return first in ROS_MODULES or first.endswith(('_msgs', '_srvs')) or first == 'builtin_interfaces'
+    return first in ROS_MODULES or first.endswith(('_msgs', '_srvs', '_interfaces')) or first == 'builtin_interfaces'
 
 
 @pytest.mark.parametrize('room', ALLOWED)

@@ -17,7 +17,9 @@ ROOT = Path(__file__).resolve().parents[1]
 MANIFEST = ElementTree.parse(ROOT / 'package.xml').getroot()
 # Keys of rosdistro (jazzy) and rosdep that were looked up; anything else must be looked up before it is added.
 RESOLVABLE = {
-    'ament_index_python', 'builtin_interfaces', 'control_msgs', 'diagnostic_msgs', 'geometry_msgs', 'launch',
+    'ament_index_python', 'builtin_interfaces', 'control_msgs', 'diagnostic_msgs',
+    'geo4d_interfaces',  # ours, in interfaces/
+    'geometry_msgs', 'launch',
     'launch_ros', 'moveit_msgs', 'nav_msgs', 'rcl_interfaces', 'rclpy', 'robot_state_publisher', 'rosgraph_msgs',
     'rviz2', 'sensor_msgs', 'shape_msgs', 'std_msgs', 'std_srvs', 'tf2_msgs', 'tf2_ros', 'trajectory_msgs',
     'vision_msgs', 'visualization_msgs', 'action_msgs', 'python3-numpy', 'python3-pil', 'python3-scipy', 'python3-yaml',

@@ -8,13 +8,14 @@ import time
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
+from geo4d_interfaces.msg import Plan as PlanMessage
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.node import Node
 
 from geo4d_ros.errors import ConfigurationError, Geo4dError, require
+from geo4d_ros.loop.verdict import judge
 from geo4d_ros.reasons import Reason, Refusal
 from geo4d_ros.robots.gripper import GripperModel, load_gripper
 from geo4d_ros.ros.observe.receiver import Receiver
@@ -25,7 +26,8 @@ from geo4d_ros.ros.serve.liveness import announce
 from geo4d_ros.ros.serve.parameters import NodeParameters, parameter
 from geo4d_ros.ros.serve.spin import run_node
 from geo4d_ros.ros.wire.guard import Boundary
-from geo4d_ros.ros.wire.plan import PlanPublisher, plan_info, refused_info
+from geo4d_ros.ros.wire.plan import PlanPublisher
+from geo4d_ros.ros.wire.plan_message import plan_message, refusal_message
 from geo4d_ros.ros.wire.prediction import Prediction, PredictionReceiver
 from geo4d_ros.tracking.protocol import READOUTS, Tracker
 from geo4d_ros.types import TrackStatus
@@ -98,18 +100,18 @@ class GripperTrackerNode(Node):
         return create_tracker(p.tracker, readout=p.readout, masks=p.masks, gripper=read_gripper(p.gripper),
                               segmenter=p.segmenter or None, **options)
 
-    def track(self, prediction: Prediction) -> dict[str, Any]:
-        """Track and publish one prediction; returns the plan's info (with `code` when there is no plan)."""
+    def track(self, prediction: Prediction) -> PlanMessage:
+        """Track and publish one prediction; returns the plan that went out, or the refusal in its place."""
         with self._lock:
             answer = self._track(prediction)
         if isinstance(answer, Refusal):
             self.get_logger().warning(answer.message)
             self.diagnostics.set('track', diagnostics.WARN, answer.message, plan=prediction.plan)
-            answer = refused_info(prediction.plan, prediction.observation.stamp, answer)
+            answer = refusal_message(prediction.plan, prediction.observation.stamp, answer)
             self.publisher.refuse(answer)
         return answer
 
-    def _track(self, prediction: Prediction) -> dict[str, Any] | Refusal:
+    def _track(self, prediction: Prediction) -> PlanMessage | Refusal:
         p, start = self.parameters.values, time.perf_counter()
         try:
             T_base_ref = self.transforms.lookup(p.base_frame, prediction.frame_id, prediction.observation.stamp,
@@ -122,26 +124,28 @@ class GripperTrackerNode(Node):
             if not isinstance(error, Geo4dError):
                 self.get_logger().error(traceback.format_exc())
             return Refusal(Reason.TRACKING_FAILED, str(error))
-        info = plan_info(prediction, track, {'tracker': time.perf_counter() - start})
+        seconds = time.perf_counter() - start
         if track.trusted < 2:
             cause = track.details.get('reason', 'no frame after the first can be trusted')
             return Refusal(Reason.TRACK_LOST, str(cause))
-        self.publisher.publish(prediction, track, T_base_ref, p.base_frame, info)
+        message = plan_message(prediction.plan, track, T_base_ref, prediction.video.stamps, p.base_frame,
+                               judge(prediction.video, prediction.observation.opening))
+        self.publisher.publish(message, prediction, track, T_base_ref)
         worst = min(track.confidence)
         good = all(s is TrackStatus.OK for s in track.status) and worst >= p.min_confidence
         self.diagnostics.set('track', diagnostics.OK if good else diagnostics.WARN,
                              f'{track.trusted} of {len(track)} frames trusted', plan=prediction.plan,
-                             milliseconds=info['timings_ms']['tracker'],
+                             milliseconds=round(seconds * 1e3, 1),
                              **{f'frame {i}': f'{s.value} {c:.2f}' for i, (s, c) in
                                 enumerate(zip(track.status, track.confidence, strict=True))})
-        return info
+        return message
 
     def _on_error(self, plan: str, message: str) -> None:
         refusal = Refusal(Reason.PREDICTION_INVALID, message)
         self.get_logger().warning(refusal.message)
         self.diagnostics.set('track', diagnostics.WARN, refusal.message, plan=plan)
         if plan:
-            self.publisher.refuse(refused_info(plan, 0, refusal))
+            self.publisher.refuse(refusal_message(plan, 0, refusal))
 
     def close(self) -> None:
         """End the receiving thread, release the backend's processes."""

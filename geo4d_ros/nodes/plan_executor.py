@@ -6,11 +6,12 @@ import json
 import os
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
+from geo4d_interfaces.srv import Approve
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
-from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
 from geo4d_ros.errors import Geo4dError, NodeFailure
@@ -21,8 +22,10 @@ from geo4d_ros.reasons import Reason, Refusal
 from geo4d_ros.robots.kinematics import RobotModel
 from geo4d_ros.ros.execute.actions import GripperClient, Patience, TrajectoryClient
 from geo4d_ros.ros.execute.executor_parameters import ExecutorParameters, loop_config, motion_limits, scene
+from geo4d_ros.ros.execute.plan_inbox import PlanInbox
 from geo4d_ros.ros.execute.port import RosPort
-from geo4d_ros.ros.execute.predictor_client import PlanInbox, PredictClient
+from geo4d_ros.ros.execute.predictor_client import PredictClient
+from geo4d_ros.ros.execute.run_action import RunAction
 from geo4d_ros.ros.execute.status import Status
 from geo4d_ros.ros.execute.stop_process import Guardian
 from geo4d_ros.ros.observe.robot_monitor import CameraMonitor, RobotMonitor
@@ -36,7 +39,7 @@ TICK = 0.04  # [s]
 
 
 class PlanExecutor(Node):
-    """Services /geo4d/start, step, approve, reset (stop: its guardian's); topic /geo4d/state."""
+    """Action /geo4d/run, services /geo4d/start, step, approve, reset (stop: its guardian's); topic /geo4d/state."""
 
     def __init__(self) -> None:
         super().__init__('plan_executor')
@@ -59,15 +62,16 @@ class PlanExecutor(Node):
             arm = MoveItClient(self, arm, robot, p.moveit_group, p.tool_frame, p.base_frame,
                                lambda: motion_limits(self.parameters.values), scene(p))
         cameras = CameraMonitor(self, self.boundary, (p.reference_camera, p.second_camera))
-        self.port = RosPort(self, robot, cameras, PredictClient(self), PlanInbox(self, p.base_frame), arm, gripper,
+        inbox = PlanInbox(self, self.boundary, p.base_frame)
+        self.port = RosPort(self, robot, cameras, PredictClient(self), inbox, arm, gripper,
                             (p.camera_silence, p.joint_state_silence), lambda: self._peers.missing)
         self.status = Status(self, self.diagnostics, lambda: self.parameters.values)
         self.driver = self.status.driver = Driver(self.port, self.status)
         self._peers = PeerMonitor(self, p.peers, self._peer_lost, p.peer_silence)
-        for name, handler in (('start', self._start), ('step', self._step), ('approve', self._approve),
-                              ('reset', self._reset)):
+        for name, handler in (('start', self._start), ('step', self._step), ('reset', self._reset)):
             self.boundary.service(Trigger, f'/geo4d/{name}', handler, _failed)
-        self.create_subscription(String, '/geo4d/approve_plan', self._approve_plan, 1)
+        self.boundary.service(Approve, '/geo4d/approve', self._approve, _not_approved)
+        self._run = RunAction(self, self.driver, self.status, self._run_task)
         # On the steady clock: with simulated time a stopped clock would stop the watchdogs too.
         self.create_timer(TICK, self._tick, clock=Clock(clock_type=ClockType.STEADY_TIME))
         self._alive = announce(self)
@@ -95,33 +99,38 @@ class PlanExecutor(Node):
         return RobotModel.from_urdf(urdf, p.tool_frame, p.arm_joints, p.base_frame,
                                     acceleration_limits=p.joint_acceleration, package_dirs=shares)
 
-    # --- services ---
+    # --- the operator ---
 
     def _start(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        return self._begin(EventKind.START, response)
+        return self._answer(response, self._begin(EventKind.START))
 
     def _step(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        return self._begin(EventKind.STEP, response)
+        return self._answer(response, self._begin(EventKind.STEP))
 
-    def _begin(self, kind: EventKind, response: Trigger.Response) -> Trigger.Response:
+    def _run_task(self, task: str, cycles: int) -> Refusal | None:
+        return self._begin(EventKind.START, task, cycles)
+
+    def _begin(self, kind: EventKind, task: str = '', cycles: int = 0) -> Refusal | None:
         p, driver, port = self.parameters.values, self.driver, self.port
         try:
             if driver.phase in (Phase.IDLE, Phase.DONE):
                 if not port.guardian.alive:  # it stopped the arm in our place, or was killed
                     port.guardian.close()
                     port.guardian = self._start_guardian()
-                port.limits, port.scene = motion_limits(p), scene(p)
-                driver.configure(loop_config(p), port.limits, p.poses)
+                port.limits, port.scene, port.instruction = motion_limits(p), scene(p), task
+                config = loop_config(p)
+                driver.configure(replace(config, max_cycles=cycles) if cycles else config, port.limits, p.poses)
             path = Path(p.record_directory) / f'run-{time.strftime("%Y%m%d-%H%M%S")}-{time.monotonic_ns()}.jsonl'
-            return self._answer(response, driver.begin(kind, path if p.record_directory else None, p.seed))
+            return driver.begin(kind, path if p.record_directory else None, p.seed)
         except Geo4dError as error:
-            return self._answer(response, Refusal(Reason.INTERNAL_ERROR, str(error)))
+            return Refusal(Reason.INTERNAL_ERROR, str(error))
 
-    def _approve(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
-        return self._answer(response, self.driver.approve(self.driver.state.plan_id or ''))
-
-    def _approve_plan(self, message: String) -> None:
-        self.driver.approve(message.data)
+    def _approve(self, request: Approve.Request, response: Approve.Response) -> Approve.Response:
+        refusal = self.driver.approve(request.plan_id)
+        response.success = refusal is None
+        if refusal is not None:
+            response.reason, response.detail = refusal.reason.code, refusal.detail
+        return response
 
     def _reset(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
         refused = [a.data for a in self.driver.handle(EventKind.RESET) if a.kind is ActionKind.REPORT]
@@ -144,6 +153,11 @@ class PlanExecutor(Node):
 
 def _failed(response: Trigger.Response, cause: str) -> Trigger.Response:
     response.success, response.message = False, json.dumps({'code': Reason.INTERNAL_ERROR.code, 'detail': cause})
+    return response
+
+
+def _not_approved(response: Approve.Response, cause: str) -> Approve.Response:
+    response.reason, response.detail = Reason.INTERNAL_ERROR.code, cause
     return response
 
 

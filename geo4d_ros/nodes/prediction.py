@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from geo4d_interfaces.msg import Plan as PlanMessage
 from rclpy.node import Node
 
 from geo4d_ros.nodes.gripper_tracker import GripperTrackerNode
@@ -19,7 +20,7 @@ def compose(generator_class: Callable[..., VideoGeneratorNode] = VideoGeneratorN
     """Factories of both nodes, to be called in order; they share one transform buffer."""
     made: dict[str, Any] = {}
 
-    def hand_off(prediction: Prediction) -> dict[str, Any]:
+    def hand_off(prediction: Prediction) -> PlanMessage:
         return made['tracker'].track(prediction)
 
     def generator() -> Node:

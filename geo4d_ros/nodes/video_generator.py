@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import threading
 import traceback
 from collections.abc import Callable
 from concurrent.futures import Future
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
+from geo4d_interfaces.msg import Plan as PlanMessage
+from geo4d_interfaces.srv import Predict
 from rclpy.node import Node
-from std_msgs.msg import String
-from std_srvs.srv import Trigger
 
 from geo4d_ros.errors import Geo4dError, PeerLostError, PredictionTimeoutError
 from geo4d_ros.generation.protocol import VideoGenerator
+from geo4d_ros.loop.verdict import judge
 from geo4d_ros.reasons import Reason, Refusal
 from geo4d_ros.ros.bench.stopwatch import Stopwatch
 from geo4d_ros.ros.observe.observer import Look, Observer, ObserverParameters
@@ -27,11 +26,12 @@ from geo4d_ros.ros.serve.parameters import NodeParameters, parameter
 from geo4d_ros.ros.serve.qos import STATE_QOS
 from geo4d_ros.ros.serve.spin import run_node
 from geo4d_ros.ros.wire.guard import Boundary
-from geo4d_ros.ros.wire.plan import parse_plan_info
+from geo4d_ros.ros.wire.plan_message import PLAN_BYTES, checked_plan, predict_reply, refusal_message
 from geo4d_ros.ros.wire.prediction import Prediction, PredictionPublisher
 
-# Tracks a prediction in this process; returns the plan's info, see plan_topics.
-Handoff = Callable[[Prediction], dict[str, Any]]
+# Tracks a prediction in this process; returns the plan that went out, or the refusal in its place.
+Handoff = Callable[[Prediction], PlanMessage]
+MAX_INSTRUCTION = 500  # characters, as in Observation
 
 
 @dataclass(frozen=True)
@@ -62,16 +62,16 @@ class VideoGeneratorNode(Node):
         self.observer = Observer(self, lambda: self.parameters.values, self.diagnostics)
         self.publisher = PredictionPublisher(self, len(self.observer.cameras))
         self._hand_off = hand_off or self._await_tracker
-        self._plans: dict[str, dict] = {}
+        self._plan: PlanMessage | None = None
         self._plan_arrived = threading.Condition()
         if hand_off is None:
-            Boundary(self, self.diagnostics).subscribe(String, 'geo4d/plan/info', parse_plan_info, self._on_plan,
-                                                       STATE_QOS)
+            Boundary(self, self.diagnostics).subscribe(PlanMessage, 'geo4d/plan', checked_plan, self._on_plan,
+                                                       STATE_QOS, limit=PLAN_BYTES)
         self._generator: Future[VideoGenerator] = Future()
         self.diagnostics.set('generator', diagnostics.WARN, 'loading')
         self._loader = threading.Thread(target=self._load, name='load', daemon=True)
         self._loader.start()
-        self._service = BlockingService(self, Trigger, 'geo4d/predict', self._predict)
+        self._service = BlockingService(self, Predict, 'geo4d/predict', self._predict)
         self._alive = announce(self)
 
     def create_generator(self) -> VideoGenerator:
@@ -97,41 +97,42 @@ class VideoGeneratorNode(Node):
             self.diagnostics.set('generator', diagnostics.OK, 'ready', name=generator.name)
             self._generator.set_result(generator)
 
-    def _predict(self, request: Trigger.Request, response: Trigger.Response) -> Trigger.Response:
+    def _predict(self, request: Predict.Request, response: Predict.Response) -> Predict.Response:
         if not self._busy.acquire(blocking=False):
-            answer: dict | Refusal = Refusal(Reason.BUSY, 'a prediction is already under way')
+            answer: Predict.Response | Refusal = Refusal(Reason.BUSY, 'a prediction is already under way')
         else:
             try:
-                answer = self.predict()
+                answer = self.predict(request.instruction)
             except Exception as error:  # whatever comes: the one who asked is answered
                 self.get_logger().error(traceback.format_exc())
                 answer = Refusal(Reason.PREDICTION_FAILED, f'{type(error).__name__}: {error}')
             finally:
                 self._busy.release()
-        response.success = not isinstance(answer, Refusal) and 'code' not in answer
         if isinstance(answer, Refusal):
             if answer.reason is not Reason.BUSY:
                 self.diagnostics.set('prediction', diagnostics.WARN, answer.message)
                 self.get_logger().warning(answer.message)
-            answer = {'code': answer.reason.code, 'detail': answer.detail, **answer.values}
-        response.message = json.dumps(answer)
-        return response
+            return Predict.Response(reason=answer.reason.code, detail=answer.detail)
+        return answer
 
-    def predict(self) -> dict[str, Any] | Refusal:
+    def predict(self, instruction: str = '') -> Predict.Response | Refusal:
         """Look, predict, publish, track: the answer of the service, or why there is none."""
         clock = Stopwatch()
         generator = self._loaded()
         if isinstance(generator, Refusal):
             return generator
         clock.lap('load')
-        look = self.observer.look()
+        look = self.observer.look() if len(instruction) <= MAX_INSTRUCTION else Refusal(
+            Reason.PREDICTION_FAILED, f'an instruction has up to {MAX_INSTRUCTION} characters')
         if isinstance(look, Refusal):
             return look
         clock.lap('observe')
+        if instruction:
+            look = replace(look, observation=replace(look.observation, instruction=instruction))
         with self.observer.receiver.resting():
             return self._answer(generator, look, clock)
 
-    def _answer(self, generator: VideoGenerator, look: Look, clock: Stopwatch) -> dict[str, Any] | Refusal:
+    def _answer(self, generator: VideoGenerator, look: Look, clock: Stopwatch) -> Predict.Response | Refusal:
         seed = self.parameters.values.seed + self._count
         self._count += 1
         try:
@@ -147,19 +148,17 @@ class VideoGeneratorNode(Node):
         clock.lap('generate')
         if int(video.stamps[0]) != look.observation.stamp or not video.valid[:, 1:].any():
             return Refusal(Reason.PREDICTION_INVALID, 'the video does not start at the observation or is empty')
-        plan = f'{look.observation.stamp}-{seed}'
-        prediction = Prediction(plan, look.observation, video)
+        prediction = Prediction(f'{look.observation.stamp}-{seed}', look.observation, video)
         self.publisher.publish(prediction)
         clock.lap('publish')
-        tracking = self._hand_off(prediction)
+        plan = self._hand_off(prediction)
         clock.lap('track')
-        answer = {'plan': plan, 'stamp': look.observation.stamp, 'frames': video.frames, 'generator': generator.name,
-                  'skew_ms': round(look.skew * 1e3, 2), 'age_ms': round(look.age * 1e3, 1), **tracking,
-                  'timings_ms': {**clock.milliseconds(), **tracking.get('timings_ms', {})},
-                  'generator_ms': {k: round(v * 1e3, 1) for k, v in video.timings.items()}}
-        self.diagnostics.set('prediction', diagnostics.OK, 'ready', plan=plan, skew_ms=answer['skew_ms'],
-                             age_ms=answer['age_ms'], **answer['timings_ms'])
-        return answer
+        stages = {**clock.milliseconds(), **{f'generate.{k}': v * 1e3 for k, v in video.timings.items()}}
+        self.diagnostics.set('prediction', diagnostics.OK, 'ready', plan=plan.id, skew_ms=look.skew * 1e3,
+                             age_ms=look.age * 1e3, **clock.milliseconds())
+        return predict_reply(plan, judge(video, look.observation.opening), look.observation.stamp, stages,
+                             generator=generator.name, frames=video.frames, skew_ms=look.skew * 1e3,
+                             age_ms=look.age * 1e3)
 
     def _loaded(self) -> VideoGenerator | Refusal:
         try:
@@ -169,19 +168,20 @@ class VideoGeneratorNode(Node):
         except Exception as error:
             return Refusal(Reason.PREDICTION_FAILED, f'no generator: {error}')
 
-    def _on_plan(self, info: dict[str, Any], number: int | None) -> None:
+    def _on_plan(self, message: PlanMessage, number: int | None) -> None:
         with self._plan_arrived:
-            self._plans = {info['plan']: info}
+            self._plan = message
             self._plan_arrived.notify_all()
 
-    def _await_tracker(self, prediction: Prediction) -> dict[str, Any]:
-        timeout = self.parameters.values.tracker_timeout
+    def _await_tracker(self, prediction: Prediction) -> PlanMessage:
+        timeout, stamp = self.parameters.values.tracker_timeout, prediction.observation.stamp
         if timeout == 0:
-            return {}
+            return PlanMessage(id=prediction.plan)
         with self._plan_arrived:
-            if self._plan_arrived.wait_for(lambda: prediction.plan in self._plans, timeout):
-                return self._plans[prediction.plan]
-        return {'code': Reason.TRACKING_FAILED.code, 'detail': f'no tracker answered within {timeout} s'}
+            if self._plan_arrived.wait_for(lambda: self._plan and self._plan.id == prediction.plan, timeout):
+                return self._plan
+        refusal = Refusal(Reason.TRACKING_FAILED, f'no tracker answered within {timeout} s')
+        return refusal_message(prediction.plan, stamp, refusal)
 
     def close(self) -> None:
         """End the threads."""

@@ -1,6 +1,6 @@
-"""Builds the interface packages that a ROS-from-wheels installation lacks, from bare field lists.
+"""Builds the interface packages that a ROS-from-wheels installation lacks: our own, and others' from bare field lists.
 
-A ROS machine has them by apt and nothing is built there. Elsewhere the field lists under
+A ROS machine has them by apt and colcon and nothing is built there. Elsewhere the field lists under
 `interfaces/` go through rosidl's own generators (they come with the rclpy wheels), are compiled
 with gcc and installed beside rclpy, so that types, wire format and RIHS01 hashes (REP-2011)
 equal the originals'. Run it as `python -m geo4d_ros.ros.interface_build`.
@@ -27,8 +27,10 @@ from importlib.metadata import version
 from pathlib import Path
 
 from geo4d_ros.errors import BackendUnavailableError, ConfigurationError, Geo4dError
+from geo4d_ros.resources import share_directory
 
 DEFINITIONS = Path(__file__).parent / 'interfaces'
+OWN = ('geo4d_interfaces',)  # in interfaces/ of the checkout: colcon builds them on a ROS machine
 STAMP = 'geo4d_generated.json'
 BUILD_VERSION = 1  # counts changes of this file that change what is built
 GENERATORS = ('c', 'typesupport_fastrtps_c', 'typesupport_introspection_c', 'typesupport_c', 'py')
@@ -49,12 +51,17 @@ class InterfacePackage:
     @property
     def root(self) -> Path:
         """Folder of the field lists."""
-        return DEFINITIONS / self.name
+        return definition(self.name)
+
+
+def definition(name: str) -> Path:
+    """Folder of a package's field lists, whether it exists or not."""
+    return share_directory() / 'interfaces' / name if name in OWN else DEFINITIONS / name
 
 
 def read_package(name: str) -> InterfacePackage:
     """Files of one package and the packages its fields name."""
-    root = DEFINITIONS / name
+    root = definition(name)
     files = sorted(p.relative_to(root) for p in root.glob('*/*') if p.suffix in ('.msg', '.srv', '.action'))
     depends: set[str] = set()
     for file in files:
@@ -65,7 +72,8 @@ def read_package(name: str) -> InterfacePackage:
 
 def all_packages() -> list[InterfacePackage]:
     """Every package of `interfaces/`, those that others need first."""
-    waiting = {d.name: read_package(d.name) for d in sorted(DEFINITIONS.iterdir()) if d.is_dir()}
+    folders = (*sorted(DEFINITIONS.iterdir()), *map(definition, OWN))
+    waiting = {d.name: read_package(d.name) for d in folders if d.is_dir()}
     ordered: list[InterfacePackage] = []
     while waiting:
         ready = [p for p in waiting.values() if not p.depends & waiting.keys()]
@@ -79,8 +87,8 @@ def content_key(package: InterfacePackage) -> str:
     """Hash of all that the build depends on: field lists, generators, interpreter."""
     digest = hashlib.sha256(f'{BUILD_VERSION} {sys.version} {version("rosidl_generator_py")}'.encode())
     for name in sorted({package.name, *package.depends}):
-        for path in sorted((DEFINITIONS / name).glob('*/*')):
-            digest.update(str(path.relative_to(DEFINITIONS)).encode() + path.read_bytes())
+        for path in sorted(definition(name).glob('*/*')):
+            digest.update(str(path.relative_to(definition(name).parent)).encode() + path.read_bytes())
     return digest.hexdigest()
 
 

@@ -1,6 +1,5 @@
 """The real generator and tracker nodes over DDS: the plan they publish, and a reason for everything that is wrong."""
 
-import json
 import os
 import threading
 import time
@@ -10,21 +9,21 @@ import pytest
 import rclpy
 from fakes.cameras import T_BASE_TOOL, FakeCameras
 from fakes.prediction import FakeGenerator, FakeTracker
+from geo4d_interfaces.msg import Plan
+from geo4d_interfaces.srv import Predict
 from nav_msgs.msg import Path
 from rclpy.executors import MultiThreadedExecutor
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from sensor_msgs.msg import Image, PointCloud2
-from std_msgs.msg import String
-from std_srvs.srv import Trigger
-from trajectory_msgs.msg import JointTrajectory
 from visualization_msgs.msg import MarkerArray
 
 from geo4d_ros.geometry.transforms import make_transform
 from geo4d_ros.nodes.prediction import compose
 from geo4d_ros.ros.serve.environment import free_domain_id, loopback_environment
 from geo4d_ros.ros.serve.qos import PREDICTION_QOS, STATE_QOS
-from geo4d_ros.ros.wire.conversions import read_depth, read_opening, read_path, to_nanoseconds
+from geo4d_ros.ros.wire.conversions import read_depth, read_pose, to_nanoseconds
+from geo4d_ros.ros.wire.plan_message import parse_plan
 
 PATIENCE = 30.0  # [s] for what takes a fraction of a second on an idle machine
 
@@ -35,10 +34,10 @@ class Viewer(Node):
     def __init__(self):
         super().__init__('viewer')
         self.received = {}
-        self.client = self.create_client(Trigger, '/geo4d/predict')
+        self.client = self.create_client(Predict, '/geo4d/predict')
         for topic, kind, qos in (
-                ('/geo4d/plan/path', Path, STATE_QOS), ('/geo4d/plan/gripper', JointTrajectory, STATE_QOS),
-                ('/geo4d/plan/info', String, STATE_QOS), ('/geo4d/plan/markers', MarkerArray, STATE_QOS),
+                ('/geo4d/plan', Plan, STATE_QOS), ('/geo4d/plan/path', Path, STATE_QOS),
+                ('/geo4d/plan/markers', MarkerArray, STATE_QOS),
                 ('/geo4d/prediction/points', PointCloud2, PREDICTION_QOS),
                 ('/geo4d/prediction/second/depth/image_rect_raw', Image, PREDICTION_QOS),
                 ('/geo4d/prediction/reference/color/image_raw', Image, PREDICTION_QOS),
@@ -46,9 +45,9 @@ class Viewer(Node):
             self.create_subscription(kind, topic, lambda m, t=topic: self.received.setdefault(t, []).append(m), qos)
 
     def predict(self):
-        future = self.client.call_async(Trigger.Request())
+        future = self.client.call_async(Predict.Request())
         wait_for(future.done)
-        return future.result().success, json.loads(future.result().message)
+        return future.result().success, future.result()
 
 
 def wait_for(condition):
@@ -125,20 +124,20 @@ def test_one_request_gives_one_plan_on_all_topics(graph):
     received = graph.viewer.received
     received.clear()
     success, answer = graph.viewer.predict()
-    assert success and answer['frames'] == 11 and answer['trusted'] == 11
-    assert {'observe', 'generate', 'publish', 'track', 'tracker'} <= set(answer['timings_ms'])
-    wait_for(lambda: {'/geo4d/plan/path', '/geo4d/plan/gripper', '/geo4d/plan/info', '/geo4d/plan/markers'}
-             <= set(received))
-    path, opening = received['/geo4d/plan/path'][-1], received['/geo4d/plan/gripper'][-1]
-    T, stamps = read_path(path)
-    assert path.header.frame_id == 'panda_link0'
-    assert answer['stamp'] == stamps[0] == to_nanoseconds(opening.header.stamp)
+    assert success and answer.frames == 11 and answer.reason == '' and answer.verdict == Plan.PROCEED
+    assert {'observe', 'generate', 'publish', 'track'} <= set(answer.stages)
+    wait_for(lambda: {'/geo4d/plan', '/geo4d/plan/path', '/geo4d/plan/markers'} <= set(received))
+    message, path = received['/geo4d/plan'][-1], received['/geo4d/plan/path'][-1]
+    plan = parse_plan(message).answer
+    stamps = np.array([to_nanoseconds(p.header.stamp) for p in path.poses])
+    assert message.header.frame_id == path.header.frame_id == 'panda_link0' and plan.id == answer.plan_id
+    assert to_nanoseconds(answer.stamp) == stamps[0] == plan.observation_stamp
     np.testing.assert_array_equal(np.diff(stamps), 500_000_000)
-    np.testing.assert_allclose(T[0], T_BASE_TOOL, atol=1e-6)  # the measured pose, in the base frame
-    np.testing.assert_allclose(np.linalg.norm(T[5, :3, 3] - T[0, :3, 3]), 0.1, atol=1e-6)
-    np.testing.assert_allclose(read_opening(opening), 0.04)
-    info = json.loads(received['/geo4d/plan/info'][-1].data)
-    assert info['plan'] == answer['plan'] and info['stamp'] == answer['stamp'] and info['confidence'] == [1.0] * 11
+    np.testing.assert_allclose(plan.T_base_gripper_start, T_BASE_TOOL, atol=1e-6)  # as measured, in the base frame
+    np.testing.assert_allclose(np.linalg.norm(plan.T_base_gripper[4, :3, 3] - T_BASE_TOOL[:3, 3]), 0.1, atol=1e-6)
+    np.testing.assert_allclose([read_pose(p.pose) for p in path.poses[1:]], plan.T_base_gripper, atol=1e-9)
+    np.testing.assert_allclose(plan.opening, 0.04)
+    np.testing.assert_array_equal(plan.confidence, np.ones(10))
 
     def of_this_plan(topic):
         return [m for m in received.get(topic, []) if to_nanoseconds(m.header.stamp) in stamps]
@@ -161,7 +160,7 @@ def test_one_request_gives_one_plan_on_all_topics(graph):
 def test_a_fault_of_the_rig_is_refused_by_name_and_passes(graph, fault, code):
     graph.set(transform_tolerance=0.3, slop=0.01, fresh=fault not in ('stale', 'skewed'))
     graph.cameras.fault = fault
-    wait_for(lambda: graph.viewer.predict()[1].get('code') == code)
+    wait_for(lambda: graph.viewer.predict()[1].reason == code)
     graph.cameras.fault = ''
     wait_for(lambda: graph.viewer.predict()[0])
 
@@ -173,13 +172,13 @@ def test_a_camera_that_repeats_its_picture_while_the_robot_moves_is_refused(grap
     time.sleep(0.2)
     assert graph.viewer.predict()[0]  # at rest the same picture is what one expects
     graph.cameras.T_base_tool = T_BASE_TOOL + make_transform(None, np.array([0, 0.05, 0])) - np.eye(4)
-    wait_for(lambda: graph.viewer.predict()[1].get('code') == 'OBSERVATION_FROZEN')
+    wait_for(lambda: graph.viewer.predict()[1].reason == 'OBSERVATION_FROZEN')
 
 
 @ONE
 def test_a_placeholder_transform_between_the_cameras_is_refused(graph):
     graph.cameras.publish_cameras(np.eye(4))
-    wait_for(lambda: graph.viewer.predict()[1].get('code') == 'TRANSFORM_IDENTITY')
+    wait_for(lambda: graph.viewer.predict()[1].reason == 'TRANSFORM_IDENTITY')
 
 
 @BOTH
@@ -192,15 +191,15 @@ def test_failing_models_leave_the_nodes_alive(graph, node, fault, code):
     getattr(graph, node).set_parameters([Parameter('fault', value=fault)])
     success, answer = graph.viewer.predict()
     getattr(graph, node).set_parameters([Parameter('fault', value='none')])
-    assert not success and answer['code'] == code and answer['detail']
+    assert not success and answer.reason == code and answer.detail
     assert graph.viewer.predict()[0]
 
 
 @ONE
 def test_a_second_request_does_not_wait_behind_the_first(graph):
     graph.generator.set_parameters([Parameter('fault', value='hang')])
-    first = graph.viewer.client.call_async(Trigger.Request())
-    wait_for(lambda: 'already under way' in graph.viewer.predict()[1].get('detail', ''))
+    first = graph.viewer.client.call_async(Predict.Request())
+    wait_for(lambda: 'already under way' in graph.viewer.predict()[1].detail)
     graph.generator.set_parameters([Parameter('fault', value='none')])
     wait_for(first.done)
     assert first.result().success

@@ -46,7 +46,7 @@ def run_loop(environment: dict[str, str], folder: Path, checkpoint: str, task: s
                 for topic in ('color/image_raw', 'aligned_depth_to_color/image_raw'):
                     probe.node.create_subscription(Image, f'{name}/{topic}', lambda _, t=f'{name}/{topic}':
                                                    images.update([t]), IMAGE_QOS)
-            require(probe.wait_for(lambda: probe.call('/geo4d/predict', 30.0)[0], 180.0),
+            require(probe.wait_for(lambda: probe.predict(30.0)[0], 180.0),
                     f'no prediction; see the logs in {group.log_directory}', ConfigurationError)
             probe.begin(seconds=60.0)
             images.clear()

@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 import rclpy
 from action_msgs.srv import CancelGoal
-from geometry_msgs.msg import PoseStamped
-from nav_msgs.msg import Path as PathMessage
+from geo4d_interfaces.msg import Plan
+from geo4d_interfaces.srv import Approve, Predict
+from geometry_msgs.msg import Pose
 from rcl_interfaces.srv import ListParameters
 from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
@@ -31,7 +32,8 @@ from geo4d_ros.ros.wire.conversions import camera_info_message, image_message, t
 
 ACTIONS = ('/joint_trajectory_controller/follow_joint_trajectory', '/gripper_controller/gripper_cmd')
 CAMERAS = ('/camera1/camera1', '/camera2/camera2')
-SERVICES = ('/geo4d/start', '/geo4d/step', '/geo4d/reset', '/geo4d/predict')
+SERVICES = {'/geo4d/start': Trigger, '/geo4d/step': Trigger, '/geo4d/reset': Trigger, '/geo4d/predict': Predict,
+            '/geo4d/approve': Approve}
 POSES, CALLERS, BURST, ANSWER_SECONDS = 100_000, 50, 200, 10.0
 SIZE, RATE = (480, 640), 30.0
 
@@ -74,37 +76,18 @@ def images(node: Node, file: Path) -> None:
 
 
 def plans(node: Node, file: Path) -> None:
-    """A path of 100 000 poses, twice a second, on the plan's topics; made once, since it takes a second to make."""
-    data = serialize_message(PathMessage(poses=[PoseStamped()] * POSES))
-    publishers = [node.create_publisher(PathMessage, f'/geo4d/plan/{name}', STATE_QOS) for name in ('path',)]
-    plan = _plan_publisher(node)
-
-    def send() -> None:
-        for publisher in publishers:
-            publisher.publish(data)
-        if plan is not None:
-            plan[0].publish(plan[1])
-
-    node.create_timer(0.5, send)
+    """A plan of 100 000 poses, twice a second; made once, since it takes a second to make."""
+    data = serialize_message(Plan(id='load', poses=[Pose()] * POSES))
+    publisher = node.create_publisher(Plan, '/geo4d/plan', STATE_QOS)
+    node.create_timer(0.5, lambda: publisher.publish(data))
     rclpy.spin(node)
-
-
-def _plan_publisher(node: Node) -> tuple[Any, bytes] | None:
-    """The package's own plan message with as many poses, where its interfaces are there."""
-    try:
-        from geo4d_interfaces.msg import Plan
-    except ImportError:
-        return None
-    from geometry_msgs.msg import Pose
-
-    return node.create_publisher(Plan, '/geo4d/plan', STATE_QOS), serialize_message(Plan(poses=[Pose()] * POSES))
 
 
 class Callers:
     """Keeps `CALLERS` calls open; each that is answered is followed by the next."""
 
     def __init__(self, node: Node) -> None:
-        self.clients = [node.create_client(Trigger, name, qos_profile=SERVICE_QOS) for name in SERVICES]
+        self.clients = [node.create_client(kind, name, qos_profile=SERVICE_QOS) for name, kind in SERVICES.items()]
         self.clients.append(node.create_client(ListParameters, '/plan_executor/list_parameters',
                                                qos_profile=SERVICE_QOS))
         self.open: dict[Any, tuple[Any, float]] = {}  # future -> (its client, steady time)

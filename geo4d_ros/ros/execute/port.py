@@ -23,7 +23,8 @@ from geo4d_ros.motion.timing import MoveSegment
 from geo4d_ros.reasons import Reason, Refusal
 from geo4d_ros.robots.kinematics import RobotModel
 from geo4d_ros.ros.execute.actions import GripperClient
-from geo4d_ros.ros.execute.predictor_client import PlanInbox, PredictClient
+from geo4d_ros.ros.execute.plan_inbox import PlanInbox
+from geo4d_ros.ros.execute.predictor_client import PredictClient
 from geo4d_ros.ros.execute.stop_process import Guardian
 from geo4d_ros.ros.observe.robot_monitor import CameraMonitor, ClockMonitor, RobotMonitor
 from geo4d_ros.types import Plan
@@ -36,8 +37,8 @@ BEAT = 0.09  # [s] between two bytes to the guardian
 class RosPort:
     """Port over a `plan_executor`'s subscriptions and clients; `arm` is a TrajectoryClient or a MoveItClient.
 
-    silence: (cameras, joint states) [s] that stops a run. `limits`, `scene` and `guardian` are set by the node between
-    runs; missing_peers() names the nodes that should run and do not.
+    silence: (cameras, joint states) [s] that stops a run. `limits`, `scene`, `instruction` and `guardian` are set by
+    the node between runs; missing_peers() names the nodes that should run and do not.
     """
 
     def __init__(self, node: Node, robot: RobotMonitor, cameras: CameraMonitor, predictor: PredictClient,
@@ -49,6 +50,7 @@ class RosPort:
         self._missing_peers = missing_peers
         self._clock = ClockMonitor(node)
         self.limits, self.scene = MotionLimits(), Scene()
+        self.instruction = ''
         self.guardian: Guardian | None = None
         self._looking: tuple[float, Done] | None = None
         self._beat = 0.0
@@ -70,7 +72,7 @@ class RosPort:
     # --- may it run ---
 
     def ready(self, moves: bool) -> Refusal | None:
-        """Joint states, robot description, peers, services, controllers, guardian, cameras: in this order."""
+        """Robot description, joint states, peers, services, controllers, guardian, cameras, plans: in this order."""
         if self.robot.model is None:
             return Refusal(Reason.ROBOT_STATE_INVALID, self.robot.model_error)
         state = self.robot_state(None)
@@ -81,7 +83,8 @@ class RosPort:
             return Refusal(Reason.PEER_DEAD, f'{", ".join(missing)} not running')
         if not self._predictor.ready:  # a node can be known before its services are
             return Refusal(Reason.PEER_DEAD, 'no /geo4d/predict service')
-        return (self._no_controller() if moves else None) or self._cameras.check_silence(self._camera_silence)
+        return ((self._no_controller() if moves else None) or self._cameras.check_silence(self._camera_silence)
+                or self._inbox.bind())
 
     def _no_controller(self) -> Refusal | None:
         absent = [name for part in (self._arm, self._gripper) if not part.ready for name in part.actions]
@@ -92,14 +95,14 @@ class RosPort:
         return None
 
     def health(self) -> Refusal | None:
-        """Clock, cameras, joint states, guardian.
+        """Clock, source of the plans, cameras, joint states, guardian.
 
         Timers run before the messages that wait: after a long computation of this node's own, others are not silent.
         """
         now = time.monotonic()
         late = now - self._checked > LATE and not self._excused  # never twice in a row
         self._checked, self._excused = now, late
-        refusal = self._clock.check()
+        refusal = self._clock.check() or self._inbox.check()
         if refusal is None and not late:
             refusal = self._cameras.check_silence(self._camera_silence)
         if refusal is None and not late and not self.robot.silence <= self._joint_silence:
@@ -144,11 +147,11 @@ class RosPort:
 
     def predict(self, done: Callable[[Predicted | Refusal], None]) -> None:
         """Call /geo4d/predict."""
-        self._predictor.call(done)
+        self._predictor.call(self.instruction, done)
 
     def track(self, predicted: Predicted, done: Callable[[Plan | Refusal], None]) -> None:
-        """The plan of that observation from /geo4d/plan."""
-        self._inbox.await_plan(predicted.stamp, done)
+        """The plan with that id from /geo4d/plan."""
+        self._inbox.await_plan(predicted.plan_id, done)
 
     def move(self, segment: MoveSegment, done: Done) -> None:
         """Send a goal to the arm's controller, or have MoveIt do it."""

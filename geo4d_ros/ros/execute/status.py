@@ -18,13 +18,14 @@ from geo4d_ros.ros.serve.qos import STATE_QOS
 
 
 class Status(Watcher):
-    """Tells what the driver does. `loop` is the driver's, set once there is one; settings() gives dry_run and auto."""
+    """Tells what the driver does. `driver` is set once there is one; settings() gives dry_run and auto."""
 
     def __init__(self, node: Node, report: diagnostics.Diagnostics, settings: Callable[[], Any]) -> None:
         self._node, self._report, self._settings = node, report, settings
         self._state = node.create_publisher(String, '/geo4d/state', STATE_QOS)
         self._last: dict[str, str] | None = None
         self.driver: Any = None
+        self.listeners: list[Callable[[], None]] = []  # called after every event
 
     def values(self) -> dict[str, Any]:
         """The JSON of /geo4d/state."""
@@ -48,6 +49,8 @@ class Status(Watcher):
         elif state.refusals and self._last:
             level, text = diagnostics.WARN, Refusal(Reason[self._last['reason']], self._last['detail']).message
         self._report.set('loop', level, text, cycles=state.cycles, refusals=state.refusals)
+        for listener in self.listeners:
+            listener()
 
     def said(self, refusal: Refusal) -> None:
         """Log it."""

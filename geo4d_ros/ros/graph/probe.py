@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from geo4d_interfaces.srv import Approve, Predict
 from rcl_interfaces.srv import SetParameters
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
@@ -19,6 +20,7 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
+from geo4d_ros.ros.execute.predictor_client import reply_values
 from geo4d_ros.ros.serve.qos import SENSOR_QOS, STATE_QOS
 
 ANSWER_SECONDS = 5.0
@@ -106,6 +108,18 @@ class LoopProbe:
         """Call a Trigger service; (success, the reply's JSON), or (False, {}) when nobody answers in time."""
         reply = self._request(Trigger, name, Trigger.Request(), seconds)
         return (reply.success, _values(reply.message)) if reply is not None else (False, {})
+
+    def predict(self, seconds: float = 10.0) -> tuple[bool, dict[str, Any]]:
+        """Call /geo4d/predict; (success, the reply's values, or code and detail), (False, {}) without an answer."""
+        reply = self._request(Predict, '/geo4d/predict', Predict.Request(), seconds)
+        if reply is None:
+            return False, {}
+        return reply.success, reply_values(reply) if reply.success else {'code': reply.reason, 'detail': reply.detail}
+
+    def approve(self, plan_id: str, seconds: float = 10.0) -> tuple[bool, str]:
+        """Call /geo4d/approve; (success, reason code)."""
+        reply = self._request(Approve, '/geo4d/approve', Approve.Request(plan_id=plan_id), seconds)
+        return (reply.success, reply.reason) if reply is not None else (False, '')
 
     def begin(self, name: str = '/geo4d/start', seconds: float = 60.0) -> dict[str, Any]:
         """Start the loop, asking again while the graph is not complete; the reply that was accepted.

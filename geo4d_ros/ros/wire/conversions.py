@@ -11,7 +11,6 @@ from builtin_interfaces.msg import Duration, Time
 from geometry_msgs.msg import Pose, PoseStamped, Transform, TransformStamped
 from nav_msgs.msg import Path
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField
-from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
 
 from geo4d_ros.errors import InvalidInputError, require
 from geo4d_ros.geometry.transforms import from_quaternion, pose_to_quaternion
@@ -172,27 +171,3 @@ def path_message(T_base_gripper: np.ndarray, stamps: np.ndarray, frame_id: str) 
         pose.header.stamp, pose.header.frame_id = to_stamp(stamp), frame_id
         path.poses.append(pose)
     return path
-
-
-def read_path(message: Path) -> tuple[np.ndarray, np.ndarray]:
-    """T_base_gripper (n, 4, 4) float64 and stamps (n,) int64 [ns] of a path."""
-    require(len(message.poses) >= 1, 'the path has no poses')
-    poses = np.stack([read_pose(p.pose) for p in message.poses])
-    return poses, np.array([to_nanoseconds(p.header.stamp) for p in message.poses], np.int64)
-
-
-def opening_message(opening: np.ndarray, stamps: np.ndarray) -> JointTrajectory:
-    """Opening (n,) [m] over time as a one-joint trajectory, stamped like the path it belongs to."""
-    message = JointTrajectory(joint_names=[OPENING_JOINT])
-    message.header.stamp = to_stamp(stamps[0])
-    for value, stamp in zip(opening, stamps, strict=True):
-        message.points.append(JointTrajectoryPoint(
-            positions=[float(value)], time_from_start=to_duration((int(stamp) - int(stamps[0])) * 1e-9)))
-    return message
-
-
-def read_opening(message: JointTrajectory) -> np.ndarray:
-    """Opening (n,) float64 [m] of `opening_message`."""
-    require(list(message.joint_names) == [OPENING_JOINT],
-            f'gripper trajectory should name {OPENING_JOINT} but names {list(message.joint_names)}')
-    return np.array([point.positions[0] for point in message.points])
