@@ -39,7 +39,7 @@ test: lint
 test-slow: setup
 	@$(QUIET_THREADS) $(BIN)/python -m pytest -m slow $(TESTS)
 
-# Mutation score of the gates and the state machine (bar 0.85); a quick look: make mutation MUTANTS='--sample 100'
+# Mutation score of gates, state machine and driver (bar 0.9); a quick look: make mutation MUTANTS='--sample 100'
 mutation: setup
 	@$(QUIET_THREADS) $(BIN)/python test/mutation.py $(MUTANTS)
 
