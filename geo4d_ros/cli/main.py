@@ -47,6 +47,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     'evaluate safety': ('evaluate.safety', 'random and adversarial plans against the safety gates'),
     'evaluate faults': ('evaluate.faults', 'inject faults into the running nodes'),
     'benchmark generator': ('benchmark.generator', 'time the generator against the released algorithm'),
+    'benchmark loader': ('benchmark.loader', 'clips per second of the training data, from pixels and from the cache'),
+    'benchmark training-cost': ('benchmark.training_cost', 'memory, hours and disk of training at full size, computed'),
     'benchmark openvino': ('benchmark.openvino', 'time the shipped model in torch and in OpenVINO, side by side'),
     'benchmark serve': ('benchmark.serve', 'bytes, latency and robustness of `geo4d serve`'),
     'benchmark loop': ('benchmark.loop', 'latencies, CPU and image rates of the running nodes'),

@@ -1,0 +1,82 @@
+"""How fast training data come, from pixels and from the latent cache, and how fast eight H100 would eat them."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from geo4d_ros.errors import ConfigurationError, require
+from geo4d_ros.generation.unet.network import Geo4dUNet
+from geo4d_ros.training.unet.batches import make_clips
+from geo4d_ros.training.unet.config import UNetTrainConfig
+from geo4d_ros.training.unet.data import EpisodeWindows, batches, list_data
+from geo4d_ros.training.unet.latent_cache import CachedWindows, from_cache, identity, prepare, write_cache
+from geo4d_ros.training.unet.trainer import make_pipeline
+
+H100_BF16_PEAK = 989e12  # dense operations per second, data sheet of the SXM card
+MFU = 0.4  # assumed share of the peak that training reaches
+
+
+def measure(config: UNetTrainConfig, clips: int, workers: int) -> dict[str, Any]:
+    """The report of `geo4d benchmark loader`: clips per second up to latents, pixels against cache, one process."""
+    require(clips >= config.batch, f'clips should be at least the batch {config.batch}', ConfigurationError)
+    pipeline, device = make_pipeline(config), torch.device('cpu')
+    settings = pipeline.config
+    windows = EpisodeWindows(list_data(Path(config.data), config.data_format), config.data_format, settings.views,
+                             settings.frames, (settings.height, settings.width), config.seed, settings.convention)
+
+    def clips_of(batch: dict[str, torch.Tensor]) -> Any:
+        return make_clips(batch, device, settings.condition_frame, config.pose_noise,
+                          pipeline.convention.moves_invalid_points, config.seed)
+
+    with tempfile.TemporaryDirectory() as folder:
+        cache = Path(folder) / 'cache'
+        write_cache(cache, windows, min(clips, 64), clips_of, pipeline, config.loss)
+        size = sum(p.stat().st_size for p in cache.rglob('*') if p.is_file())
+        cached = CachedWindows(cache, identity(pipeline, windows, config.loss))
+        rates = {
+            'uncached': rate(batches(windows, 0, config.batch, config.batch, 0, workers), config.batch, clips,
+                             lambda b: prepare(clips_of(b), pipeline, config.loss, config.seed)),
+            'cached': rate(batches(cached, 0, config.batch, config.batch, 0, workers), config.batch, clips,
+                           lambda b: from_cache(b, device, (0, 1), config.seed)),
+        }
+    return {'clips_per_s': rates, 'clips': clips, 'workers': workers, 'batch': config.batch,
+            'size': [settings.height, settings.width, settings.frames],
+            'cached_kib_per_clip': size / 1024 / cached.rows,
+            **demand()}
+
+
+def rate(stream: Iterator[dict], batch: int, clips: int, use: Any) -> float:
+    """Clips per second of wall time, after the first batch."""
+    use(next(stream))
+    started, count = time.perf_counter(), 0
+    while count < clips:
+        use(next(stream))
+        count += batch
+    return count / (time.perf_counter() - started)
+
+
+def clip_flops(frames: int = 10, height: int = 32, width: int = 40) -> int:
+    """Operations of one forward pass of the full-size denoiser on a clip's four streams, counted without weights."""
+    with torch.device('meta'), torch.no_grad():
+        unet = Geo4dUNet().to('meta')
+        data = (torch.empty(1, 4, frames, 4, height, width), torch.empty(1, 4), torch.empty(1, 4, 4, height, width),
+                torch.empty(1, 4, 1, 1024))
+        with FlopCounterMode(display=False) as counter:
+            unet(*data)
+    return counter.get_total_flops()
+
+
+def demand() -> dict[str, Any]:
+    """Clips per second that eight H100 train on at the assumed MFU: forward and twice that backward, and once more
+    the forward pass for gradient checkpointing."""
+    forward = clip_flops()
+    needed = 8 * H100_BF16_PEAK * MFU / (4 * forward)
+    return {'needed_for_8_h100': needed, 'forward_flops_per_clip': forward, 'assumed_mfu': MFU,
+            'note': 'needed_for_8_h100 is computed: four forward passes per clip at the data-sheet peak times the MFU'}

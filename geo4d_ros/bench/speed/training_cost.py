@@ -1,0 +1,94 @@
+"""What training at the paper's size costs: parameters, memory, operations, hours and disk, counted without weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from geo4d_ros.bench.speed.loader import H100_BF16_PEAK, MFU, clip_flops
+from geo4d_ros.generation.backbones.wan import Geo4dWanTransformer
+from geo4d_ros.generation.unet.encoders.tiny_decoder import TinyTemporalDecoder
+from geo4d_ros.generation.unet.network import Geo4dUNet
+from geo4d_ros.generation.unet.presets import _SVD_VAE
+
+_GIB = 2**30
+# float32 weights, gradients, two Adam moments and the average; 8-bit Adam keeps one byte per moment.
+STATE_BYTES = {'adamw': 20, 'adamw8bit': 14}
+GPUS = (('RTX 4090', 24), ('L40S', 48), ('H100', 80), ('H200', 141))
+# stage -> steps of the shipped config, processes, forward passes per step and clip
+STAGES = {'pointmap vae': 50000, 'diffusion': 100000, 'distillation, 1 step': 12000, 'points decoder': 20000}
+
+
+def count(build: Any) -> int:
+    """Parameters of a model built without weights."""
+    with torch.device('meta'):
+        return sum(p.numel() for p in build().parameters())
+
+
+def saved_bytes(build: Any, forward: Any) -> int:
+    """Bytes that a forward pass keeps for the backward one, counted on tensors without memory; parameters excepted."""
+    total, seen = 0, set()
+    with torch.device('meta'):
+        model = build().to('meta', torch.bfloat16).requires_grad_(True)
+        own = {id(p) for p in model.parameters()}
+
+        def pack(tensor: torch.Tensor) -> torch.Tensor:
+            nonlocal total
+            if id(tensor) not in own and id(tensor.untyped_storage()) not in seen:
+                seen.add(id(tensor.untyped_storage()))
+                total += tensor.numel() * tensor.element_size()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+            forward(model)
+    return total
+
+
+def unet_activations(checkpointing: bool) -> int:
+    """Bytes kept by one clip of ten frames, all four streams, bf16."""
+    def forward(unet: Geo4dUNet) -> None:
+        if checkpointing:
+            unet.enable_gradient_checkpointing()
+        kind = torch.bfloat16
+        unet.train()(torch.empty(1, 4, 10, 4, 32, 40, dtype=kind), torch.empty(1, 4),
+                     torch.empty(1, 4, 4, 32, 40, dtype=kind), torch.empty(1, 4, 1, 1024, dtype=kind))
+
+    return saved_bytes(Geo4dUNet, forward)
+
+
+def table() -> dict[str, Any]:
+    """The report of `geo4d benchmark training-cost`. Nothing in it is measured: counted or computed."""
+    from diffusers import AutoencoderKLTemporalDecoder
+
+    counts = {'unet': count(Geo4dUNet), 'vae': count(lambda: AutoencoderKLTemporalDecoder(**_SVD_VAE)),
+              'points decoder': count(TinyTemporalDecoder), 'wan': count(Geo4dWanTransformer)}
+    activations = {'plain': unet_activations(False), 'checkpointed': unet_activations(True)}
+    forward = clip_flops()
+    passes = {'diffusion': 4.0, 'distillation, 1 step': 4.0 + 5.0}  # forward units per clip, recomputation included
+    stages = {}
+    for stage, steps in STAGES.items():
+        trained = {'pointmap vae': counts['vae'], 'points decoder': counts['points decoder']}.get(stage, counts['unet'])
+        copies = 2 if stage.startswith('distillation') else 1
+        entry: dict[str, Any] = {'trained_parameters': trained * copies, 'steps': steps}
+        for optimizer, size in STATE_BYTES.items():
+            entry[f'states_gib_{optimizer}'] = trained * copies * size / _GIB
+        if stage in passes:
+            frozen = counts['unet'] * 2 / _GIB if copies == 2 else 0.0
+            need = entry['states_gib_adamw8bit'] + frozen + activations['checkpointed'] / _GIB
+            hours = steps * passes[stage] * forward / (H100_BF16_PEAK * MFU) / 3600
+            entry |= {'needs_gib_one_gpu': need, 'gpu_hours_h100_batch_1': hours, 'frozen_gib': frozen,
+                      'smallest_gpu': next((name for name, gib in GPUS if gib > 1.1 * need), 'several, sharded')}
+        stages[stage] = entry
+    latents = 4 * 10 * 4 * 32 * 40 * 4 * 2  # four streams, ten frames, four channels, float32, mean and spread
+    views = 25 * 16
+    return {
+        'parameters': counts, 'forward_flops_per_clip': forward, 'assumed_mfu': MFU, 'stages': stages,
+        'activations_gib_per_clip': {k: v / _GIB for k, v in activations.items()},
+        'inference_gib_bf16': {'svd': (counts['unet'] + 2 * counts['vae'] + 632e6) * 2 / _GIB,
+                               'wan': counts['wan'] * 2 / _GIB},
+        'disk_gib': {'raw_25_demos_16_views': views * 50 * 480 * 640 * (3 + 2 + 1) / _GIB,
+                     'buffer_256x320': views * 50 * 256 * 320 * (3 + 4 + 4) / _GIB,
+                     'latent_cache_2000_windows': 2000 * latents / _GIB},
+        'note': 'counted on tensors without memory or computed from the data-sheet peak; nothing here is measured',
+    }
