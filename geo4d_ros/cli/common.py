@@ -13,6 +13,7 @@ from typing import Any
 from geo4d_ros.errors import ConfigurationError, InvalidInputError, require
 
 DEFAULT_CHECKPOINT = 'geo4d-sim-small'
+INTERRUPTED = 130  # exit code of a run that ctrl-C ended, as shells have it
 
 
 def add_json_argument(parser: argparse.ArgumentParser) -> None:

@@ -19,7 +19,7 @@ from geo4d_ros.data.windows import WindowSampler
 from geo4d_ros.errors import ConfigurationError, require
 from geo4d_ros.generation.inverse_dynamics import STEP_M, STEP_RAD, InverseDynamicsNetwork, save, state_vector
 from geo4d_ros.geometry.transforms import from_rotvec, invert, rotvec
-from geo4d_ros.training.budget import Budget
+from geo4d_ros.training.budget import Budget, ignore_interrupt, require_steps
 from geo4d_ros.training.config_values import checked_config
 
 NOISE_M, NOISE_RAD, NOISE_OPENING_M = 0.01, 0.03, 0.002  # of the input state: motions add up to drifting poses
@@ -98,7 +98,8 @@ def train(values: dict[str, Any]) -> Path:
     network = InverseDynamicsNetwork(**config.network)
     budget, step, mean = Budget(config.minutes, config.clock), 0, 0.0
     optimizer = torch.optim.AdamW(network.parameters(), config.lr, weight_decay=config.weight_decay)
-    source = iter(DataLoader(PairBatches(config), batch_size=None, num_workers=config.workers))
+    source = iter(DataLoader(PairBatches(config), batch_size=None, num_workers=config.workers,
+                             worker_init_fn=ignore_interrupt))
     with tqdm(total=round(60 * config.minutes), unit='s', desc='inverse dynamics') as bar:
         while not budget.over:
             budget.start()
@@ -114,6 +115,7 @@ def train(values: dict[str, Any]) -> Path:
             step, mean = step + 1, loss.item() if step == 0 else 0.97 * mean + 0.03 * loss.item()
             bar.update(round(budget.spent_s) - bar.n)
             bar.set_postfix(step=step, loss=f'{mean:.4f}', refresh=False)
+    require_steps(step)
     output = Path(config.output)
     save(output / 'model', network, Path(config.generator))
     summary = {'config': asdict(config), 'steps': step, 'trained_min': budget.spent_s / 60, 'loss': mean}

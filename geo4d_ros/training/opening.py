@@ -17,7 +17,7 @@ from geo4d_ros.robots.gripper import GripperModel
 from geo4d_ros.tracking.opening import is_closed, middle_of
 from geo4d_ros.tracking.opening_network import LEVELS, build_network, load_network, save
 from geo4d_ros.tracking.segmentation.finger_patches import DEPTH_UNIT_M, MAX_DEPTH_UNITS, finger_patches, view_scalars
-from geo4d_ros.training.budget import Budget
+from geo4d_ros.training.budget import Budget, require_steps
 from geo4d_ros.training.segmenter.generated import paint_along
 from geo4d_ros.training.small_networks import WeightAverage, set_learning_rate
 
@@ -250,6 +250,7 @@ def train_opening(samples: OpeningSamples, gripper: GripperModel, out: Path, con
             log.warning('opening: %3.0f %% of the time, step %d, loss %.3f', 100 * budget.fraction, steps,
                         float(loss.detach()))
         budget.stop()
+    require_steps(steps)
     network.load_state_dict(average.weights)
     record = {**record, 'gripper_sha256': gripper.sha256, 'width': config.width, 'training': asdict(config),
               'steps': steps, 'windows': len(samples.opening), 'final_loss': float(loss.detach())}

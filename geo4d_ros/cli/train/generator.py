@@ -8,7 +8,7 @@ import json
 import os
 from pathlib import Path
 
-from geo4d_ros.cli.common import add_json_argument, write_report
+from geo4d_ros.cli.common import INTERRUPTED, add_json_argument, write_report
 from geo4d_ros.errors import ConfigurationError
 
 TRAINERS = {'unet': 'geo4d_ros.training.unet', 'two_view': 'geo4d_ros.training.two_view',
@@ -58,11 +58,18 @@ def run(args: argparse.Namespace) -> int:
     model = values.get('model')
     if not isinstance(model, str) or model not in TRAINERS:
         raise ConfigurationError(f'{args.config}: model should be one of {", ".join(TRAINERS)} but is {model!r}')
-    output = importlib.import_module(TRAINERS[model]).train(values)
+    from geo4d_ros.training.budget import interruptible
+
+    with interruptible() as asked:
+        output = importlib.import_module(TRAINERS[model]).train(values)
     if int(os.environ.get('RANK', '0')) > 0:
         return 0  # of several processes, the first one reports
     summary = output / 'summary.json'
     report = json.loads(summary.read_text()) if summary.is_file() else {}
     write_report('train', {**report, 'output': str(output)}, args.json)
+    if asked.is_set():
+        again = 'trains anew' if model == 'inverse_dynamics' else 'goes on from there'
+        print(f'interrupted: what was learnt so far is in {output}; the same command {again}')
+        return INTERRUPTED
     print(f'trained model in {output}')
     return 0

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from geo4d_ros.cli.common import add_json_argument, checkpoint_directory, write_report
+from geo4d_ros.cli.common import INTERRUPTED, add_json_argument, checkpoint_directory, write_report
 from geo4d_ros.errors import require
 
 
@@ -38,20 +38,26 @@ def run(args: argparse.Namespace) -> int:
 
     require(min(args.minutes, args.windows, args.threads) > 0 and args.predictions >= 0,
             '--minutes, --windows and --threads should be positive, --predictions not negative')
+    from geo4d_ros.training.budget import interruptible
+
     started = time.monotonic()
     gripper = panda_hand() if args.gripper is None else read_gripper(args.gripper)
     generator = _generator(args)
     samples = load_windows(args.data, args.windows, args.seed, args.episodes, generator, args.predictions)
     config = OpeningTraining(minutes=args.minutes, windows=args.windows, threads=args.threads, seed=args.seed,
                              learning_rate=args.learning_rate)
-    report = train_opening(samples, gripper, args.out, config, {'predictions': int(samples.painted.sum())})
-    if args.test_data is not None:
+    with interruptible() as asked:
+        report = train_opening(samples, gripper, args.out, config, {'predictions': int(samples.painted.sum())})
+    if args.test_data is not None and not asked.is_set():
         test = load_windows(args.test_data, args.windows, args.seed + 1, args.episodes)
         report |= {'test': evaluate_opening(test, gripper, args.out),
                    'test_damaged': evaluate_opening(test, gripper, args.out, damaged=True)}
         print(f'open/closed {report["test"]["open_closed_accuracy"]:.3f}, on damaged windows '
               f'{report["test_damaged"]["open_closed_accuracy"]:.3f}')
     write_report('train-opening', report | {'wall_s': time.monotonic() - started}, args.json)
+    if asked.is_set():
+        print(f'interrupted: what was learnt so far is in {args.out}; the same command trains anew')
+        return INTERRUPTED
     return 0
 
 

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from geo4d_ros.cli.common import add_json_argument, checkpoint_directory, write_report
+from geo4d_ros.cli.common import INTERRUPTED, add_json_argument, checkpoint_directory, write_report
 from geo4d_ros.errors import ConfigurationError, require
 
 
@@ -42,6 +42,8 @@ def run(args: argparse.Namespace) -> int:
 
     require(args.minutes > 0 and args.frames >= 1 and args.threads >= 1 and (args.predictions or 1) >= 1,
             '--minutes, --frames, --threads and --predictions should be positive')
+    from geo4d_ros.training.budget import interruptible
+
     started = time.monotonic()
     samples = load_samples(args.data, args.frames, _gripper(args), args.episodes)
     generator = _generator(args)
@@ -54,11 +56,15 @@ def run(args: argparse.Namespace) -> int:
         args.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigurationError(f'cannot write {args.out}: {error.strerror}; choose a writable place') from error
-    record = train_segmenter(samples, args.out, config, {'labels': args.labels}, args.init)
+    with interruptible() as asked:
+        record = train_segmenter(samples, args.out, config, {'labels': args.labels}, args.init)
     report = {**record, 'wall_s': time.monotonic() - started}
-    if args.test_data is not None:
+    if args.test_data is not None and not asked.is_set():
         report |= _measure(args, generator)
     write_report('train-segmenter', report, args.json)
+    if asked.is_set():
+        print(f'interrupted: what was learnt so far is in {args.out}; --init {args.out} goes on from there')
+        return INTERRUPTED
     return 0
 
 

@@ -16,7 +16,7 @@ from geo4d_ros.robots.gripper import HAND, GripperModel, panda_hand
 from geo4d_ros.tracking.outlines import rasterise
 from geo4d_ros.tracking.segmentation.landmarks import CHANNELS, MAPS, project_landmarks
 from geo4d_ros.tracking.segmentation.segmenter import CLASSES, build_network, load_network, network_input, save
-from geo4d_ros.training.budget import Budget
+from geo4d_ros.training.budget import Budget, require_steps
 from geo4d_ros.training.small_networks import WeightAverage, set_learning_rate
 
 log = logging.getLogger(__name__)
@@ -236,6 +236,7 @@ def train_segmenter(samples: Samples, out: Path, config: SegmenterTraining, reco
             _save(average.weights, out, config, {**record, 'steps': steps, 'final_loss': loss})
             log.warning('segmenter: %3.0f %% of the time, step %d, loss %.3f', 100 * budget.fraction, steps, loss)
         budget.stop()
+    require_steps(steps)
     record = {**record, 'training': asdict(config), 'steps': steps, 'images': len(samples.rgb), 'final_loss': loss}
     _save(average.weights, out, config, record)
     return record

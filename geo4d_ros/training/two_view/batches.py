@@ -14,6 +14,7 @@ from geo4d_ros.data.windows import WindowSampler
 from geo4d_ros.geometry.cameras import unproject
 from geo4d_ros.geometry.transforms import from_rotvec, invert, transform_points
 from geo4d_ros.robots.inverse_kinematics import shared_kinematics
+from geo4d_ros.training.budget import ignore_interrupt
 
 # Episode label -> the network's frame-0 class: rest, arm, hand, finger, object; fixtures and other tasks' things count
 # as rest.
@@ -124,5 +125,5 @@ class Batches(IterableDataset):
 def batches(config: BatchConfig, seed: int) -> Iterator[dict[str, torch.Tensor]]:
     """Endless iterator over training batches, prepared in worker processes."""
     loader = DataLoader(Batches(config, seed), batch_size=None, num_workers=config.workers,
-                        prefetch_factor=4 if config.workers else None)
+                        prefetch_factor=4 if config.workers else None, worker_init_fn=ignore_interrupt)
     return iter(loader)

@@ -16,9 +16,10 @@ from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
 from geo4d_ros.errors import ConfigurationError
+from geo4d_ros.generation.manifest import verify_manifest
 from geo4d_ros.generation.two_view.network import TwoViewNetwork
 from geo4d_ros.generation.two_view.predictor import TwoViewPredictor
-from geo4d_ros.training.budget import Budget
+from geo4d_ros.training.budget import Budget, require_steps
 from geo4d_ros.training.config_values import checked_config
 from geo4d_ros.training.two_view.arm_fit import fit_arm_head
 from geo4d_ros.training.two_view.batches import Augmentation, BatchConfig, batches
@@ -76,6 +77,7 @@ def _under(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Ten
 
 def start_from(network: TwoViewNetwork, checkpoint: str) -> None:
     """Copy a checkpoint's weights; what the network has beside them stays new and is named in the log."""
+    verify_manifest(Path(checkpoint))
     weights = load_file(Path(checkpoint) / 'network' / WEIGHTS)  # from_pretrained would leave new parts without memory
     missing, unexpected = network.load_state_dict(weights, strict=False)
     if unexpected:
@@ -171,6 +173,7 @@ class Trainer:
                 if time.monotonic() - saved_at > config.save_every_s:
                     self.save()
                     saved_at = time.monotonic()
+        require_steps(self.step)
         self.save()
 
     def _fit_arm_head(self) -> None:

@@ -18,6 +18,7 @@ from geo4d_ros.data.windows import HORIZON, cut_window, undisturbed
 from geo4d_ros.errors import DatasetError, require
 from geo4d_ros.generation.unet.conventions import CONVENTIONS, Convention
 from geo4d_ros.geometry.resampling import nearest_indices, resize_colour, resize_depth, resize_intrinsics
+from geo4d_ros.training.budget import ignore_interrupt
 
 log = logging.getLogger(__name__)
 
@@ -165,7 +166,8 @@ def batches(
             yield list(range(base, base + batch))
             m += 1
 
-    return iter(DataLoader(dataset, batch_sampler=_Endless(indices), num_workers=workers))
+    return iter(DataLoader(dataset, batch_sampler=_Endless(indices), num_workers=workers,
+                           worker_init_fn=ignore_interrupt))
 
 
 class _Endless:

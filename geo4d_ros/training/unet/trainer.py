@@ -27,7 +27,7 @@ from geo4d_ros.generation.loading import load_generator
 from geo4d_ros.generation.unet.pipeline import Geo4dPipeline
 from geo4d_ros.generation.unet.presets import build
 from geo4d_ros.generation.unet.streams import POINTS, RGB
-from geo4d_ros.training.budget import Budget
+from geo4d_ros.training.budget import Budget, require_steps
 from geo4d_ros.training.unet.batches import Clips, make_clips
 from geo4d_ros.training.unet.config import UNetTrainConfig, parse_config
 from geo4d_ros.training.unet.data import EpisodeWindows, batches, list_data
@@ -157,6 +157,9 @@ class Trainer:
             if self.step % config.sample_every == 0:
                 self._sample()
         bar.close()
+        require_steps(self.step)
+        if self.budget.interrupted:
+            self._save_state()
         digest = self._finish()
         self.accelerator.end_training()
         if self.main:
@@ -255,8 +258,8 @@ class Trainer:
 
     def _out_of_time(self) -> bool:
         """Whether the minutes are over, by the main process's clock, so that all stop at the same step."""
-        if self.config.minutes is None:
-            return False
+        if self.config.minutes is None and self.accelerator.num_processes == 1:
+            return self.budget.interrupted
         over = self.main and self.budget.over
         return bool(self.accelerator.reduce(torch.tensor(float(over), device=self.device), 'sum'))
 
