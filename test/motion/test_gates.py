@@ -459,3 +459,43 @@ def test_a_prefix_is_the_longest_one(confidence, limit):
 def test_only_fresh_stamps_pass(age, limit):
     passed = gates.check_age(NOW - age, NOW, limit, 0.005, Reason.PLAN_STALE) is None
     assert passed == (-0.005 <= age * 1e-9 <= limit)
+
+
+# --- what is sent may pass what its path was checked for by a stated tolerance ---
+
+def tilted(*degrees):
+    return np.stack([poses((0.5, 0, 0.3))[0] @ from_rotvec(np.radians([d, 0, 0])) for d in degrees])
+
+
+@pytest.mark.parametrize(('degrees', 'tolerance', 'leaving', 'expected'), [
+    ((30.9,), 1.0, False, (1, None)), ((31.1,), 1.0, False, (0, 'TILT_TOO_LARGE')),
+    ((50, 45, 20, 29), 0.0, True, (4, None)), ((50, 45, 46), 0.0, True, (2, 'TILT_TOO_LARGE')),
+    ((50, 45, 46), 2.0, True, (3, None)), ((50, 45), 0.0, False, (0, 'TILT_TOO_LARGE')),
+    ((50, 20, 31), 0.0, True, (2, 'TILT_TOO_LARGE'))])
+def test_an_arm_that_tilts_too_far_may_come_back(degrees, tolerance, leaving, expected):
+    limits = replace(LIMITS, tilt=np.radians(30))
+    assert cut(gates.tilt_prefix(tilted(*degrees), limits, np.radians(tolerance), leaving)) == expected
+    assert gates.tilt_prefix(np.zeros((0, 4, 4)), limits) == (0, None)
+
+
+@pytest.mark.parametrize(('last', 'expected'), [
+    (1.984, (2, None)), (1.986, (1, 'JOINT_LIMIT')), (2.0001, (1, 'JOINT_LIMIT'))])
+def test_the_joint_margin_may_be_passed_by_the_tolerance(last, expected):
+    q = np.array([[0, 0, 0], [0, 0, last]])
+    assert cut(gates.joint_limit_prefix(q, LOWER, UPPER, LIMITS, 0.005)) == expected
+    wide = cut(gates.joint_limit_prefix(q, LOWER, UPPER, LIMITS, 1.0))
+    assert wide == ((2, None) if last <= 2 else (1, 'JOINT_LIMIT'))  # never the limit itself
+
+
+@pytest.mark.parametrize(('condition', 'expected'), [
+    ([50, 104], (2, None)), ([50, 106], (1, 'SINGULARITY')), ([200, 190, 198], (3, None)),
+    ([200, 190, 202], (2, 'SINGULARITY'))])
+def test_the_condition_number_may_be_passed_by_a_share(condition, expected):
+    limits = replace(LIMITS, condition_number=100.0)
+    assert cut(gates.singularity_prefix(np.array(condition, float), limits, 0.05)) == expected
+
+
+def test_the_newer_of_two_stale_stamps_is_named_stale():
+    limits = replace(LIMITS, pair_skew=100.0, pair_age=1.0)
+    assert code(gates.check_pair([NOW - 3 * NS, NOW], NOW, limits)) == 'OBSERVATION_STALE'
+    assert code(gates.check_pair([NOW, NOW + NS], NOW, limits)) == 'CLOCK_JUMP'

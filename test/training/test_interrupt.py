@@ -10,6 +10,14 @@ from geo4d_ros.training import budget
 from geo4d_ros.training.budget import Budget, interruptible, require_steps
 
 
+@pytest.fixture(autouse=True)
+def keyboard():
+    """Ctrl-C as in a terminal: what is started in the background ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def test_the_first_ctrl_c_ends_every_budget_the_second_one_the_program():
     with interruptible() as asked:
         assert not Budget(None).over and not Budget(5.0).over
