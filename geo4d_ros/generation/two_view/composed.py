@@ -18,6 +18,7 @@ from geo4d_ros.generation.two_view.background import background_of
 from geo4d_ros.generation.two_view.composer import Layers, Views, compose
 from geo4d_ros.generation.two_view.encoder import Scene
 from geo4d_ros.generation.two_view.instruction import InstructionReader
+from geo4d_ros.generation.two_view.judge import SceneJudge
 from geo4d_ros.generation.two_view.network import TwoViewNetwork
 from geo4d_ros.generation.two_view.predictor import (
     OPENVINO,
@@ -45,7 +46,9 @@ class ComposedPredictor:
     """
 
     def __init__(self, network: TwoViewNetwork, scene_head: SceneHead, reader: InstructionReader,
-                 surface: RobotSurface | None = None, name: str = 'geo4d-sim-composed') -> None:
+                 surface: RobotSurface | None = None, name: str = 'geo4d-sim-composed',
+                 judge: SceneJudge | None = None) -> None:
+        self.judge = judge
         self.network, self.scene_head, self.reader = network.eval(), scene_head.eval(), reader
         self.surface = surface or panda_surface()
         self.name, self.frames, self.dt = name, network.config.frames, network.config.dt
@@ -61,7 +64,7 @@ class ComposedPredictor:
         network = TwoViewNetwork.from_pretrained(motion / 'network', local_files_only=True)
         head = SceneHead.from_pretrained(directory / 'scene', local_files_only=True)
         reader = InstructionReader.load(directory / 'instructions.json')
-        return cls(network.float(), head.float(), reader, name=directory.name)
+        return cls(network.float(), head.float(), reader, name=directory.name, judge=SceneJudge.load(motion))
 
     def save_pretrained(self, directory: str | Path, motion: str) -> None:
         """Write what `from_pretrained` reads; motion: the motion network's checkpoint, relative to `directory`."""
@@ -131,7 +134,7 @@ class ComposedPredictor:
         points, valid = lift(layers.depth, views, T_ref_view, seen)
         hand = (layers.robot >= HAND).astype(np.float32)
         return Video4D(layers.rgb, points, valid, stamps, frame0.K, T_ref_view, hand, state, timings=timings,
-                       origin=layers.origin, scene={'object_pixels': float((objects > 0).sum())},
+                       origin=layers.origin, scene=self._figures(scene, objects, seen),
                        T_ref_object_motion=handled_motion(layers, T_ref_base))
 
     def _check(self, observation: Observation) -> None:
@@ -142,6 +145,14 @@ class ComposedPredictor:
         require(joints == len(self.surface.arm_frames),
                 f'{self.name} needs arm_points of {len(self.surface.arm_frames)} links but got {joints}; publish the '
                 'transforms of the links and name them in arm_frames')
+
+    def _figures(self, scene: Scene, objects: np.ndarray, seen: np.ndarray) -> dict[str, float]:
+        """What a verdict is reached by: how much of the object is seen, and what the judge says of the features."""
+        out = {'object_pixels': float((objects > 0).sum())}
+        if self.judge is not None:
+            count = len(objects)
+            out |= self.judge.figures(scene.features[0].float().cpu().numpy()[:count], objects > 0, seen[:count])
+        return out
 
     def _look(self, views: list[RgbdFrame], T_ref_view: np.ndarray, seen: np.ndarray, observation: Observation,
               ) -> tuple[Scene, np.ndarray]:

@@ -23,7 +23,8 @@ OPEN_M = 0.07
 
 
 def fit_judge(network: TwoViewNetwork, directory: Path, frames: int = 3, limit: int | None = None) -> SceneJudge:
-    """From `frames` moments before the object is first moved and after it is let go of, of every episode (two cameras).
+    """From `frames` moments before the object is first moved, after it is let go of, and twice as many at any time, of
+    every episode (two cameras): familiar is the arm wherever training shows it.
 
     Raises DatasetError when there are too few episodes to fit anything.
     """
@@ -40,7 +41,7 @@ def fit_judge(network: TwoViewNetwork, directory: Path, frames: int = 3, limit: 
             views.append(features.mean(axis=(2, 3)))
             episodes.append(number)
             middle = object_feature(features, mask)
-            if middle is not None:
+            if middle is not None and finished is not None:
                 objects.append(middle)
                 done.append(finished)
     require(len(objects) >= 40 and 10 <= sum(done) <= len(done) - 10,
@@ -49,19 +50,20 @@ def fit_judge(network: TwoViewNetwork, directory: Path, frames: int = 3, limit: 
     return SceneJudge.fit(np.stack(views), np.array(episodes), np.stack(objects), np.array(done))
 
 
-def moments(episode: Episode, frames: int, rng: np.random.Generator) -> list[tuple[int, bool]]:
-    """Frame indices: before the object is first moved (False), and at rest at its end, let go of (True)."""
+def moments(episode: Episode, frames: int, rng: np.random.Generator) -> list[tuple[int, bool | None]]:
+    """Frame indices: before the object is first moved (False), at rest at its end, let go (True), anywhere (None)."""
     position, opening = episode.read('object_pose')[:, :3, 3], episode.read('opening')
     target = episode.attributes.get('target', 'present')
     away, left = (np.linalg.norm(position - position[i], axis=1) > MOVED_M for i in (0, -1))
-    before = np.flatnonzero(np.cumsum(away) == 0)
+    before = np.flatnonzero(np.cumsum(away) == 0) if target == 'present' else np.zeros(0, int)
     after = np.flatnonzero((np.cumsum(left[::-1])[::-1] == 0) & (opening > OPEN_M))
-    if target == 'done':
-        return [(int(i), True) for i in rng.choice(after, min(frames, len(after)), replace=False)]
-    if target == 'absent':
-        return []
-    return [(int(i), finished) for part, finished in ((before, False), (after, True)) if len(part)
-            for i in rng.choice(part, min(frames, len(part)), replace=False)]
+    after = after if target != 'absent' else np.zeros(0, int)
+    chosen: list[tuple[int, bool | None]] = []
+    for part, finished, count in ((before, False, frames), (after, True, frames),
+                                  (np.arange(episode.frames), None, 2 * frames)):
+        if len(part):
+            chosen += [(int(i), finished) for i in rng.choice(part, min(count, len(part)), replace=False)]
+    return chosen
 
 
 def encoded(network: TwoViewNetwork, episode: Episode, index: int, rng: np.random.Generator
