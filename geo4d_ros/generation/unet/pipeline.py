@@ -33,7 +33,7 @@ from geo4d_ros.generation.unet.layers.state_stream import STATE_DIM, decode_stat
 from geo4d_ros.generation.unet.memory import MemoryNeed, check_memory, decode_bytes, denoise_bytes, weight_bytes
 from geo4d_ros.generation.unet.network import Geo4dUNet
 from geo4d_ros.generation.unet.parts import load_parts
-from geo4d_ros.generation.unet.sampling.denoising import SAMPLERS, Condition, denoise, noise_levels
+from geo4d_ros.generation.unet.sampling.denoising import SAMPLERS, Condition, denoise, noise_levels, partial_levels
 from geo4d_ros.generation.unet.streams import POINTS, RGB, Stream, all_streams, needed_streams, token_view
 from geo4d_ros.geometry.resampling import resize_frame
 from geo4d_ros.types import Observation, RgbdFrame, Video4D
@@ -207,13 +207,15 @@ class Geo4dPipeline(DiffusionPipeline):
         guidance_scale: float | None = None,
         rgb_views: Sequence[int] | None = None,
         decode_chunk: int | None = None,
+        until: float = 0.0,
     ) -> Prediction:
         """What the networks predict, decoded, before the geometry is put right.
 
         steps: Euler steps (25 is the reference, 8 the default, fewer lose diversity first); sigmas:
         noise levels to evaluate at instead; guidance_scale: 1 is none, more is classifier-free
         guidance growing over the frames; rgb_views: views whose RGB is wanted, default all (the
-        others come back black and cost nothing); decode_chunk: frames decoded at a time.
+        others come back black and cost nothing); decode_chunk: frames decoded at a time; until: noise level at which
+        denoising stops and the estimate there is taken, for a plan before the film is finished.
         Raises InvalidInputError for an observation that the model cannot take, ConfigurationError
         for impossible settings or too little memory.
         """
@@ -244,7 +246,7 @@ class Geo4dPipeline(DiffusionPipeline):
         noise = self.draw_noise(condition, views, generator)
 
         # 5. Denoise all streams together.
-        levels = noise_levels(self.config, steps, sigmas)
+        levels = partial_levels(noise_levels(self.config, steps, sigmas), until)
         with self._timed('denoise'):
             x, state, auxiliary = denoise(
                 self.unet, condition, noise, levels, settings.sampler, guidance, generator, self.progress_bar

@@ -10,7 +10,7 @@ from geo4d_ros.errors import ConfigurationError, InvalidInputError
 from geo4d_ros.generation.protocol import VideoGenerator
 from geo4d_ros.generation.unet import memory, presets
 from geo4d_ros.generation.unet.presets import build
-from geo4d_ros.generation.unet.sampling.denoising import noise_levels
+from geo4d_ros.generation.unet.sampling.denoising import noise_levels, partial_levels
 from geo4d_ros.types import Observation, RgbdFrame
 
 TINY_UNET = {'block_out_channels': (32, 32, 32), 'num_attention_heads': (1, 1, 1)}
@@ -185,3 +185,11 @@ def test_one_step_student_starts_at_the_highest_noise():
 def test_rgb_of_views_that_are_not_there_is_refused(small):
     with pytest.raises(ConfigurationError, match=r'rgb_views should be in 0\.\.1 but got \[2\]'):
         small(scene(), rgb_views=(2,))
+
+
+def test_denoising_can_stop_at_a_noise_level():
+    levels = [700.0, 70.0, 2.0, 0.1, 0.0]
+    assert partial_levels(levels, 0.0) == levels
+    assert partial_levels(levels, 2.0) == [700.0, 70.0, 0.0]
+    with pytest.raises(ConfigurationError, match='until'):
+        partial_levels(levels, 700.0)

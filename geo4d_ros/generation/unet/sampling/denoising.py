@@ -45,6 +45,16 @@ def noise_levels(settings: Any, steps: int | None, sigmas: Sequence[float] | Non
     return edm.karras_sigmas(steps)
 
 
+def partial_levels(levels: list[float], until: float) -> list[float]:
+    """The levels above `until`, then 0: the last step is the network's estimate of the clean latents there.
+
+    A plan can be read from such an estimate before the film is finished; 0 finishes it.
+    """
+    kept = [level for level in levels if level > until]
+    require(bool(kept), f'until should be below the first noise level {levels[0]} but is {until}', ConfigurationError)
+    return [*kept, 0.0]
+
+
 @fixed_weights()
 def denoise(
     unet: Geo4dUNet,
