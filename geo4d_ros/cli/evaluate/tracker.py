@@ -97,9 +97,9 @@ class _Evaluation:
                                       segmenter=args.segmenter, **args.backend_options)
         self.generator = None
         if args.source == 'model':
-            from geo4d_ros.generation.loading import load_generator
+            from geo4d_ros.generation.loading import load_generator, read_by
 
-            self.generator = load_generator(args.checkpoint or Path('models/geo4d-sim-small'))
+            self.generator = read_by(load_generator(args.checkpoint or Path('models/geo4d-sim-small')), args.readout)
 
     def close(self) -> None:
         self.tracker.close()

@@ -140,8 +140,9 @@ def evaluate_clip(parts: VideoParts, clip: TruthClip, diversity_seeds: int = 1, 
     futures = {name: future_figures(np.stack([v.state.T_ref_gripper[1:, :3, 3] for v in several]),
                                     clip.track.T_ref_gripper[1:, :3, 3])
                for name, several in samples.items() if all(v.state is not None for v in several)}
-    return ClipResult(clip.task, clip.seed, rows, _readouts(parts.trackers, model, clip),
-                      {name: _readouts(alone, videos[name], clip) for name in others}, features, diversity, seconds,
+    return ClipResult(clip.task, clip.seed, rows, _readouts(parts.trackers, model, clip, parts.generators[first]),
+                      {name: _readouts(alone, videos[name], clip, parts.generators.get(name)) for name in others},
+                      features, diversity, seconds,
                       futures, _sample(model, clip) if picture else None)
 
 
@@ -165,12 +166,20 @@ def _predictions(parts: VideoParts, clip: TruthClip) -> tuple[dict[str, Video4D]
     return videos, seconds
 
 
-def _readouts(trackers: dict[str, Any], video: Video4D, clip: TruthClip) -> dict[str, dict[str, Any]]:
-    """Errors of each read-out per step 1..T; a video without a state stream has only `video`. `copy`: stays put."""
+def _readouts(trackers: dict[str, Any], video: Video4D, clip: TruthClip, generator: Any = None,
+              ) -> dict[str, dict[str, Any]]:
+    """Errors of each read-out per step 1..T; a video without a state stream has only `video`. `copy`: stays put.
+
+    `video` is measured on pictures into which the generator has drawn no robot, see `generation.loading.read_by`.
+    """
+    from geo4d_ros.generation.loading import read_by
+
     tracks: dict[str, GripperTrack] = {'copy': copy_video(clip).state}
     for name, tracker in trackers.items():
         if name == 'video' or video.state is not None:
-            tracks[name] = tracker.track(video, clip.observation)
+            pure = read_by(generator, name)
+            shown = video if pure is generator else pure.predict(clip.observation)
+            tracks[name] = tracker.track(shown, clip.observation)
     out = {}
     for name, track in tracks.items():
         position, rotation = pose_errors(track.T_ref_gripper[1:], clip.track.T_ref_gripper[1:])
