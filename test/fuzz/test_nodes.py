@@ -30,9 +30,11 @@ NODES = {
     'simulated_cell': lambda group: group.start_node('simulated_cell', {'camera_rate': 1.0}),
 }
 # Own helper nodes hear and serve on behalf of a node.
-HELPERS = {'plan_executor': ['plan_executor_guardian'], 'video_generator': ['video_generator_cameras',
-                                                                             'video_generator_requests'],
-           'gripper_tracker': ['gripper_tracker_transforms'], 'simulated_cell': []}
+HELPERS = {
+    'plan_executor': ['plan_executor_guardian'],
+    'video_generator': ['video_generator_cameras', 'video_generator_requests'],
+    'gripper_tracker': ['gripper_tracker_transforms'], 'simulated_cell': [],
+}
 RELIABLE = QoSProfile(depth=10, reliability=ReliabilityPolicy.RELIABLE, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 

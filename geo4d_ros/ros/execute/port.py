@@ -31,6 +31,7 @@ from geo4d_ros.types import Plan
 
 OBSERVE_PATIENCE = 1.0  # [s] that a pair which fails its gates has to become good: the other camera may be under way
 LATE = 0.25  # [s] between two checks after which this node itself was away
+AWAY = 2.0  # [s] of such an absence that is forgiven
 BEAT = 0.09  # [s] between two bytes to the guardian
 
 
@@ -120,7 +121,10 @@ class RosPort:
     def robot_state(self, gripper_closed: bool | None) -> RobotState | Refusal:
         """The newest joint state, or what is wrong with it; JOINT_STATES_STALLED when it is too long ago."""
         refusal, state = self.robot.refusal(), self.robot.state(gripper_closed)
-        if refusal is None and (state is None or not self.robot.silence <= self._joint_silence):
+        # While this node computes it hears nobody; what it then acts on is checked for its age before every motion.
+        away = time.monotonic() - self._checked
+        allowed = self._joint_silence + (min(away, AWAY) if away > LATE else 0.0)
+        if refusal is None and (state is None or not self.robot.silence <= allowed):
             refusal = Refusal(Reason.JOINT_STATES_STALLED, 'nothing usable on /joint_states')
         return refusal or state
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
 from collections.abc import Callable
@@ -43,6 +44,7 @@ class RobotMonitor:
     def __init__(self, boundary: Boundary, arm_joints: tuple[str, ...], gripper_joint: str,
                  opening_of: Callable[[float], float], build_model: Callable[[str], RobotModel],
                  gripper_silence: float = 1.0) -> None:
+        self._lock = threading.RLock()
         self._arm, self._gripper, self._opening_of = arm_joints, gripper_joint, opening_of
         self._build_model, self._gripper_silence = build_model, gripper_silence
         self.model: RobotModel | None = None
@@ -67,15 +69,19 @@ class RobotMonitor:
 
     def state(self, gripper_closed: bool | None) -> RobotState | None:
         """The last measured state, None before the first; an opening nobody measured lately is NaN."""
-        if self._arm_sample is None:
-            return None
-        stamp, q, dq = self._arm_sample
-        fresh = self.heard - self._opening_heard <= self._gripper_silence
-        return RobotState(self._clamped(q), dq, self._opening if fresh else float('nan'), stamp, gripper_closed)
+        with self._lock:
+            if self._arm_sample is None:
+                return None
+            stamp, q, dq = self._arm_sample
+            opening = self._opening if self.heard - self._opening_heard <= self._gripper_silence else float('nan')
+        return RobotState(self._clamped(q), dq, opening, stamp, gripper_closed)
 
     def refusal(self) -> Refusal | None:
         """Why the robot's state cannot be relied on now, None when it can."""
-        now = time.monotonic()
+        with self._lock:
+            return self._unusable(time.monotonic())
+
+    def _unusable(self, now: float) -> Refusal | None:
         if self._sources.doubled((*self._arm, self._gripper), now):
             return Refusal(Reason.ROBOT_STATE_INVALID, 'two publishers send the same joints on /joint_states: end one '
                            'of the two sources')
@@ -92,20 +98,25 @@ class RobotMonitor:
 
     def forget(self) -> None:
         """The clock jumped, or a run begins anew: what was measured before tells nothing."""
-        self._arm_sample, self.heard, self._opening_heard = None, -np.inf, -np.inf
-        self._rest.clear()
+        with self._lock:
+            self._arm_sample, self.heard, self._opening_heard = None, -np.inf, -np.inf
+            self._rest.clear()
 
     def at_rest(self, since: float) -> bool:
         """Whether every joint was slow for 0.2 s by its velocity and its positions, all after steady time `since`."""
-        samples = [(t, q) for t, q in self._rest if t >= since]
-        if not samples or self.heard - samples[0][0] < SETTLE_SECONDS:
+        with self._lock:
+            samples, heard = [(t, q) for t, q in self._rest if t >= since], self.heard
+        if not samples or heard - samples[0][0] < SETTLE_SECONDS:
             return False
-        recent = [q for t, q in samples if t >= self.heard - REST_WINDOW]
+        recent = [q for t, q in samples if t >= heard - REST_WINDOW]
         moved = float((np.max(recent, axis=0) - np.min(recent, axis=0)).max())
         return moved <= MotionLimits.rest_velocity * REST_WINDOW
 
     def _receive(self, sample: JointSample, number: int | None) -> None:
-        now = time.monotonic()
+        with self._lock:
+            self._take(sample, number, time.monotonic())
+
+    def _take(self, sample: JointSample, number: int | None, now: float) -> None:
         fresh_source = self._sources.see(sample.names, number, now)
         rows = [sample.row(name) for name in self._arm]
         gripper = sample.row(self._gripper)
@@ -147,8 +158,9 @@ class RobotMonitor:
         return np.where(np.abs(inside - q) <= BOUNDS_TOLERANCE, inside, q)
 
     def _refuse(self, cause: str) -> None:
-        self._refusal = time.monotonic(), cause
-        self._rest.clear()
+        with self._lock:
+            self._refusal = time.monotonic(), cause
+            self._rest.clear()
 
     def _describe(self, text: str, number: int | None) -> None:
         if text == self._description:
