@@ -58,8 +58,9 @@ def use_fast_kernels(model: nn.Module | None) -> None:
 
 
 def applies(x: torch.Tensor) -> bool:
-    """Whether the fast forms are for this input: inference on a CPU."""
-    return x.device.type == 'cpu' and not torch.is_grad_enabled()
+    """Whether the fast forms are for this input: inference on a CPU, in a precision that sums of squares survive."""
+    precise = x.dtype in (torch.float32, torch.float64)
+    return x.device.type == 'cpu' and precise and not torch.is_grad_enabled()
 
 
 def _is_plain(block: ResnetBlock2D) -> bool:
