@@ -25,7 +25,7 @@ class VerdictLimits:
     still_m: float = 0.02
     still_opening_m: float = 0.01
     closed_m: float = 0.074
-    unfamiliar: float = 1.15
+    unfamiliar: float = 1.0
     done: float = 0.85
 
 

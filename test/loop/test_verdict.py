@@ -46,7 +46,7 @@ def test_what_is_not_reported_decides_nothing():
 
 def test_an_unfamiliar_scene_comes_first():
     assert judge(video(0, unfamiliar=3.0), 0.08).verdict is Verdict.UNFAMILIAR
-    assert judge(video(60, unfamiliar=0.5), 0.08).verdict is Verdict.PROCEED
+    assert judge(video(60, unfamiliar=0.9), 0.08).verdict is Verdict.PROCEED
 
 
 def predicting(**state):
