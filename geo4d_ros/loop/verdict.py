@@ -26,7 +26,7 @@ class VerdictLimits:
     still_opening_m: float = 0.01
     closed_m: float = 0.074
     unfamiliar: float = 1.0
-    done: float = 0.85
+    done: float = 0.99
 
 
 @dataclass(frozen=True)

@@ -128,6 +128,6 @@ def test_the_places_of_one_run_are_forgotten_in_the_next():
 
 
 def test_an_object_where_it_belongs_is_done():
-    assert judge(video(60, done=0.99), 0.08).verdict is Verdict.DONE
-    assert judge(video(60, done=0.5), 0.08).verdict is Verdict.PROCEED
-    assert judge(video(60, done=0.99), 0.03).verdict is Verdict.PROCEED
+    assert judge(video(60, done=0.999), 0.08).verdict is Verdict.DONE
+    assert judge(video(60, done=0.95), 0.08).verdict is Verdict.PROCEED
+    assert judge(video(60, done=0.999), 0.03).verdict is Verdict.PROCEED
