@@ -62,9 +62,9 @@ def check_segment(judged: Judged, index: int, state: RobotState, resting: bool, 
     motion = judged.motion
     tolerance = limits.start_joint_tolerance if index == 0 else limits.pushed_joint_tolerance
     return (check_robot(state, judged.world.model, limits, now)
-            or gates.check_at_rest(np.asarray(state.dq, dtype=np.float64), limits)
+            or gates.check_at_rest(np.asarray(state.dq), limits)
             or (None if resting else Refusal(Reason.ROBOT_MOVING, 'not at rest for long enough'))
-            or gates.check_unmoved(planned_start(motion, index), np.asarray(state.q, dtype=np.float64), tolerance)
+            or gates.check_unmoved(planned_start(motion, index), np.asarray(state.q), tolerance)
             or gates.check_age(judged.plan.observation_stamp, now, limits.plan_age, limits.future_tolerance,
                                Reason.PLAN_STALE))
 
