@@ -174,10 +174,14 @@ class Geo4dPipeline(DiffusionPipeline):
         return self
 
     def channels_last(self) -> Geo4dPipeline:
-        """Keep the convolutions' weights with channels innermost, as GPUs' tensor cores want them."""
+        """Keep the convolutions' weights with channels innermost, as GPUs' tensor cores want them.
+
+        Those over pictures alone: a whole model refuses, since its convolutions over time have one dimension more.
+        """
         for model in (self.unet, self.rgb_vae, self.points_vae, self.points_decoder, self.rgb_decoder):
-            if model is not None:
-                model.to(memory_format=torch.channels_last)
+            for layer in () if model is None else model.modules():
+                if isinstance(layer, torch.nn.Conv2d):
+                    layer.to(memory_format=torch.channels_last)
         return self
 
     def predict(self, observation: Observation, seed: int = 0) -> Video4D:

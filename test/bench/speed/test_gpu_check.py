@@ -22,6 +22,7 @@ def tiny_svd(monkeypatch):
         'unet': unet, 'vae': vae, 'clip': clip, 'pipeline': {'height': 64, 'width': 64, 'frames': 2}})
 
 
+@pytest.mark.slow
 def test_dry_run_reports_every_part(tiny_svd, tmp_path, monkeypatch):
     monkeypatch.setattr(gpu_check, 'STAGES', (*gpu_check.STAGES, 'no such stage'))
     assert gpu_check.main(['--dry', '--out', str(tmp_path)]) == 3  # the stage that does not exist
