@@ -60,3 +60,14 @@ def test_the_oracle_moves_the_named_object_and_rests_where_there_is_none():
     seed = next(s for s in range(20) if scene_of('idle', TASK, s)[0].target == 'absent')
     rests = run_instructed(options, TASK, seed, 'idle')
     assert rests.success and rests.ended == 'TASK_DONE' and rests.closed == 0
+
+
+def test_a_run_that_a_verdict_ends_keeps_the_figures_of_its_first_look(monkeypatch):
+    from geo4d_ros.loop import verdict
+    from geo4d_ros.simulation import port
+
+    nothing = verdict.Judgement(verdict.Verdict.NOTHING_TO_DO)
+    monkeypatch.setattr(port, 'judge', lambda video, opening: nothing)
+    monkeypatch.setattr(verdict, 'figures', lambda video: {'object_pixels': 0.0})
+    ended = run_instructed(EpisodeOptions(None, 'video'), TASK, 1, 'idle')
+    assert ended.ended == 'NOTHING_TO_DO' and ended.cycles == 2 and ended.figures == {'object_pixels': 0.0}

@@ -78,24 +78,33 @@ class _Bookkeeper(Watcher):
         self.cycles: list[Cycle] = []
         self.stages: dict[str, list[float]] = {}
         self.success = False
+        self._kept: Video4D | None = None
         self.motion: planning.TimedMotion | None = None
         self.motion_start = 0.0
         self._recovers = False
 
     def acted(self, kind: str, data: dict[str, Any]) -> None:
         """Begin a cycle, or note what it does."""
+        if kind in (ActionKind.OBSERVE.value, ActionKind.REPORT.value):
+            self._keep_video()  # a verdict may have ended the cycle before its plan
         if kind == ActionKind.OBSERVE.value:
             self.success = bool(self.cycles) and self._cell.succeeded()
             if not (self.success and self._until_success):
                 self.cycles.append(Cycle(self._cell.save_state()))
         elif kind == ActionKind.PLAN.value:
-            self.cycles[-1].video = self._last_video()
+            self._keep_video()
         elif kind == ActionKind.PLAN_RECOVERY.value:
             self.cycles[-1].missed |= data['recovery'] == Recovery.OPEN.value
             self.cycles[-1].retreated |= data['recovery'] == Recovery.RETREAT.value
         elif kind == ActionKind.EXECUTE.value:
             self.cycles[-1].closed |= data['segment'].get('closing', False)
         self._recovers = kind == ActionKind.PLAN_RECOVERY.value
+
+    def _keep_video(self) -> None:
+        """The newest video belongs to the cycle in which it came."""
+        video = self._last_video()
+        if self.cycles and video is not self._kept:
+            self.cycles[-1].video = self._kept = video
 
     def judged(self, plan: Plan, result: Any) -> None:
         """Keep the plan of the prediction and the motion that comes of it."""
