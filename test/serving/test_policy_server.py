@@ -120,7 +120,7 @@ def test_busy_is_answered_at_once_and_waited_out(still):
     raw = _await_busy(port)
     assert raw['code'] == 'BUSY' and raw['id'] == 7
     with pytest.raises(PredictionTimeoutError, match='busy'):
-        client(port, timeout=0.5).predict(OBSERVATION)
+        client(port, timeout=5.0).predict(OBSERVATION)
     model.gate.set()
     for thread in threads:
         thread.join(SECONDS)

@@ -107,15 +107,22 @@ def test_all_threads_of_a_pool_run_from_the_start():
 def test_the_signal_thread_of_rclpy_is_gone_before_executors_end():
     """It reads the list of their guard conditions without a lock: freed under its hands, signal 11 at the end."""
     code = """
-import os, rclpy
+import os, rclpy, time
 from geo4d_ros.ros.serve.spin import end
 def threads():
     return len(os.listdir('/proc/self/task'))
+def settled():  # the middleware's threads are still coming up when init returns
+    count, since = threads(), time.monotonic()
+    while time.monotonic() - since < 0.5:
+        if threads() != count:
+            count, since = threads(), time.monotonic()
+        time.sleep(0.02)
+    return count
 class Executor:
     def shutdown(self, timeout_sec):
         print(before - threads())
 rclpy.init()
-before = threads()
+before = settled()
 end(Executor(), [])
 """
     done = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, timeout=60, check=True,
