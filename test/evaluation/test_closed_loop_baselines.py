@@ -2,6 +2,7 @@
 
 import argparse
 import json
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +13,7 @@ from geo4d_ros.evaluation.closed_loop.runs import EpisodeOptions, EpisodeReport
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(command, 'weights_sha256', lambda path, device: f'hash of {path.parent.name}')
+    monkeypatch.setattr(command, 'weights_sha256', lambda path, device: f'hash of {Path(path).parent.name}')
     for name in ('direct_policy', 'svd', 'ours', 'stranger'):
         (tmp_path / name / 'model').mkdir(parents=True)
     (tmp_path / 'svd' / 'summary.json').write_text(json.dumps({'steps': 7, 'trained_min': 2.004, 'loss': 1}))

@@ -16,11 +16,11 @@ def _elsewhere(tmp_path, monkeypatch):
     (['evaluate', 'closed-loop', '--checkpoint', 'nowhere'], "'nowhere' is neither"),
     (['evaluate', 'closed-loop', '--generator', 'oracle', '--task', 'juggle'], 'unknown task juggle'),
     (['evaluate', 'closed-loop', '--generator', 'oracle', '--readout', 'state'], 'state stream'),
-    (['evaluate', 'closed-loop', '--generator', 'oracle', '--episodes', '0'], 'positive'),
+    (['evaluate', 'closed-loop', '--generator', 'oracle', '--episodes', '0'], 'proves nothing'),
     (['evaluate', 'closed-loop', '--generator', 'oracle', '--checkpoint', 'x'], 'exclude each other'),
     (['evaluate', 'video', '--checkpoint', 'nowhere'], "'nowhere' is neither"),
     (['evaluate', 'video', '--task', 'juggle'], 'unknown task juggle'),
-    (['evaluate', 'video', '--windows', '0'], 'positive'),
+    (['evaluate', 'video', '--windows', '0'], 'proves nothing'),
     (['evaluate', 'video', '--i3d', 'nowhere.pt'], 'no I3D file'),
     (['evaluate', 'video', '--lpips', 'nowhere.pt'], 'no LPIPS file'),
 ])

@@ -116,7 +116,7 @@ def test_sources_of_imports(checkpoint, tmp_path, capsys):
     out = tmp_path / 'out'
     assert str(tmp_path / 'no') in refused(capsys, 'import', 'svd', tmp_path / 'no', '--out', out)
     line = refused(capsys, 'import', 'svd', checkpoint, '--out', out)
-    assert 'Geo4dUNet' in line and 'UNetSpatioTemporalConditionModel' in line
+    assert str(checkpoint) in line and 'image_encoder/config.json' in line
     assert 'does not exist' in refused(capsys, 'import', '4dgen', tmp_path / 'no.ckpt', '--out', out)
     (tmp_path / 'text.ckpt').write_text('not weights')
     assert 'text.ckpt' in refused(capsys, 'import', '4dgen', tmp_path / 'text.ckpt', '--out', out)
