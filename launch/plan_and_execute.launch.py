@@ -4,6 +4,7 @@ from launch import LaunchDescription
 from launch.actions import (
     DeclareLaunchArgument,
     ExecuteProcess,
+    GroupAction,
     IncludeLaunchDescription,
     OpaqueFunction,
     SetEnvironmentVariable,
@@ -12,13 +13,21 @@ from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch_ros.actions import Node
 
 from geo4d_ros.resources import resource
-from geo4d_ros.ros.graph.launch_arguments import check_cameras, check_checkpoint
+from geo4d_ros.ros.graph.launch_arguments import (
+    cell_remappings,
+    check_cameras,
+    check_checkpoint,
+    check_namespace,
+    recorded,
+)
 from geo4d_ros.ros.serve.environment import simulation_environment, transport_environment
 
 FROM_FILE = ' Empty: as in params_file.'
 BOOLEAN = ['true', 'false']
 
 ARGUMENTS = [
+    DeclareLaunchArgument('namespace', default_value='',
+                          description='Namespace of everything that starts here, such as cell2; empty: none.'),
     DeclareLaunchArgument('sim', default_value='true', choices=BOOLEAN,
                           description='Start the simulated cell; false: your cameras, robot and controllers.'),
     DeclareLaunchArgument('task', default_value='apple', choices=['cereal', 'spatula', 'apple'],
@@ -30,9 +39,9 @@ ARGUMENTS = [
     DeclareLaunchArgument('reference_serial', default_value='',
                           description='With realsense: serial number of the reference camera, as _012345678901.'),
     DeclareLaunchArgument('second_serial', default_value='', description='The same for the second camera.'),
-    DeclareLaunchArgument('reference_camera', default_value='/camera1/camera1',
+    DeclareLaunchArgument('reference_camera', default_value='camera1/camera1',
                           description='Namespace of the camera whose frame all points are in.'),
-    DeclareLaunchArgument('second_camera', default_value='/camera2/camera2',
+    DeclareLaunchArgument('second_camera', default_value='camera2/camera2',
                           description='Namespace of the second camera.'),
     DeclareLaunchArgument('checkpoint', default_value='',
                           description='Directory of the weights, or the name of a shipped model.' + FROM_FILE),
@@ -56,7 +65,8 @@ ARGUMENTS = [
     DeclareLaunchArgument('params_file', default_value=str(resource('config', 'geo4d.yaml')),
                           description='YAML with parameters of the nodes; launch arguments win.'),
     DeclareLaunchArgument('record', default_value='',
-                          description='New folder for an MCAP recording of all topics (ros2 bag). Empty: none.'),
+                          description='New folder for an MCAP recording of all topics of the namespace (ros2 bag). '
+                          'Empty: none.'),
     DeclareLaunchArgument('use_sim_time', default_value='', choices=['', *BOOLEAN],
                           description='Take the time from /clock. Empty: as `sim`.'),
     DeclareLaunchArgument('loopback', default_value='true', choices=BOOLEAN,
@@ -67,9 +77,10 @@ ARGUMENTS = [
 
 
 def included(name, value, arguments):
-    """Another launch file of this package with some of our arguments."""
-    return IncludeLaunchDescription(PythonLaunchDescriptionSource(str(resource('launch', name))),
-                                    launch_arguments={key: value[key] for key in arguments}.items())
+    """Another launch file of this package with some of our arguments; no other one reaches it, none leaks from it."""
+    include = IncludeLaunchDescription(PythonLaunchDescriptionSource(str(resource('launch', name))),
+                                       launch_arguments={key: value[key] for key in arguments}.items())
+    return GroupAction([include], scoped=True, forwarding=False)
 
 
 def parameters(value, names, **more):
@@ -84,11 +95,13 @@ def start(context):
     value = context.launch_configurations
     simulated = value['sim'] == 'true'
     check_checkpoint(value['checkpoint'])
+    check_namespace(value['namespace'])
     if not simulated and value['realsense'] == 'true':
         check_cameras(value)
     environment = simulation_environment(value['loopback'] == 'true') if simulated else transport_environment()
     cameras = ('reference_camera', 'second_camera')
-    common = {'package': 'geo4d_ros', 'output': 'screen',
+    place = {'namespace': value['namespace'], 'remappings': cell_remappings(value['namespace'], simulated)}
+    common = {'package': 'geo4d_ros', 'output': 'screen', **place,
               'arguments': ['--ros-args', '--log-level', value['log_level']]}
     generator = parameters(value, ('checkpoint', 'generator', 'device', *cameras))
     tracker = parameters(value, ('tracker', 'readout'))
@@ -103,16 +116,17 @@ def start(context):
     actions = [SetEnvironmentVariable(*item) for item in environment.items()]
     if simulated:
         actions.append(included('simulation.launch.py', value,
-                                ('task', 'seed', *cameras, 'params_file', 'loopback', 'log_level')))
+                                ('namespace', 'task', 'seed', *cameras, 'params_file', 'loopback', 'log_level')))
     elif value['realsense'] == 'true':
-        actions.append(included('cameras.launch.py', value, (*cameras, 'reference_serial', 'second_serial')))
+        actions.append(included('cameras.launch.py', value,
+                                ('namespace', *cameras, 'reference_serial', 'second_serial')))
     if value['rviz'] == 'true':
-        actions.append(Node(package='rviz2', executable='rviz2', output='log',
+        actions.append(Node(package='rviz2', executable='rviz2', output='log', **place,
                             arguments=['-d', str(resource('config', 'plan_and_execute.rviz'))],
                             parameters=parameters(value, ())[1:]))
     if value['record']:
-        actions.append(ExecuteProcess(cmd=['ros2', 'bag', 'record', '--all', '--storage', 'mcap', '--output',
-                                           value['record']], output='screen'))
+        command = ['ros2', 'bag', 'record', *recorded(value['namespace']), '--storage', 'mcap', '--output']
+        actions.append(ExecuteProcess(cmd=[*command, value['record']], output='screen'))
     return [*actions, *prediction, executor]
 
 

@@ -5,9 +5,12 @@ from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironment
 from launch_ros.actions import Node
 
 from geo4d_ros.resources import resource
+from geo4d_ros.ros.graph.launch_arguments import cell_remappings, check_namespace
 from geo4d_ros.ros.serve.environment import simulation_environment
 
 ARGUMENTS = [
+    DeclareLaunchArgument('namespace', default_value='',
+                          description='Namespace of the simulated cell, such as cell2; empty: none.'),
     DeclareLaunchArgument('task', default_value='apple', choices=['cereal', 'spatula', 'apple'],
                           description='What the cell is set up for.'),
     DeclareLaunchArgument('seed', default_value='500000', description='Seed of objects, colours and lights.'),
@@ -17,9 +20,9 @@ ARGUMENTS = [
     DeclareLaunchArgument('camera_rate', default_value='6.0', description='Image rate of both cameras [Hz].'),
     DeclareLaunchArgument('noise', default_value='none', choices=['none', 'd435'],
                           description='Depth noise model; none switches it off.'),
-    DeclareLaunchArgument('reference_camera', default_value='/camera1/camera1',
+    DeclareLaunchArgument('reference_camera', default_value='camera1/camera1',
                           description='Namespace of the camera whose frame all points are in.'),
-    DeclareLaunchArgument('second_camera', default_value='/camera2/camera2',
+    DeclareLaunchArgument('second_camera', default_value='camera2/camera2',
                           description='Namespace of the second camera.'),
     DeclareLaunchArgument('params_file', default_value=str(resource('config', 'geo4d.yaml')),
                           description='YAML with parameters of the nodes; launch arguments win.'),
@@ -33,9 +36,11 @@ ARGUMENTS = [
 def start(context):
     """The node, once the arguments are known."""
     value = context.launch_configurations
+    check_namespace(value['namespace'])
     environment = simulation_environment(value['loopback'] == 'true')
     cell = Node(
-        package='geo4d_ros', executable='simulated_cell', output='screen',
+        package='geo4d_ros', executable='simulated_cell', output='screen', namespace=value['namespace'],
+        remappings=cell_remappings(value['namespace'], simulated=True),
         parameters=[value['params_file'], {
             'task': value['task'], 'seed': int(value['seed']), 'cameras': value['cameras'],
             'camera_seed': int(value['camera_seed']), 'camera_rate': float(value['camera_rate']),

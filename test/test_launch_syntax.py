@@ -33,7 +33,7 @@ def test_rviz_shows_robot_images_cloud_and_plan():
     displays = view['Visualization Manager']['Displays']
     topics = {(d['Class'].split('/')[-1], (d.get('Topic') or d.get('Description Topic') or {}).get('Value'))
               for d in displays}
-    assert {('RobotModel', '/robot_description'), ('PointCloud2', '/geo4d/prediction/points'),
-            ('Path', '/geo4d/plan/path'), ('MarkerArray', '/geo4d/plan/markers'),
-            ('Image', '/geo4d/plan/reference/overlay/image_raw'),
-            ('Image', '/geo4d/plan/second/overlay/image_raw')} <= topics
+    assert {('RobotModel', 'robot_description'), ('PointCloud2', 'geo4d/prediction/points'),
+            ('Path', 'geo4d/plan/path'), ('MarkerArray', 'geo4d/plan/markers'),
+            ('Image', 'geo4d/plan/reference/overlay/image_raw'),
+            ('Image', 'geo4d/plan/second/overlay/image_raw')} <= topics

@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 
-HEADER = """# Every parameter of every node with its default. Copy the file, change the copy, and launch with
-# params_file:=<copy>; `ros2 param describe <node> <parameter>` shows type and range.
+HEADER = """# Every parameter of every node with its default, in any namespace (/**). Copy the file, change the
+# copy, and launch with params_file:=<copy>; `ros2 param describe <node> <parameter>` shows type and range.
 """
 
 
@@ -37,7 +37,7 @@ def text() -> str:
     """The whole file."""
     lines = [HEADER]
     for node, schema in schemas().items():
-        lines += [f'{node}:', '  ros__parameters:']
+        lines += [f'/**/{node}:', '  ros__parameters:']
         for field in dataclasses.fields(schema):
             meta = field.metadata
             choices = f' One of: {", ".join(meta["choices"])}.' if meta['choices'] else ''

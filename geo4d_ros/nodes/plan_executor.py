@@ -27,7 +27,7 @@ from geo4d_ros.ros.execute.port import RosPort
 from geo4d_ros.ros.execute.predictor_client import PredictClient
 from geo4d_ros.ros.execute.run_action import RunAction
 from geo4d_ros.ros.execute.status import Status
-from geo4d_ros.ros.execute.stop_process import Guardian
+from geo4d_ros.ros.execute.stop_process import STOP_SERVICE, Guardian
 from geo4d_ros.ros.observe.robot_monitor import CameraMonitor, RobotMonitor
 from geo4d_ros.ros.serve import diagnostics
 from geo4d_ros.ros.serve.liveness import PeerMonitor, announce
@@ -39,7 +39,7 @@ TICK = 0.04  # [s]
 
 
 class PlanExecutor(Node):
-    """Action /geo4d/run, services /geo4d/start, step, approve, reset (stop: its guardian's); topic /geo4d/state."""
+    """Action geo4d/run, services geo4d/start, step, approve, reset (stop: its guardian's); topic geo4d/state."""
 
     def __init__(self) -> None:
         super().__init__('plan_executor')
@@ -58,7 +58,7 @@ class PlanExecutor(Node):
         if p.motion == 'moveit':
             from geo4d_ros.ros.execute.moveit import STOP_TOPIC, MoveItClient
 
-            stop_topic = STOP_TOPIC
+            stop_topic = self.resolve_topic_name(STOP_TOPIC)
             arm = MoveItClient(self, arm, robot, p.moveit_group, p.tool_frame, p.base_frame,
                                lambda: motion_limits(self.parameters.values), scene(p))
         cameras = CameraMonitor(self, self.boundary, (p.reference_camera, p.second_camera))
@@ -69,14 +69,14 @@ class PlanExecutor(Node):
         self.driver = self.status.driver = Driver(self.port, self.status)
         self._peers = PeerMonitor(self, p.peers, self._peer_lost, p.peer_silence)
         for name, handler in (('start', self._start), ('step', self._step), ('reset', self._reset)):
-            self.boundary.service(Trigger, f'/geo4d/{name}', handler, _failed)
-        self.boundary.service(Approve, '/geo4d/approve', self._approve, _not_approved)
+            self.boundary.service(Trigger, f'geo4d/{name}', handler, _failed)
+        self.boundary.service(Approve, 'geo4d/approve', self._approve, _not_approved)
         self._run = RunAction(self, self.driver, self.status, self._run_task)
         # On the steady clock: with simulated time a stopped clock would stop the watchdogs too.
         self.create_timer(TICK, self._tick, clock=Clock(clock_type=ClockType.STEADY_TIME))
         self._alive = announce(self)
         self._start_guardian = lambda: Guardian([*arm.actions, *gripper.actions], stop_topic,
-                                                self.resolve_service_name('/geo4d/stop'))
+                                                self.resolve_service_name(STOP_SERVICE), self.get_namespace())
         self.port.guardian = self._start_guardian()
         self.status.changed(None)
 

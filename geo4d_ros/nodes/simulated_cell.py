@@ -47,8 +47,8 @@ class CellParameters:
     noise: str = parameter('none', 'Depth noise model.', choices=NOISE_MODELS, read_only=True)
     realtime_factor: float = parameter(1.0, 'Speed of the simulated clock; 0 = as fast as possible.',
                                        minimum=0.0, maximum=100.0, read_only=True)
-    reference_camera: str = parameter('/camera1/camera1', 'Namespace of the first camera.', read_only=True)
-    second_camera: str = parameter('/camera2/camera2', 'Namespace of the second camera.', read_only=True)
+    reference_camera: str = parameter('camera1/camera1', 'Namespace of the first camera.', read_only=True)
+    second_camera: str = parameter('camera2/camera2', 'Namespace of the second camera.', read_only=True)
     path_tolerance: float = parameter(0.1, 'Joint error that aborts a trajectory [rad].', minimum=0.001,
                                       maximum=1.0, read_only=True)
     goal_tolerance: float = parameter(0.01, 'Joint error allowed at the goal [rad].', minimum=0.0005,
@@ -78,8 +78,8 @@ class SimulatedCell(Node):
         boundary = Boundary(self, diagnostics.Diagnostics(self))
         self._resetting = threading.Lock()
         # One reset at a time; the others hear so at once instead of waiting in a row.
-        boundary.service(Trigger, '/geo4d/cell/reset', self._reset, _failed, callback_group=ReentrantCallbackGroup())
-        boundary.service(Trigger, '/geo4d/cell/status', self._status, _failed)
+        boundary.service(Trigger, 'geo4d/cell/reset', self._reset, _failed, callback_group=ReentrantCallbackGroup())
+        boundary.service(Trigger, 'geo4d/cell/status', self._status, _failed)
         self._alive = announce(self)
         # On the steady clock: a stopped simulation must still be noticed.
         self.create_timer(0.25, self._check_threads, clock=Clock(clock_type=ClockType.STEADY_TIME))

@@ -9,7 +9,14 @@ pytest.importorskip('launch.actions', reason='the launch package comes with ROS'
 pytest.importorskip('launch_ros.actions', reason='the launch_ros package comes with ROS')
 
 from launch import LaunchContext
-from launch.actions import DeclareLaunchArgument, ExecuteProcess, OpaqueFunction
+from launch.actions import (
+    DeclareLaunchArgument,
+    ExecuteProcess,
+    GroupAction,
+    IncludeLaunchDescription,
+    OpaqueFunction,
+    ResetLaunchConfigurations,
+)
 from launch.launch_description_sources import get_launch_description_from_python_launch_file
 from launch_ros.actions import Node
 
@@ -57,3 +64,33 @@ def test_all_topics_are_recorded_when_asked():
     assert not recorders['']
     command = [part[0].text for part in recorders['bags/now'][0].cmd]
     assert command == ['ros2', 'bag', 'record', '--all', '--storage', 'mcap', '--output', 'bags/now']
+
+
+def flattened(actions, context):
+    """Actions with those inside groups, without running what an included file holds."""
+    for action in actions:
+        yield action
+        if isinstance(action, GroupAction):
+            yield from flattened(action.get_sub_entities(), context)
+
+
+def test_a_namespace_reaches_every_node_and_the_simulation():
+    context = LaunchContext()
+    actions = started(resource('launch', 'plan_and_execute.launch.py'), namespace='cell2', rviz='true')
+    for node in [a for a in actions if isinstance(a, Node)]:
+        node._perform_substitutions(context)
+        assert node.expanded_node_namespace == '/cell2'
+        assert ('/tf', 'tf') in node.expanded_remapping_rules and ('/clock', 'clock') in node.expanded_remapping_rules
+    includes = [a for a in flattened(actions, context) if isinstance(a, IncludeLaunchDescription)]
+    assert [dict(include.launch_arguments)['namespace'] for include in includes] == ['cell2']
+
+
+def test_nothing_leaks_into_the_drivers_of_two_namespaced_cameras():
+    actions = started(resource('launch', 'cameras.launch.py'), namespace='cell2', reference_serial='_1',
+                      second_serial='_2')
+    assert all(isinstance(action, GroupAction) for action in actions)
+    groups = [action.get_sub_entities() for action in actions]
+    assert all(any(isinstance(e, ResetLaunchConfigurations) for e in group) for group in groups)
+    drivers = [dict(e.launch_arguments) for group in groups for e in group if isinstance(e, IncludeLaunchDescription)]
+    assert [d['camera_namespace'] for d in drivers] == ['/cell2/camera1', '/cell2/camera2']
+    assert [d['camera_name'] for d in drivers] == ['camera1', 'camera2']

@@ -27,6 +27,7 @@ from geo4d_ros.ros.execute.stop_process import PATIENCE, Stop
 from geo4d_ros.ros.wire.guard import Malformed
 from geo4d_ros.ros.wire.trajectory_messages import to_message
 
+CANCEL = '/_action/cancel_goal'
 HOLD_SECONDS = 0.5  # from a speed the motion limits allow to a stand
 
 Done = Callable[[Refusal | None], None]
@@ -49,9 +50,10 @@ class ActionPeer:
     """
 
     def __init__(self, node: Node, action: Any, name: str, patience: Patience, feedback: bool = False) -> None:
-        self.name = name
+        # In full: the guardian cancels by it, outside this node's namespace and remappings.
+        self.name = node.resolve_service_name(f'{name}{CANCEL}').removesuffix(CANCEL)
         self._client = ActionClient(node, action, name)
-        self._cancel = node.create_client(CancelGoal, f'{name}/_action/cancel_goal')
+        self._cancel = node.create_client(CancelGoal, f'{name}{CANCEL}')
         self._patience, self._feedback = patience, feedback
         self._cancelling: Stop | None = None
         self._cancel_until = 0.0

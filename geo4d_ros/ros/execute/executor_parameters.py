@@ -44,11 +44,11 @@ class ExecutorParameters:
     tool_frame: str = parameter('panda_hand_tcp', 'Tool centre point in the robot description.', read_only=True)
     joint_acceleration: float = parameter(10.0, 'Acceleration limit of the joints [rad/s^2]; URDF has none.',
                                           minimum=0.1, maximum=100.0, read_only=True)
-    arm_action: str = parameter('/joint_trajectory_controller/follow_joint_trajectory',
+    arm_action: str = parameter('joint_trajectory_controller/follow_joint_trajectory',
                                 "The controller's FollowJointTrajectory action.", read_only=True)
     tracking_error: float = parameter(0.05, 'Joint error that stops a motion [rad].', minimum=0.001, maximum=1.0,
                                       read_only=True)
-    gripper_action: str = parameter('/gripper_controller/gripper_cmd', "The gripper's action.", read_only=True)
+    gripper_action: str = parameter('gripper_controller/gripper_cmd', "The gripper's action.", read_only=True)
     gripper_type: str = parameter('ParallelGripperCommand', 'Type of that action.',
                                   choices=('ParallelGripperCommand', 'GripperCommand'), read_only=True)
     gripper_joint: str = parameter('panda_finger_joint1', 'Joint the gripper is measured and commanded by.',
@@ -61,8 +61,8 @@ class ExecutorParameters:
                                       minimum=0.0, maximum=500.0, read_only=True)
     moveit_group: str = parameter('panda_arm', "MoveIt's planning group.", read_only=True)
     # Who is watched
-    reference_camera: str = parameter('/camera1/camera1', 'Namespace of the first camera.', read_only=True)
-    second_camera: str = parameter('/camera2/camera2', 'Namespace of the second camera.', read_only=True)
+    reference_camera: str = parameter('camera1/camera1', 'Namespace of the first camera.', read_only=True)
+    second_camera: str = parameter('camera2/camera2', 'Namespace of the second camera.', read_only=True)
     peers: tuple[str, ...] = parameter(('video_generator', 'gripper_tracker'),
                                        'Nodes whose death stops the arm (those that announce themselves).',
                                        read_only=True)

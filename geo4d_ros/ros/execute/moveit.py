@@ -39,7 +39,7 @@ from geo4d_ros.ros.observe.robot_monitor import RobotMonitor
 from geo4d_ros.ros.wire.conversions import pose_message
 from geo4d_ros.ros.wire.trajectory_messages import from_message, to_message
 
-STOP_TOPIC = '/trajectory_execution_event'
+STOP_TOPIC = 'trajectory_execution_event'
 COMPUTE_SECONDS = 5.0
 FRACTION = 0.98  # of the path that MoveIt has to reach
 STEPS = (0.005, 0.002)  # [m] max_step of the first try and of the retry
@@ -61,10 +61,10 @@ class MoveItClient:
         self._node, self._controller, self._robot = node, controller, robot
         self._group, self._link, self._base_frame = group, link, base_frame
         self._limits, self._scene = limits, scene
-        self._compute = node.create_client(GetCartesianPath, '/compute_cartesian_path')
-        self._execute = ActionPeer(node, ExecuteTrajectory, '/execute_trajectory', controller.patience)
+        self._compute = node.create_client(GetCartesianPath, 'compute_cartesian_path')
+        self._execute = ActionPeer(node, ExecuteTrajectory, 'execute_trajectory', controller.patience)
         self._event = node.create_publisher(String, STOP_TOPIC, 1)
-        self._objects = node.create_publisher(CollisionObject, '/collision_object', 10)
+        self._objects = node.create_publisher(CollisionObject, 'collision_object', 10)
         self._listeners = 0
         self._request: tuple[Any, float, Done] | None = None  # the open service call, its deadline, whom to tell
         self._running: tuple[MoveSegment, Done] | None = None

@@ -15,7 +15,7 @@ from geo4d_ros.ros.wire.guard import Boundary
 from geo4d_ros.ros.wire.plan_message import PLAN_BYTES, Received, parse_plan
 from geo4d_ros.types import Plan
 
-TOPIC = '/geo4d/plan'
+TOPIC = 'geo4d/plan'
 Source = tuple[bytes, str]  # the endpoint's identity, and its node in words
 
 
@@ -49,9 +49,9 @@ class PlanInbox:
         """A run begins: its plans come from the one publisher there is now; the reason when there is not one."""
         sources = self._sources()
         if not sources:
-            return Refusal(Reason.PEER_DEAD, f'no publisher of {TOPIC}: is gripper_tracker running?')
+            return Refusal(Reason.PEER_DEAD, f'no publisher of {self._topic}: is gripper_tracker running?')
         if len(sources) > 1:
-            return Refusal(Reason.SOURCE_CHANGED, f'{len(sources)} publishers of {TOPIC}: '
+            return Refusal(Reason.SOURCE_CHANGED, f'{len(sources)} publishers of {self._topic}: '
                            f'{", ".join(name for _, name in sources)}; end all but one of these sources')
         self._source, self._joined_at_bind, self._newest = sources[0], None, None
         return None
@@ -64,10 +64,10 @@ class PlanInbox:
             self._joined_at_bind = self._joined
         foreign = [name for source, name in self._sources() if source != self._source[0]]
         if foreign:
-            return Refusal(Reason.SOURCE_CHANGED, f'{", ".join(foreign)} publishes {TOPIC} beside or instead of '
+            return Refusal(Reason.SOURCE_CHANGED, f'{", ".join(foreign)} publishes {self._topic} beside or instead of '
                            f'{self._source[1]}, the source that the run began with')
         if self._joined > self._joined_at_bind:
-            return Refusal(Reason.SOURCE_CHANGED, f'another publisher of {TOPIC} came and went during the run')
+            return Refusal(Reason.SOURCE_CHANGED, f'another publisher of {self._topic} came and went during the run')
         return None
 
     def await_plan(self, plan_id: str, done: Callable[[Plan | Refusal], None]) -> None:

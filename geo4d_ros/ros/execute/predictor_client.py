@@ -13,7 +13,7 @@ from geo4d_ros.reasons import Reason, Refusal
 from geo4d_ros.ros.wire.conversions import to_nanoseconds
 from geo4d_ros.ros.wire.plan_message import read_judgement
 
-SERVICE = '/geo4d/predict'
+SERVICE = 'geo4d/predict'
 
 
 class PredictClient:
@@ -21,6 +21,7 @@ class PredictClient:
 
     def __init__(self, node: Node) -> None:
         self._client = node.create_client(Predict, SERVICE)
+        self._name = node.resolve_service_name(SERVICE)
         self._future: Any = None
 
     @property
@@ -34,7 +35,7 @@ class PredictClient:
             self._client.remove_pending_request(self._future)
             self._future = None
         if not self.ready:
-            done(Refusal(Reason.PREDICTION_FAILED, f'no {SERVICE} service'))
+            done(Refusal(Reason.PREDICTION_FAILED, f'no {self._name} service'))
             return
         future = self._future = self._client.call_async(Predict.Request(instruction=instruction))
 

@@ -16,7 +16,7 @@ from geo4d_ros.loop.machine import RESTING
 from geo4d_ros.reasons import Reason, Refusal
 from geo4d_ros.ros.execute.status import Status
 
-ACTION = '/geo4d/run'
+ACTION = 'geo4d/run'
 
 
 class RunAction:

@@ -22,7 +22,7 @@ class Status(Watcher):
 
     def __init__(self, node: Node, report: diagnostics.Diagnostics, settings: Callable[[], Any]) -> None:
         self._node, self._report, self._settings = node, report, settings
-        self._state = node.create_publisher(String, '/geo4d/state', STATE_QOS)
+        self._state = node.create_publisher(String, 'geo4d/state', STATE_QOS)
         self._last: dict[str, str] | None = None
         self.driver: Any = None
         self.listeners: list[Callable[[], None]] = []  # called after every event

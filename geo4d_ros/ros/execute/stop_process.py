@@ -30,17 +30,18 @@ BURST = 0.02  # [s] between two rounds of requests when many stops are called at
 PATIENCE = 3.0  # [s] after which a silent controller is named
 INSIST = 30.0  # [s] the stop is repeated in all
 LATE_GOAL = 0.4  # [s] after which a goal that was on its way when the executor died has arrived
-STOP_SERVICE = '/geo4d/stop'
+STOP_SERVICE = 'geo4d/stop'
 REJECTED = 1  # return code of action_msgs/srv/CancelGoal
 
 
 class Guardian:
     """The executor's end: starts the process, `beat()` keeps it quiet, `close()` ends it."""
 
-    def __init__(self, actions: list[str], motion_event: str = '', stop_service: str = STOP_SERVICE) -> None:
+    def __init__(self, actions: list[str], motion_event: str = '', stop_service: str = STOP_SERVICE,
+                 namespace: str = '/') -> None:
         self._stops, theirs = os.pipe()
         command = [sys.executable, '-m', 'geo4d_ros.ros.execute.stop_process', '--stop-service', stop_service,
-                   '--tell', str(theirs), '--actions', *actions]
+                   '--tell', str(theirs), '--namespace', namespace, '--actions', *actions]
         if motion_event:
             command += ['--event-topic', motion_event]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True, pass_fds=(theirs,))
@@ -169,7 +170,8 @@ class Stop:
 class StopNode:
     """The process's node: the service, the cancel clients, MoveIt's stop event, the voice when the executor is gone."""
 
-    def __init__(self, actions: list[str], event_topic: str, service: str, tell: int) -> None:
+    def __init__(self, actions: list[str], event_topic: str, service: str, tell: int,
+                 namespace: str = '/') -> None:
         import rclpy
         from action_msgs.srv import CancelGoal
         from rclpy.executors import SingleThreadedExecutor
@@ -178,7 +180,7 @@ class StopNode:
 
         from geo4d_ros.ros.serve.qos import SERVICE_QOS
 
-        self.node = rclpy.create_node('plan_executor_guardian', use_global_arguments=False,
+        self.node = rclpy.create_node('plan_executor_guardian', namespace=namespace, use_global_arguments=False,
                                       start_parameter_services=False)
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self.node)
@@ -254,7 +256,7 @@ class StopNode:
         from std_msgs.msg import String
 
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-        state = self.node.create_publisher(String, '/geo4d/state', latched)
+        state = self.node.create_publisher(String, 'geo4d/state', latched)
         diagnostics = self.node.create_publisher(DiagnosticArray, '/diagnostics', 10)
         status = DiagnosticStatus(level=DiagnosticStatus.ERROR, name='plan_executor', message=text,
                                   hardware_id='geo4d')
@@ -280,6 +282,7 @@ def main() -> int:
     parser.add_argument('--event-topic', default='', help="MoveIt's trajectory execution event topic")
     parser.add_argument('--stop-service', default='', help="name of the operator's stop")
     parser.add_argument('--tell', type=int, default=-1, help='file descriptor on which the executor hears of a stop')
+    parser.add_argument('--namespace', default='/', help="the executor's namespace")
     args = parser.parse_args()
     import rclpy
     from rclpy.signals import SignalHandlerOptions
@@ -290,7 +293,7 @@ def main() -> int:
         os.set_blocking(args.tell, False)
     # Signals meant for the executor end this process through the pipe, never before the executor is gone.
     rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
-    node = StopNode(args.actions, args.event_topic, args.stop_service, args.tell)
+    node = StopNode(args.actions, args.event_topic, args.stop_service, args.tell, args.namespace)
     ear, why = Ear(sys.stdin.fileno()), None
     while why is None:
         node.spin()

@@ -105,11 +105,11 @@ class DemoGraph:
         self._recorder = RunRecorder(self._probe.node, o.cameras)
         end = time.monotonic() + seconds
         self._say('nodes are starting')
-        self._call('/geo4d/cell/reset', end)
+        self._call('geo4d/cell/reset', end)
         self._say('cell reset, waiting for cameras and weights')
-        self._call('/geo4d/predict', end)  # answers once the weights are loaded and both cameras seen
+        self._call('geo4d/predict', end)  # answers once the weights are loaded and both cameras seen
         self._say('first prediction is there, starting the loop')
-        self._call('/geo4d/start', end)
+        self._call('geo4d/start', end)
         self._begun = time.monotonic()
 
     def _call(self, name: str, end: float) -> dict[str, Any]:
@@ -118,7 +118,7 @@ class DemoGraph:
         while time.monotonic() < end:
             self._group.check()
             left = max(1.0, end - time.monotonic())
-            accepted, values = self._probe.predict(left) if name == '/geo4d/predict' else self._probe.call(name, left)
+            accepted, values = self._probe.predict(left) if name == 'geo4d/predict' else self._probe.call(name, left)
             if accepted:
                 return values
             self._probe.spin(0.3)
@@ -137,11 +137,11 @@ class DemoGraph:
             if state.get('cycles', 0) > max(seen_cycle, 1):
                 seen_cycle = state['cycles']
                 if self._succeeded():
-                    self._probe.call('/geo4d/stop', 5.0)
+                    self._probe.call('geo4d/stop', 5.0)
                     self._probe.wait_for_phase(*ENDED, seconds=10.0)
                     return
             self._probe.spin(0.2)
-        self._probe.call('/geo4d/stop', 5.0)
+        self._probe.call('geo4d/stop', 5.0)
         self._probe.wait_for_phase(*ENDED, seconds=10.0)
 
     def _has_begun(self) -> bool:
@@ -149,7 +149,7 @@ class DemoGraph:
 
     def _succeeded(self) -> bool:
         """The simulator's word, never the prediction's."""
-        answered, status = self._probe.call('/geo4d/cell/status', 5.0)
+        answered, status = self._probe.call('geo4d/cell/status', 5.0)
         self._success = bool(answered and status.get('success'))
         return self._success
 

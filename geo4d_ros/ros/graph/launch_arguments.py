@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from geo4d_ros.errors import ConfigurationError, require
@@ -31,3 +32,32 @@ def check_checkpoint(name: str) -> None:
     """ConfigurationError names the shipped models when there is no such checkpoint; '' is left to the file."""
     if name:
         find_checkpoint(name)
+
+
+def check_namespace(namespace: str) -> None:
+    """ConfigurationError unless `namespace` is '' or a ROS namespace such as 'cell2' or '/hall/cell2'."""
+    require(re.fullmatch(r'(/?[A-Za-z_]\w*(/[A-Za-z_]\w*)*)?', namespace) is not None and '__' not in namespace,
+            f'namespace should be such as cell2 or hall/cell2 but is {namespace!r}', ConfigurationError)
+
+
+def in_namespace(namespace: str, name: str) -> str:
+    """A name in full, as a node in `namespace` ('' for none) resolves it: what starts with '/' stays."""
+    return name if name.startswith('/') else '/'.join(['', *filter(None, [namespace.strip('/'), name])])
+
+
+def cell_remappings(namespace: str, simulated: bool) -> list[tuple[str, str]]:
+    """What keeps two cells on one graph apart besides their namespace: the names that ROS makes absolute.
+
+    Transforms of a namespaced cell are its own (`/cell2/tf`, as Nav2 has it), so that both may call their frames alike;
+    the clock is when it is simulated: two simulators have two times.
+    """
+    if not namespace:
+        return []
+    return [(f'/{name}', name) for name in ('tf', 'tf_static', *(['clock'] if simulated else []))]
+
+
+def recorded(namespace: str) -> list[str]:
+    """Arguments of `ros2 bag record` for all topics, or for those of one namespace."""
+    if not namespace:
+        return ['--all']
+    return ['--regex', f'^{in_namespace("", namespace)}/.*|^/diagnostics$|^/rosout$']

@@ -31,15 +31,16 @@ MOVING = 0.01  # [rad/s] of the fastest joint
 class LoopProbe:
     """A node in a context of its own, spun by the caller's waits only. Use as a context manager.
 
-    All times are on the steady clock, which every process of the host shares. `states` holds (time,
-    values) of every /geo4d/state message, `errors` (time, name, message) of every diagnostics ERROR, `joints`
-    the newest position of each joint, `speed` [rad/s] that of the fastest.
+    Relative names are those of the cell in `namespace`. All times are on the steady clock, which every process of the
+    host shares. `states` holds (time, values) of every geo4d/state message, `errors` (time, name, message) of every
+    diagnostics ERROR, `joints` the newest position of each joint, `speed` [rad/s] that of the fastest.
     """
 
-    def __init__(self, domain_id: int | None = None, joint_states: str = '/joint_states') -> None:
+    def __init__(self, domain_id: int | None = None, joint_states: str = 'joint_states',
+                 namespace: str = '') -> None:
         self._context = Context()
         rclpy.init(context=self._context, domain_id=domain_id)
-        self.node = rclpy.create_node('loop_probe', context=self._context)
+        self.node = rclpy.create_node('loop_probe', context=self._context, namespace=namespace)
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.node)
         self._clients: dict[tuple[type, str], Any] = {}
@@ -49,7 +50,7 @@ class LoopProbe:
         self.speed = float('nan')
         self.joints: dict[str, float] = {}
         self.joint_listeners: list[Callable[[], None]] = []  # called after every joint state
-        self.node.create_subscription(String, '/geo4d/state', self._on_state, STATE_QOS)
+        self.node.create_subscription(String, 'geo4d/state', self._on_state, STATE_QOS)
         self.node.create_subscription(DiagnosticArray, '/diagnostics', self._on_diagnostics, 10)
         self.node.create_subscription(JointState, joint_states, self._on_joints, SENSOR_QOS)
 
@@ -111,17 +112,17 @@ class LoopProbe:
 
     def predict(self, seconds: float = 10.0) -> tuple[bool, dict[str, Any]]:
         """Call /geo4d/predict; (success, the reply's values, or code and detail), (False, {}) without an answer."""
-        reply = self._request(Predict, '/geo4d/predict', Predict.Request(), seconds)
+        reply = self._request(Predict, 'geo4d/predict', Predict.Request(), seconds)
         if reply is None:
             return False, {}
         return reply.success, reply_values(reply) if reply.success else {'code': reply.reason, 'detail': reply.detail}
 
     def approve(self, plan_id: str, seconds: float = 10.0) -> tuple[bool, str]:
         """Call /geo4d/approve; (success, reason code)."""
-        reply = self._request(Approve, '/geo4d/approve', Approve.Request(plan_id=plan_id), seconds)
+        reply = self._request(Approve, 'geo4d/approve', Approve.Request(plan_id=plan_id), seconds)
         return (reply.success, reply.reason) if reply is not None else (False, '')
 
-    def begin(self, name: str = '/geo4d/start', seconds: float = 60.0) -> dict[str, Any]:
+    def begin(self, name: str = 'geo4d/start', seconds: float = 60.0) -> dict[str, Any]:
         """Start the loop, asking again while the graph is not complete; the reply that was accepted.
 
         Raises TimeoutError with the last reason.

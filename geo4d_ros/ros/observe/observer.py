@@ -32,9 +32,9 @@ FROZEN_MOTION_M = 0.005
 class ObserverParameters:
     """How the cell is looked at."""
 
-    reference_camera: str = parameter('/camera1/camera1', 'Namespace of the camera whose frame all points are in.',
+    reference_camera: str = parameter('camera1/camera1', 'Namespace of the camera whose frame all points are in.',
                                       read_only=True)
-    second_camera: str = parameter('/camera2/camera2', "Namespace of the second camera; '' for none.",
+    second_camera: str = parameter('camera2/camera2', "Namespace of the second camera; '' for none.",
                                    read_only=True)
     max_age: float = parameter(1.0, 'Oldest camera pair that is used [s].', minimum=0.01, maximum=60.0)
     slop: float = parameter(0.034, 'Largest difference of the stamps of two cameras [s].', minimum=0.0, maximum=1.0)

@@ -57,9 +57,9 @@ class RobotMonitor:
         self._rest: deque[tuple[float, np.ndarray]] = deque()  # (steady time, q) since the arm stands
         self._sources = Sources()
         self._refusal: tuple[float, str] | None = None  # when a message was last refused, and why
-        boundary.subscribe(JointState, '/joint_states', parse_joint_state, self._receive, SENSOR_QOS,
+        boundary.subscribe(JointState, 'joint_states', parse_joint_state, self._receive, SENSOR_QOS,
                            refused=self._refuse)
-        boundary.subscribe(String, '/robot_description', _description_text, self._describe, STATE_QOS,
+        boundary.subscribe(String, 'robot_description', _description_text, self._describe, STATE_QOS,
                            limit=DESCRIPTION_BYTES)
 
     @property

@@ -18,6 +18,7 @@ class Diagnostics:
 
     def __init__(self, node: Node, period_s: float = 1.0) -> None:
         self.node = node
+        self._name = node.get_fully_qualified_name().lstrip('/')
         self._publisher = node.create_publisher(DiagnosticArray, '/diagnostics', 10)
         self._status: dict[str, DiagnosticStatus] = {}
         self._lock = threading.Lock()
@@ -26,7 +27,7 @@ class Diagnostics:
 
     def set(self, subject: str, level: bytes, message: str, **values: Any) -> None:
         """Replace the status of `subject`; a change of level or message goes out at once."""
-        status = DiagnosticStatus(level=level, name=f'{self.node.get_name()}: {subject}', message=message,
+        status = DiagnosticStatus(level=level, name=f'{self._name}: {subject}', message=message,
                                   hardware_id='geo4d',
                                   values=[KeyValue(key=k, value=_text(v)) for k, v in values.items()])
         with self._lock:

@@ -1,6 +1,6 @@
 """Who is alive: every node announces itself, the executor watches the announcements.
 
-A topic `/geo4d/alive/<node>` carries no data. Its QoS liveliness (automatic, 1.5 s lease) is renewed by the
+A topic `geo4d/alive/<node>` carries no data. Its QoS liveliness (automatic, 1.5 s lease) is renewed by the
 middleware itself, so a node busy in a long prediction stays alive, while one that was killed or frozen is
 reported within the lease instead of the 20 s after which DDS forgets a peer.
 """
@@ -24,8 +24,8 @@ def _qos(lease: float) -> QoSProfile:
 
 
 def alive_topic(name: str) -> str:
-    """The announcement topic of the node called `name`."""
-    return f'/geo4d/alive/{name}'
+    """The announcement topic of the node called `name`, in the namespace of whoever asks."""
+    return f'geo4d/alive/{name}'
 
 
 def announce(node: Node, name: str | None = None) -> Publisher:
@@ -56,4 +56,5 @@ class PeerMonitor:
     @property
     def missing(self) -> list[str]:
         """Peers of which the graph knows nothing (it takes a few seconds to forget one that died)."""
-        return [peer for peer in self._peers if self._node.count_publishers(alive_topic(peer)) == 0]
+        topics = {peer: self._node.resolve_topic_name(alive_topic(peer)) for peer in self._peers}
+        return [peer for peer, topic in topics.items() if self._node.count_publishers(topic) == 0]

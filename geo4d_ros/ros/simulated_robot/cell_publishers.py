@@ -26,9 +26,9 @@ class RobotPublisher:
     def __init__(self, node: Node, link_names: tuple[str, ...]) -> None:
         self._links, self._count = link_names, 0
         self._clock = node.create_publisher(Clock, '/clock', 10)
-        self._joints = node.create_publisher(JointState, '/joint_states', 10)
+        self._joints = node.create_publisher(JointState, 'joint_states', 10)
         self._tf = node.create_publisher(TFMessage, '/tf', TF_QOS)
-        self._description = node.create_publisher(String, '/robot_description', STATE_QOS)
+        self._description = node.create_publisher(String, 'robot_description', STATE_QOS)
         self._description.publish(String(data=urdf_text()))
 
     def publish(self, state: Snapshot) -> None:

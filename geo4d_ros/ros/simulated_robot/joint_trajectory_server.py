@@ -43,7 +43,7 @@ class JointTrajectoryServer:
     """
 
     def __init__(self, node: Node, runner: CellRunner, joint_names: tuple[str, ...], path_tolerance: float = 0.2,
-                 goal_tolerance: float = 0.02, name: str = '/joint_trajectory_controller') -> None:
+                 goal_tolerance: float = 0.02, name: str = 'joint_trajectory_controller') -> None:
         self._node, self._runner, self._joints = node, runner, joint_names
         self._path_tolerance, self._goal_tolerance = path_tolerance, goal_tolerance
         self._goals: dict[bytes, Goal] = {}
@@ -152,7 +152,7 @@ class GripperServer:
     """
 
     def __init__(self, node: Node, runner: CellRunner, joint: str = 'panda_finger_joint1',
-                 max_opening: float = 0.08, name: str = '/gripper_controller') -> None:
+                 max_opening: float = 0.08, name: str = 'gripper_controller') -> None:
         self._node, self._runner, self._joint, self._max_opening = node, runner, joint, max_opening
         self._current: object = None
         self._server = ActionServer(

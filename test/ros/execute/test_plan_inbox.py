@@ -24,7 +24,7 @@ class StubNode:
         self.publishers = [TRACKER]
 
     def resolve_topic_name(self, name):
-        return name
+        return '/' + name.lstrip('/')
 
     def get_publishers_info_by_topic(self, topic):
         assert topic == '/geo4d/plan'

@@ -1,12 +1,20 @@
 """Wrong launch arguments are an error before anything starts, which says what would be right."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
 
 from geo4d_ros.errors import ConfigurationError
-from geo4d_ros.ros.graph.launch_arguments import check_cameras, check_checkpoint
+from geo4d_ros.ros.graph.launch_arguments import (
+    cell_remappings,
+    check_cameras,
+    check_checkpoint,
+    check_namespace,
+    in_namespace,
+    recorded,
+)
 from geo4d_ros.simulation.noise import NOISE_MODELS
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -54,3 +62,35 @@ def test_choices_are_those_of_the_package():
         c.args[0], 'value', '') == 'noise')
     choices = next(k.value for k in noise.keywords if k.arg == 'choices')
     assert tuple(ast.literal_eval(choices)) == NOISE_MODELS
+
+
+@pytest.mark.parametrize('namespace', ['', 'cell2', '/hall/cell2', 'hall/cell_2'])
+def test_a_good_namespace(namespace):
+    check_namespace(namespace)
+
+
+@pytest.mark.parametrize('namespace', ['cell 2', '2cell', 'cell2/', '/', 'a//b', 'cell__2', '{node}'])
+def test_a_bad_namespace_is_refused(namespace):
+    with pytest.raises(ConfigurationError, match='namespace should be'):
+        check_namespace(namespace)
+
+
+@pytest.mark.parametrize('namespace, name, full', [
+    ('', 'camera1/camera1', '/camera1/camera1'), ('cell2', 'camera1/camera1', '/cell2/camera1/camera1'),
+    ('/hall/cell2', 'clock', '/hall/cell2/clock'), ('cell2', '/camera1/camera1', '/camera1/camera1')])
+def test_a_name_in_full(namespace, name, full):
+    assert in_namespace(namespace, name) == full
+
+
+def test_transforms_and_a_simulated_clock_belong_to_their_cell():
+    assert cell_remappings('', simulated=True) == []
+    assert dict(cell_remappings('cell2', simulated=True)) == {'/tf': 'tf', '/tf_static': 'tf_static',
+                                                              '/clock': 'clock'}
+    assert '/clock' not in dict(cell_remappings('cell2', simulated=False))
+
+
+def test_a_recording_keeps_to_its_namespace():
+    assert recorded('') == ['--all']
+    pattern = re.compile(recorded('cell2')[1])
+    assert pattern.search('/cell2/tf') and pattern.search('/diagnostics')
+    assert not pattern.search('/cell22/tf') and not pattern.search('/cell1/cell2/tf')

@@ -91,7 +91,7 @@ def test_the_shipped_file_is_what_the_classes_say():
 
 @pytest.mark.parametrize('name', ['video_generator', 'gripper_tracker', 'plan_executor', 'simulated_cell'])
 def test_every_shipped_value_is_valid_and_described(name):
-    values = yaml.safe_load(text())[name]['ros__parameters']
+    values = yaml.safe_load(text())[f'/**/{name}']['ros__parameters']
     fields = {f.metadata['name'] or f.name: f for f in dataclasses.fields(schemas()[name])}
     assert set(values) == set(fields)
     for key, field in fields.items():
