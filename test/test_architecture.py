@@ -11,11 +11,12 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / 'geo4d_ros'
 # Room -> the rooms it may import from, besides itself.
-BASE = {'types', 'errors', 'reasons', 'geometry', 'resources', 'observation_file', 'workers'}
+BASE = {'types', 'errors', 'reasons', 'geometry', 'resources', 'observation_file', 'workers', 'registry'}
 LIBRARY = BASE | {'robots', 'generation', 'tracking', 'motion', 'loop', 'simulation', 'data'}
 STUDY = LIBRARY | {'training', 'evaluation'}
 ALLOWED = {
     'types': {'errors', 'geometry'}, 'errors': set(), 'geometry': {'types', 'errors'}, 'resources': {'errors'},
+    'registry': {'errors'},
     'workers': set(), 'reasons': set(), 'observation_file': {'types', 'errors'},
     'robots': BASE, 'generation': BASE | {'robots'}, 'tracking': BASE | {'robots', 'generation'},
     'motion': BASE | {'robots'}, 'loop': BASE | {'robots', 'generation', 'tracking', 'motion'},
@@ -124,6 +125,13 @@ def test_the_library_imports_without_ros():
 def test_torch_is_not_loaded_by_nodes_command_line_and_motion():
     names = [module_name(p) for p in files('nodes', 'motion', 'cli', 'types', 'geometry')]
     assert 'torch' not in loaded_after(names)
+
+
+def test_only_the_robots_room_knows_a_robot_by_name():
+    for path in files(*set(ALLOWED) - {'robots'}):
+        named = [line for line in path.read_text().lower().replace('pandas', '').splitlines()
+                 if 'panda' in line or 'franka' in line]
+        assert not named, f'{path.relative_to(ROOT)}: {named[0]}'
 
 
 def test_nodes_stay_short():

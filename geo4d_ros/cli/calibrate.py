@@ -34,14 +34,15 @@ def run(args: argparse.Namespace) -> int:
     from geo4d_ros.data.readers.registry import find_reader
     from geo4d_ros.data.recordings import ImportOptions
     from geo4d_ros.errors import ConfigurationError, DatasetError, require
-    from geo4d_ros.robots import panda as robot
+    from geo4d_ros.robots.registry import load_robot
 
     parts = args.board.lower().split('x')
     require(len(parts) == 2 and all(p.isdigit() for p in parts), f'--board should be as 7x5 but is {args.board!r}')
     require(args.pictures >= 3, f'--pictures should be at least 3 but is {args.pictures}')
     board = Board(int(parts[0]), int(parts[1]), args.square, args.marker, args.dictionary)
     board.opencv()
-    options = ImportOptions(args.base_frame or robot.BASE_FRAME, args.gripper_frame or robot.TOOL_FRAME)
+    robot = load_robot()
+    options = ImportOptions(args.base_frame or robot.base_frame, args.gripper_frame or robot.tool_frame)
     results = None
     for recording in find_reader(args.source).read(args.source, options):
         results = calibrate(recording, board, args.pictures)

@@ -29,7 +29,6 @@ from geo4d_ros.data.episodes import (
     write_episode,
 )
 from geo4d_ros.errors import BackendUnavailableError, ConfigurationError, DatasetError, SimulationError, require
-from geo4d_ros.robots.panda import JOINT_NAMES
 from geo4d_ros.workers import end_with_parent
 
 log = logging.getLogger(__name__)
@@ -122,7 +121,7 @@ def record(recording: Recording, task: str, seed: int) -> Outcome:
                   'segments': result.segments, 'disturbances': result.disturbances,
                   'instruction': instruction_of(task, recording.split, rng),
                   'target': arrangement.target, 'others': [*arrangement.others, *arrangement.bystanders],
-                  'joint_names': list(JOINT_NAMES)}
+                  'joint_names': list(recorder.cell.robot.joints), 'robot': recorder.cell.robot.name}
     write_episode(path.parent, recorder.arrays(), attributes)
     return Outcome(task, seed, 'kept', frames, time.perf_counter() - started)
 
@@ -230,7 +229,7 @@ class _Recorder:
                  for d, camera in zip(depth, self.cameras, strict=True)]
         self._images.append((rgb, encode_depth(np.stack(noisy)), labels))
         self._states.append((cell.T_base_gripper, cell.joint_positions, cell.opening,
-                             float(cell.data.ctrl[7]), cell.object_pose(), cell.time))
+                             cell.opening_command, cell.object_pose(), cell.time))
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The arrays of `training.episodes.SCHEMA`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from math import isfinite
 from typing import NamedTuple
 
@@ -122,7 +123,8 @@ def _is_table(o: Obstacle, area: tuple[float, ...], top: float) -> bool:
 class CollisionChecker:
     """Checks joint positions of one robot in one scene, keeping `margin` [m] between surfaces.
 
-    Ignored pairs: links joined by a joint, links whose shapes overlap in the robot's rest posture or in nearly
+    Ignored pairs: links joined by a joint, those that the robot's SRDF says
+    never touch, links whose shapes overlap in the robot's rest posture or in nearly
     every posture (by design), and the fixed base against the scene it stands on. Links that are built closer
     than the margin keep half their distance at rest (`nearer_by_design`: names and distance [m]). What is held
     may rest on the scene, and is checked against it and against the arm up to the last joint but one.
@@ -133,6 +135,8 @@ class CollisionChecker:
         self._model = robot.model
         self._data = robot.model.createData()
         self._fingers = robot.fingers
+        self._finger_travel = max((_travel(robot.geometry.geometryObjects[i], stations)
+                                   for i, stations in robot.fingers.items()), default=0.0)
         self._geometry = robot.geometry.copy()
         self._geometry.removeAllCollisionPairs()
         links = list(range(self._geometry.ngeoms))
@@ -192,8 +196,7 @@ class CollisionChecker:
     def fingers_are_free(self, q: np.ndarray, opened: float, wider: float) -> bool:
         """Whether the fingers touch nothing all the way from `opened` to `wider` (shares), the arm at q (n,)."""
         middle = (opened + wider) / 2
-        travel = max((float(np.linalg.norm(wide.translation - shut.translation))
-                      for shut, wide in self._fingers.values()), default=0.0) * abs(wider - opened) / 2
+        travel = self._finger_travel * abs(wider - opened) / 2
         self._spread(middle)
         level = next((i for i, r in enumerate(_REACHES) if travel <= r), None)
         if level is not None:
@@ -207,9 +210,8 @@ class CollisionChecker:
     def _spread(self, opened: float) -> None:
         """Put the fingers at a share of their stroke; wide open where it is not a number."""
         share = min(max(opened, 0.0), 1.0) if opened == opened else 1.0
-        for i, (shut, wide) in self._fingers.items():
-            where = shut.translation + share * (wide.translation - shut.translation)
-            self._geometry.geometryObjects[i].placement = pin.SE3(wide.rotation, where)
+        for i, stations in self._fingers.items():
+            self._geometry.geometryObjects[i].placement = _between(stations, share)
 
     def _add_links(self, robot: RobotModel, margin: float) -> list[float]:
         """Pairs of links that can touch, and the distance that each keeps."""
@@ -283,6 +285,26 @@ class CollisionChecker:
         return Contact(sample, 'unknown', Reason.COLLISION)
 
 
+def _between(stations: tuple[pin.SE3, ...], share: float) -> pin.SE3:
+    """Where a finger is at a share of the stroke: straight on between two stations, which sliding needs no more of."""
+    at = share * (len(stations) - 1)
+    i = min(int(at), len(stations) - 2)
+    a, b = stations[i], stations[i + 1]
+    if np.allclose(a.rotation, b.rotation, atol=1e-12):
+        return pin.SE3(b.rotation, a.translation + (at - i) * (b.translation - a.translation))
+    return pin.SE3.Interpolate(a, b, at - i)
+
+
+def _travel(body: pin.GeometryObject, stations: tuple[pin.SE3, ...]) -> float:
+    """How far [m] a point of the finger moves at most per share of the stroke."""
+    body.geometry.computeLocalAABB()
+    centre, radius = np.asarray(body.geometry.aabb_center), float(body.geometry.aabb_radius)
+    steps = [float(np.linalg.norm(b.act(centre) - a.act(centre)))
+             + radius * float(np.linalg.norm(pin.log3(a.rotation.T @ b.rotation)))
+             for a, b in pairwise(stations)]
+    return max(steps) * (len(stations) - 1)
+
+
 def _halves(first: int, last: int, curves: np.ndarray) -> list[tuple[int, int, np.ndarray]]:
     """Two parts of a stretch of Bezier curves (N, d + 1, n), each with the index of its first and after its last."""
     if len(curves) > 1:
@@ -327,8 +349,15 @@ def _find_links_apart(robot: RobotModel) -> tuple[list[tuple[int, int]], list[fl
         hits += [r.isCollision() for r in results.collisionResults]
     pin.computeDistances(robot.model, data, geometry, results, robot.posture)
     at_rest = [r.min_distance for r in results.distanceResults]
-    kept = [i for i in range(len(pairs)) if at_rest[i] > 0 and hits[i] < _ALWAYS * _SAMPLES]
+    links = [_link_of(robot, g) for g in geometry.geometryObjects]
+    kept = [i for i, (a, b) in enumerate(pairs) if at_rest[i] > 0 and hits[i] < _ALWAYS * _SAMPLES
+            and frozenset((links[a], links[b])) not in robot.never_touch]
     return [pairs[i] for i in kept], [float(at_rest[i]) for i in kept]
+
+
+def _link_of(robot: RobotModel, body: pin.GeometryObject) -> str:
+    """Name of the link that a shape belongs to."""
+    return str(robot.model.frames[body.parentFrame].name)
 
 
 def _geometry_object(obstacle: Obstacle, M_root_base: pin.SE3) -> pin.GeometryObject:

@@ -16,7 +16,7 @@ Box = tuple[float, float, float, float, float, float]  # x min, y min, z min, x 
 class MotionLimits:
     """What every commanded motion keeps. Lengths in m, angles in rad, times in s, in the base frame.
 
-    The defaults suit a Panda-sized arm on a table at z = 0. None switches an optional gate off.
+    The defaults suit an arm of about 0.85 m reach on a table at z = 0. None switches an optional gate off.
     Raises ConfigurationError when a value is not finite, not positive or contradicts another.
     """
 

@@ -18,6 +18,7 @@ from geo4d_ros.errors import ConfigurationError, Geo4dError, require
 from geo4d_ros.loop.verdict import judge
 from geo4d_ros.reasons import Reason, Refusal
 from geo4d_ros.robots.gripper import GripperModel, load_gripper
+from geo4d_ros.robots.registry import load_robot
 from geo4d_ros.ros.observe.receiver import Receiver
 from geo4d_ros.ros.observe.transforms import TransformBuffer, TransformError, TransformListener
 from geo4d_ros.ros.serve import diagnostics
@@ -44,7 +45,7 @@ class TrackerParameters:
     readout: str = parameter('fused', 'What the path is read from: the video, the state stream, or both.',
                              choices=READOUTS, read_only=True)
     masks: str = parameter('auto', 'Where the gripper masks come from.', choices=MASKS, read_only=True)
-    gripper: str = parameter('', 'YAML file that describes the gripper (meshes, opening); empty: the Franka Hand.',
+    gripper: str = parameter('', "YAML file that describes the gripper (meshes, opening); empty: the default robot's.",
                              read_only=True)
     segmenter: str = parameter('', 'Directory of the segmenter weights; empty: the shipped ones.', read_only=True)
     foundationpose_root: str = parameter('', "Your checkout of NVlabs/FoundationPose, for tracker 'foundationpose'.",
@@ -52,7 +53,7 @@ class TrackerParameters:
     foundationpose_python: str = parameter('python3', 'Interpreter of its environment.', read_only=True)
     frame_deadline: float = parameter(2.0, 'Longest an outside tracker may take per frame [s].', minimum=0.01,
                                       maximum=600.0, read_only=True)
-    base_frame: str = parameter('panda_link0', 'Frame of the published path.', read_only=True)
+    base_frame: str = parameter(load_robot().base_frame, 'Frame of the published path.', read_only=True)
     views: int = parameter(2, 'Number of views of the prediction.', minimum=1, maximum=8, read_only=True)
     min_confidence: float = parameter(0.0, 'Below this a frame counts as an alarm in the diagnostics.', minimum=0.0,
                                       maximum=1.0)

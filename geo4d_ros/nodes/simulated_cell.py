@@ -18,7 +18,6 @@ from std_srvs.srv import Trigger
 
 from geo4d_ros.errors import Geo4dError, NodeFailure
 from geo4d_ros.reasons import Reason, Refusal
-from geo4d_ros.robots.panda import JOINT_NAMES
 from geo4d_ros.ros.serve import diagnostics
 from geo4d_ros.ros.serve.liveness import announce
 from geo4d_ros.ros.serve.parameters import NodeParameters, parameter
@@ -66,14 +65,15 @@ class SimulatedCell(Node):
         self.parameters = NodeParameters(self, CellParameters)
         p = self.parameters.values
         self.runner = CellRunner(lambda: Cell(p.task, p.seed), p.realtime_factor)
-        self._robot_publisher = self.robot_publisher(self, self.runner.link_names)
+        self._robot_publisher = self.robot_publisher(self, self.runner.cell.robot, self.runner.link_names)
         self.runner.on_state = self._unless_ending(self._robot_publisher.publish)
         cameras = sample_cameras(np.random.default_rng(p.camera_seed), 2, p.cameras, WIDTH, HEIGHT)
         namespaces = (p.reference_camera, p.second_camera)
-        self._camera_publisher = self.camera_publisher(self, cameras, namespaces)
+        self._camera_publisher = self.camera_publisher(self, cameras, namespaces, self.runner.cell.robot.base_frame)
         self._feed = CameraFeed(self.runner, cameras, p.camera_rate, p.noise,
                                 self._unless_ending(self._camera_publisher.publish))
-        self._arm = self.arm_server(self, self.runner, JOINT_NAMES, p.path_tolerance, p.goal_tolerance)
+        self._arm = self.arm_server(self, self.runner, self.runner.cell.robot.joints, p.path_tolerance,
+                                    p.goal_tolerance)
         self._gripper = self.gripper_server(self, self.runner)
         boundary = Boundary(self, diagnostics.Diagnostics(self))
         self._resetting = threading.Lock()

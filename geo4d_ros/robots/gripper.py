@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 import logging
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from geo4d_ros.errors import ConfigurationError, InvalidInputError, require
+from geo4d_ros.robots.description import RobotDescription
+from geo4d_ros.robots.registry import load_robot
+from geo4d_ros.robots.urdf import Urdf
 
 logger = logging.getLogger(__name__)
 
@@ -20,32 +23,6 @@ HAND, LEFT_FINGER, RIGHT_FINGER = 0, 1, 2
 FINGER_SIGN = np.array([0.0, 1.0, -1.0])
 MIN_EXTENT_M, MAX_EXTENT_M = 0.03, 0.6
 MAX_FACES = 600
-
-# Convex hulls of rectangular sections (z, half width in x, y min, y max) [m] of the Franka Hand, measured on
-# its data sheet drawing and collision shape, in the hand frame; the tool frame lies TCP_Z ahead of it.
-TCP_Z = 0.1034
-FINGER_Z = 0.0584
-_HAND_HULLS = (
-    # body
-    ((-0.001, 0.0178, -0.1050, 0.0902), (0.011, 0.0177, -0.1035, 0.0963), (0.053, 0.0183, -0.1009, 0.1004),
-     (0.060, 0.0182, -0.0995, 0.1005), (0.066, 0.0155, -0.0930, 0.0930)),
-    # flange disc
-    ((-0.002, 0.0315, -0.013, 0.013), (-0.002, 0.013, -0.0315, 0.0315), (0.007, 0.0315, -0.013, 0.013),
-     (0.007, 0.013, -0.0315, 0.0315)),
-    # shoulder and end post on the side of +y
-    ((-0.0075, 0.0272, 0.035, 0.0790), (-0.001, 0.0288, 0.038, 0.0890), (0.006, 0.0225, 0.035, 0.0900)),
-    ((-0.001, 0.0270, 0.075, 0.0895), (0.011, 0.0248, 0.077, 0.0960), (0.035, 0.0210, 0.083, 0.0985),
-     (0.053, 0.0188, 0.090, 0.1000)),
-    # base and the fin on the side of -y
-    ((-0.0085, 0.0162, -0.1035, 0.025), (-0.001, 0.0178, -0.1050, 0.030)),
-    ((-0.0250, 0.0030, -0.0880, -0.045), (-0.018, 0.0050, -0.0970, -0.045), (-0.0085, 0.0045, -0.1035, -0.040)),
-)
-_FINGER_HULLS = (
-    ((0.0, 0.0104, 0.0025, 0.0263), (0.002, 0.0104, 0.0060, 0.0263), (0.005, 0.0104, 0.0115, 0.0253)),
-    ((0.004, 0.0104, 0.0115, 0.0253), (0.0175, 0.0104, 0.0118, 0.0253)),
-    ((0.0165, 0.0104, 0.0175, 0.0253), (0.036, 0.0091, 0.0086, 0.0160)),
-    ((0.0365, 0.0089, 0.0, 0.0144), (0.050, 0.0088, 0.0, 0.0144), (0.0539, 0.0062, 0.0, 0.0143)),
-)
 
 
 @dataclass(frozen=True)
@@ -157,11 +134,31 @@ def _loft(hulls: tuple, z_offset: float, mirror: bool) -> tuple[np.ndarray, np.n
     return np.concatenate(vertices), np.concatenate(faces).astype(np.int64)
 
 
-def panda_hand() -> GripperModel:
-    """The Franka Hand from a few convex hulls (about 1-2 mm from the real shape); the default gripper."""
-    parts = (_loft(_HAND_HULLS, -TCP_Z, False), _loft(_FINGER_HULLS, FINGER_Z - TCP_Z, False),
-             _loft(_FINGER_HULLS, FINGER_Z - TCP_Z, True))
-    return GripperModel('panda_hand', tuple(p[0] for p in parts), tuple(p[1] for p in parts), 0.08, True)
+def gripper_of(robot: RobotDescription | None = None) -> GripperModel:
+    """The gripper of a described robot (the default one), for the tracker: from convex hulls where it has them."""
+    return _gripper_of(robot or load_robot())
+
+
+@lru_cache(maxsize=8)
+def _gripper_of(robot: RobotDescription) -> GripperModel:
+    shape, urdf = robot.gripper, robot.urdf
+    require(bool(shape.hulls), f'{robot.name} has no hulls of its gripper; give hand_hulls and finger_hulls',
+            ConfigurationError)
+    tool_z = _height(urdf, shape.hand[0], robot.tool_frame)
+    finger_z = _height(urdf, shape.hand[0], shape.left_finger[0])
+    parts = (_loft(shape.hulls['hand_hulls'], -tool_z, False), _loft(shape.hulls['finger_hulls'], finger_z - tool_z,
+                                                                     False),
+             _loft(shape.hulls['finger_hulls'], finger_z - tool_z, True))
+    return GripperModel(shape.shape or robot.name, tuple(p[0] for p in parts), tuple(p[1] for p in parts),
+                        shape.stroke, shape.half_turn)
+
+
+def _height(urdf: Urdf, link: str, below: str) -> float:
+    """How far [m] along z a link is from another one above it in the tree, all joints at 0."""
+    T = np.eye(4)
+    for joint in urdf.chain(link, below):
+        T = T @ joint.origin.T
+    return float(T[2, 3])
 
 
 def _read_mesh(path: Path, scale: float) -> tuple[np.ndarray, np.ndarray]:

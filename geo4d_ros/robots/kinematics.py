@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,9 +10,8 @@ import numpy as np
 import pinocchio as pin
 
 from geo4d_ros.errors import ConfigurationError, require
-
-PANDA_JOINTS = tuple(f'panda_joint{i}' for i in range(1, 8))
-PANDA_POSTURE = (0.0, -0.785, 0.0, -2.356, 0.0, 1.571, 0.785)
+from geo4d_ros.robots.description import RobotDescription
+from geo4d_ros.robots.registry import load_robot
 
 _DAMPING = 1e-6  # squared, of the least-squares step; small, since a path never starts far away
 _ITERATIONS = 40
@@ -48,8 +47,9 @@ class RobotModel:
         self.upper = model.upperPositionLimit.copy()
         self.velocity_limits, self.acceleration_limits = velocity_limits, acceleration_limits
         self.posture = posture
-        # Shapes of the fingers: index in `geometry`, placement when shut and when wide open.
-        self.fingers: dict[int, tuple[pin.SE3, pin.SE3]] = {}
+        # Shapes of the fingers: index in `geometry`, placements at openings evenly from shut to wide open.
+        self.fingers: dict[int, tuple[pin.SE3, ...]] = {}
+        self.never_touch: frozenset[frozenset[str]] = frozenset()  # pairs of links that self-collision leaves out
         self.spec: dict[str, Any] = {}  # the arguments of `from_urdf`, for a record
         self._tool = model.getFrameId(tool_frame)
         pin.framesForwardKinematics(model, self.data, pin.neutral(model))
@@ -59,40 +59,45 @@ class RobotModel:
                 ConfigurationError)
 
     @classmethod
-    def from_urdf(cls, text: str, tool_frame: str = 'panda_hand_tcp', arm_joints: Sequence[str] = PANDA_JOINTS,
-                  base_frame: str = 'panda_link0', posture: Sequence[float] | None = None,
-                  velocity_limits: Sequence[float] | None = None,
-                  acceleration_limits: Sequence[float] | float = 10.0,
-                  package_dirs: Sequence[str] = ()) -> RobotModel:
-        """Build from URDF text; every joint outside `arm_joints` is locked, prismatic ones (fingers) fully open.
+    def of(cls, robot: RobotDescription) -> RobotModel:
+        """The model of a described robot. Raises SimulationError where its meshes are not installed."""
+        wide = np.linspace(0.0, robot.gripper.stroke, _finger_stations(robot))
+        fingers = [robot.finger_positions(float(opening)) for opening in wide]
+        return cls.from_urdf(robot.urdf_text, robot.tool_frame, robot.joints, robot.base_frame, robot.posture,
+                             acceleration_limits=robot.planned_acceleration,
+                             fingers={name: [at[name] for at in fingers] for name in robot.finger_joints},
+                             never_touch=robot.never_touch)
 
-        velocity_limits default to the URDF's; URDF has no acceleration limits, hence the argument.
+    @classmethod
+    def from_urdf(cls, text: str, tool_frame: str | None = None, arm_joints: Sequence[str] | None = None,
+                  base_frame: str | None = None, posture: Sequence[float] | None = None,
+                  velocity_limits: Sequence[float] | None = None,
+                  acceleration_limits: Sequence[float] | float = 10.0, package_dirs: Sequence[str] = (),
+                  fingers: Mapping[str, Sequence[float]] | None = None,
+                  never_touch: Sequence[Sequence[str]] = ()) -> RobotModel:
+        """Build from URDF text; every joint outside `arm_joints` is locked, the fingers' fully open.
+
+        Frames and joints default to those of the default robot, the posture to its own or else to mid-range.
+        velocity_limits default to the URDF's; URDF has no acceleration limits, hence the argument. fingers: positions
+        of each finger joint at openings evenly from shut to wide open; None: prismatic ones from their lower to their
+        upper limit. never_touch: pairs of links that self-collision leaves out.
         Raises ConfigurationError when the text, a joint or a frame cannot be used.
         """
-        try:
-            full = pin.buildModelFromXML(text)
-            geometry = pin.buildGeomFromUrdfString(full, text, pin.GeometryType.COLLISION,
-                                                   package_dirs=list(package_dirs))
-        except (ValueError, RuntimeError) as error:
-            raise ConfigurationError(f'the robot description cannot be read: {str(error).splitlines()[0]}') from error
-        for name in arm_joints:
-            require(full.existJointName(name), f'joint {name} is not in the robot description, which has '
-                    f'{list(full.names)[1:]}', ConfigurationError)
-            joint = full.joints[full.getJointId(name)]
-            require(joint.nq == 1, f'joint {name} has no position limits (continuous); give it limits in the URDF',
-                    ConfigurationError)
-        for frame in (tool_frame, base_frame):
-            require(full.existFrame(frame), f'frame {frame} is not in the robot description', ConfigurationError)
-        locked, q_locked, q_shut = _locked_joints(full, arm_joints)
-        shut = pin.buildReducedModel(full, geometry, locked, q_shut)[1]
-        model, geometry = pin.buildReducedModel(full, geometry, locked, q_locked)
+        usual = load_robot()
+        arm_joints = usual.joints if arm_joints is None else arm_joints
+        tool_frame, base_frame = tool_frame or usual.tool_frame, base_frame or usual.base_frame
+        full, geometry = _parsed(text, package_dirs)
+        _check_names(full, arm_joints, (tool_frame, base_frame))
+        locked, stations = _locked_joints(full, arm_joints, fingers)
+        placed = [pin.buildReducedModel(full, geometry, locked, q)[1] for q in stations[:-1]]
+        model, geometry = pin.buildReducedModel(full, geometry, locked, stations[-1])
         require(tuple(model.names[1:]) == tuple(arm_joints),
                 f'arm joints should be given from base to tool: {list(model.names)[1:]}', ConfigurationError)
         n = model.nv
         velocity = model.velocityLimit.copy() if velocity_limits is None else np.asarray(velocity_limits, float)
         acceleration = np.broadcast_to(np.asarray(acceleration_limits, float), (n,)).copy()
         middle = (model.lowerPositionLimit + model.upperPositionLimit) / 2
-        default = PANDA_POSTURE if tuple(arm_joints) == PANDA_JOINTS else middle
+        default = usual.posture if tuple(arm_joints) == usual.joints else middle
         q_posture = np.asarray(default if posture is None else posture, float)
         for name, value in (('velocity_limits', velocity), ('acceleration_limits', acceleration)):
             good = value.shape == (n,) and bool(np.isfinite(value).all() and (value > 0).all())
@@ -100,11 +105,15 @@ class RobotModel:
         require(q_posture.shape == (n,), f'posture should have {n} values but got {q_posture.shape}',
                 ConfigurationError)
         robot = cls(model, geometry, tool_frame, base_frame, q_posture, velocity, acceleration)
-        pairs = enumerate(zip(shut.geometryObjects, geometry.geometryObjects, strict=True))
-        robot.fingers = {i: (a.placement, b.placement) for i, (a, b) in pairs if a.placement != b.placement}
+        for i, shapes in enumerate(zip(*(g.geometryObjects for g in (*placed, geometry)), strict=True)):
+            if any(shape.placement != shapes[-1].placement for shape in shapes):
+                robot.fingers[i] = tuple(shape.placement for shape in shapes)
+        robot.never_touch = frozenset(frozenset(pair) for pair in never_touch)
         robot.spec = {'text': text, 'tool_frame': tool_frame, 'arm_joints': list(arm_joints), 'base_frame': base_frame,
                       'posture': q_posture.tolist(), 'velocity_limits': velocity.tolist(),
-                      'acceleration_limits': acceleration.tolist(), 'package_dirs': list(package_dirs)}
+                      'acceleration_limits': acceleration.tolist(), 'package_dirs': list(package_dirs),
+                      'fingers': None if fingers is None else {k: list(v) for k, v in fingers.items()},
+                      'never_touch': [list(pair) for pair in never_touch]}
         return robot
 
     def forward(self, q: np.ndarray) -> np.ndarray:
@@ -180,14 +189,49 @@ class RobotModel:
         return step * min(1.0, _NULL_SPACE_STEP / max(float(np.abs(step).max()), 1e-9))
 
 
-def _locked_joints(model: pin.Model, arm_joints: Sequence[str]) -> tuple[list[int], np.ndarray, np.ndarray]:
-    """Ids of the joints outside the arm, and the configurations with the prismatic ones wide open and shut."""
-    q, shut = pin.neutral(model), pin.neutral(model)
+def _finger_stations(robot: RobotDescription) -> int:
+    """Two for fingers that slide, more for those on curves, which are straight pieces between them."""
+    return 2 if len(robot.gripper.motion.openings) == 2 else 9
+
+
+def _parsed(text: str, package_dirs: Sequence[str]) -> tuple[pin.Model, pin.GeometryModel]:
+    try:
+        full = pin.buildModelFromXML(text)
+        return full, pin.buildGeomFromUrdfString(full, text, pin.GeometryType.COLLISION,
+                                                 package_dirs=list(package_dirs))
+    except (ValueError, RuntimeError) as error:
+        raise ConfigurationError(f'the robot description cannot be read: {str(error).splitlines()[0]}') from error
+
+
+def _check_names(full: pin.Model, arm_joints: Sequence[str], frames: Sequence[str]) -> None:
+    for name in arm_joints:
+        require(full.existJointName(name), f'joint {name} is not in the robot description, which has '
+                f'{list(full.names)[1:]}', ConfigurationError)
+        joint = full.joints[full.getJointId(name)]
+        require(joint.nq == 1, f'joint {name} has no position limits (continuous); give it limits in the URDF',
+                ConfigurationError)
+    for frame in frames:
+        require(full.existFrame(frame), f'frame {frame} is not in the robot description', ConfigurationError)
+
+
+def _locked_joints(model: pin.Model, arm_joints: Sequence[str], fingers: Mapping[str, Sequence[float]] | None,
+                   ) -> tuple[list[int], list[np.ndarray]]:
+    """Ids of the joints outside the arm, and the configurations from shut to wide open.
+
+    The last one, wide open, is the widest hand: the safe side for collision checks.
+    """
     locked = [i for i, name in enumerate(model.names) if i and name not in arm_joints]
-    for i in locked:
-        joint = model.joints[i]
-        if joint.nq == 1 and 'P' in joint.shortname():
-            # Fully open is the widest hand: the safe side for collision checks.
-            q[joint.idx_q] = model.upperPositionLimit[joint.idx_q]
-            shut[joint.idx_q] = model.lowerPositionLimit[joint.idx_q]
-    return locked, q, shut
+    if fingers is None:
+        slides = [i for i in locked if model.joints[i].nq == 1 and 'P' in model.joints[i].shortname()]
+        ends = [(model.lowerPositionLimit[model.joints[i].idx_q], model.upperPositionLimit[model.joints[i].idx_q])
+                for i in slides]
+        fingers = {model.names[i]: end for i, end in zip(slides, ends, strict=True)}
+    count = max((len(v) for v in fingers.values()), default=2)
+    stations = [pin.neutral(model) for _ in range(count)]
+    for name, positions in fingers.items():
+        require(model.existJointName(name) and model.getJointId(name) in locked and len(positions) == count,
+                f'finger joint {name} is not in the robot description, or has other than {count} positions',
+                ConfigurationError)
+        for q, position in zip(stations, positions, strict=True):
+            q[model.joints[model.getJointId(name)].idx_q] = position
+    return locked, stations

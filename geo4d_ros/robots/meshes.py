@@ -1,7 +1,6 @@
-"""Franka meshes: found in the `gymnasium-robotics` wheel, decimated once, cached for this user.
+"""Meshes of a robot: found in an installed Python package, decimated once, cached for this user.
 
-Nothing third-party lives in this tree. The meshes are Franka Emika's (Apache-2.0, via
-github.com/vikashplus/franka); the wheel is only read as files, never imported.
+Nothing third-party lives in this tree; the packages are only read as files, never imported.
 """
 
 from __future__ import annotations
@@ -10,16 +9,26 @@ import hashlib
 import importlib.util
 import os
 import tempfile
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 from geo4d_ros.errors import SimulationError
 
-# Faces kept per mesh: what the cameras see best (hand, fingers) keeps most. About 10 k in total.
-FACES = {'link0': 900, 'link1': 900, 'link2': 900, 'link3': 1000, 'link4': 1000, 'link5': 1200,
-         'link6': 1300, 'link7': 1000, 'hand': 1400, 'finger': 400}
-_FOLDER = 'envs/assets/kitchen_franka/franka_assets/meshes/visual'
-_INSTALL = 'install it with: pip install --no-deps gymnasium-robotics==1.4.2'
+
+@dataclass(frozen=True)
+class MeshSource:
+    """Where a robot's meshes come from.
+
+    package: whose folder `folder` holds the files; install: the command that brings it; files: (name, file, faces
+    kept) per mesh, cached as `<name>.stl`.
+    """
+
+    robot: str
+    package: str
+    folder: str
+    install: str
+    files: tuple[tuple[str, str, int], ...]
 
 
 def cache_dir() -> Path:
@@ -28,38 +37,43 @@ def cache_dir() -> Path:
     return (Path(root) if root else Path.home() / '.cache') / 'geo4d_ros'
 
 
-def _source_dir() -> Path:
-    spec = importlib.util.find_spec('gymnasium_robotics')
+def _source_dir(source: MeshSource) -> Path:
+    spec = importlib.util.find_spec(source.package)
+    hint = f'install it with: {source.install}'
     if spec is None or not spec.submodule_search_locations:
-        raise SimulationError(f'the Franka meshes are missing (package gymnasium-robotics); {_INSTALL}')
-    folder = Path(spec.submodule_search_locations[0]) / _FOLDER
+        raise SimulationError(f'the meshes of {source.robot} are missing (package {source.package}); {hint}')
+    folder = Path(spec.submodule_search_locations[0]) / source.folder
     if not folder.is_dir():
-        raise SimulationError(f'gymnasium-robotics has no {_FOLDER}; {_INSTALL}')
+        raise SimulationError(f'package {source.package} has no {source.folder}; {hint}')
     return folder
 
 
-def _key(source: Path) -> str:
-    digest = hashlib.sha256(repr(sorted(FACES.items())).encode())
-    for name in sorted(FACES):
-        digest.update((source / f'{name}.stl').read_bytes())
+def _key(source: MeshSource, folder: Path) -> str:
+    digest = hashlib.sha256(repr(sorted(source.files)).encode())
+    for _, file, _ in sorted(source.files):
+        path = folder / file
+        if not path.is_file():
+            raise SimulationError(f'package {source.package} has no {source.folder}/{file}; install it with: '
+                                  f'{source.install}')
+        digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
 
 
-@lru_cache(maxsize=1)
-def mesh_dir() -> Path:
-    """Folder with the decimated `<name>.stl` files (metres), made on first use.
+@lru_cache(maxsize=8)
+def mesh_dir(source: MeshSource) -> Path:
+    """Folder with the decimated `<name>.stl` files, in the units of the originals, made on first use.
 
     Safe under concurrent processes: each builds in its own folder and renames it into place.
-    Raises SimulationError when the wheel is absent or the cache cannot be written.
+    Raises SimulationError when the package is absent or the cache cannot be written.
     """
-    source = _source_dir()
-    target = cache_dir() / f'panda-{_key(source)}'
+    folder = _source_dir(source)
+    target = cache_dir() / f'{source.robot}-{_key(source, folder)}'
     if target.is_dir():
         return target
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix='panda-', dir=target.parent))
-        _decimate(source, work)
+        work = Path(tempfile.mkdtemp(prefix=f'{source.robot}-', dir=target.parent))
+        _decimate(source, folder, work)
         work.chmod(0o755)
         _rename(work, target)
     except OSError as error:
@@ -68,12 +82,12 @@ def mesh_dir() -> Path:
     return target
 
 
-def _decimate(source: Path, out: Path) -> None:
+def _decimate(source: MeshSource, folder: Path, out: Path) -> None:
     import fast_simplification
     import trimesh
 
-    for name, faces in FACES.items():
-        mesh = trimesh.load(source / f'{name}.stl', process=True)
+    for name, file, faces in source.files:
+        mesh = trimesh.load_mesh(folder / file, process=True)
         points, triangles = mesh.vertices, mesh.faces
         if len(triangles) > faces:
             points, triangles = fast_simplification.simplify(points.astype('float32'), triangles, target_count=faces)

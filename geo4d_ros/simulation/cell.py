@@ -1,4 +1,4 @@
-"""The simulated cell: a Panda at a table with the objects of one task or several, in MuJoCo.
+"""The simulated cell: a robot arm at a table with the objects of one task or several, in MuJoCo.
 
 Set MUJOCO_GL=egl in the environment before the first `import mujoco` when images are wanted.
 """
@@ -13,8 +13,9 @@ import numpy as np
 
 from geo4d_ros.errors import InvalidInputError, SimulationError, require
 from geo4d_ros.geometry.transforms import from_rotvec, make_transform
-from geo4d_ros.robots import panda
+from geo4d_ros.robots.description import RobotDescription
 from geo4d_ros.robots.inverse_kinematics import shared_kinematics
+from geo4d_ros.robots.registry import load_robot
 from geo4d_ros.simulation import scene
 from geo4d_ros.simulation.expert import Scene
 from geo4d_ros.simulation.feasibility import PathPoint, can_follow, joint_path, path_is_clear, pose_values
@@ -44,11 +45,13 @@ class Cell:
     Units: metres, radians, seconds; base frame = world. Raises SimulationError for an unknown task.
     `start_noise` [rad] spreads the start joints around home. `arrangement`: other tasks' things on the table, and
     whether there is anything to do; the scene of two tasks is the same whichever of them is the instructed `task`.
+    `robot`: None for the default one.
     """
 
     def __init__(self, task: str, seed: int, start_noise: float = START_NOISE,
-                 arrangement: Arrangement = ALONE) -> None:
+                 arrangement: Arrangement = ALONE, robot: RobotDescription | None = None) -> None:
         task_class(task)
+        self.robot = robot or load_robot()
         require(isinstance(seed, (int, np.integer)) and seed >= 0, f'seed should be an integer >= 0 but got {seed!r}')
         require(task not in (*arrangement.others, *arrangement.bystanders),
                 f'{task!r} is the task itself; name others beside it')
@@ -56,12 +59,12 @@ class Cell:
         self._served = sorted((task, *arrangement.others))
         names = (*self._served, *arrangement.bystanders)
         rng = np.random.default_rng([self.seed, *(sum(name.encode()) for name in names)])
-        q_start = panda.HOME + start_noise * np.clip(rng.standard_normal(7), -2, 2)
+        q_start = self.robot.home + start_noise * np.clip(rng.standard_normal(self.robot.dof), -2, 2)
         for _ in range(_MAX_SCENES if len(names) == 1 else _MAX_CROWDED_SCENES):
             self.specs = self._layouts(rng)
             self.spec: Task = self.specs[task]
-            self._build(scene.build_xml(self.specs, task, arrangement.bystanders, rng))
-            self.place_robot(q_start, panda.MAX_OPENING)
+            self._build(scene.build_xml(self.robot, self.specs, task, arrangement.bystanders, rng))
+            self.place_robot(q_start, self.stroke)
             self.step(round(_SETTLE_TIME / self.dt))
             if self._comes_off_well():
                 break
@@ -74,10 +77,12 @@ class Cell:
 
     def _layouts(self, rng: np.random.Generator) -> dict[str, Task]:
         """First drawn layouts that the arm can serve from home."""
-        T_home = shared_kinematics().forward(panda.HOME)
+        home = self.robot.home
+        T_home = shared_kinematics(self.robot).forward(home)
 
         def can_serve(task: Task) -> bool:
-            return can_follow(task, Scene(T_home, panda.MAX_OPENING, task.layout.T_object), panda.HOME)
+            seen = Scene(T_home, self.stroke, task.layout.T_object, self.stroke)
+            return can_follow(self.robot, task, seen, home)
 
         return draw_layouts(rng, self._served, self.arrangement.bystanders, can_serve)
 
@@ -86,24 +91,35 @@ class Cell:
         if self.robot_in_contact():
             return False
         for name in self._served:
-            seen = Scene(self.T_base_gripper, self.opening, self.object_pose(name))
+            seen = Scene(self.T_base_gripper, self.opening, self.object_pose(name), self.stroke)
             if not self.specs[name].well_started(seen.T_object):
                 return False
-            path = joint_path(self.specs[name], seen, self.joint_positions)
+            path = joint_path(self.robot, self.specs[name], seen, self.joint_positions)
             if path is None or (len(self.specs) > 1 and not self._keeps_clear(name, path)):
                 return False
         return True
 
     def _keeps_clear(self, name: str, path: list[PathPoint]) -> bool:
         """Whether robot and carried object keep a distance from the other tasks' things all along the path."""
-        before, addresses = self.save_state(), (self._joints, self._fingers, self._object_qpos(name))
+        before, address = self.save_state(), self._object_qpos(name)
         robot = np.flatnonzero(np.isin(self.geom_labels, (1, 2, 3, 4)))
         carried = np.flatnonzero(self.model.geom_bodyid == self._objects[name])
         own = (5, 6) if name == self.task else scene.OTHER_LABELS[name]
         others = np.flatnonzero((self.geom_labels >= 5) & ~np.isin(self.geom_labels, own))
-        clear = path_is_clear(self.model, self.data, path, addresses, np.concatenate([robot, carried]), others)
+        poses = (self._configuration(point, address) for point in path)
+        clear = path_is_clear(self.model, self.data, poses, np.concatenate([robot, carried]), others)
         self.restore_state(before)
         return clear
+
+    def _configuration(self, point: PathPoint, carried: int) -> np.ndarray:
+        """qpos of one moment of a path; `carried` is where the object's free joint begins in it."""
+        qpos = self.data.qpos.copy()
+        qpos[self._joints], qpos[self._fingers] = point.q, self._finger_positions(point.opening)
+        qpos[carried:carried + 7] = pose_values(point.T_object)
+        return qpos
+
+    def _finger_positions(self, opening: float) -> np.ndarray:
+        return np.array(list(self.robot.finger_positions(opening).values()))
 
     def _leave_nothing_to_do(self, rng: np.random.Generator) -> None:
         """Take the instructed object out of the scene, or put it at its goal and let it come to rest."""
@@ -123,16 +139,16 @@ class Cell:
         self.model = mujoco.MjModel.from_xml_string(xml)
         self.data = mujoco.MjData(self.model)
         self.geom_labels = scene.geom_labels(self.model)
-        self._tool = self.model.site(panda.TOOL_FRAME).id
+        self._tool = self.model.site(self.robot.tool_frame).id
         self._objects = {name: self.model.body('object' if name == self.task else scene.other_body(name, 'object')).id
                          for name in self.specs}
         self._object = self._objects[self.task]
         self._object_dof = int(self.model.body_dofadr[self._object])
-        self._joints = np.array([self.model.joint(n).qposadr[0] for n in panda.JOINT_NAMES])
-        self._dofs = np.array([self.model.joint(n).dofadr[0] for n in panda.JOINT_NAMES])
-        self._fingers = np.array([self.model.joint(n).qposadr[0] for n in panda.FINGER_JOINT_NAMES])
-        self._pads = {self.model.geom(f'panda_{side}pad').id for side in ('left', 'right')}
-        self._lag = np.array([kv / kp for kp, kv in panda.SERVO_GAINS])
+        self._joints = np.array([self.model.joint(n).qposadr[0] for n in self.robot.joints])
+        self._dofs = np.array([self.model.joint(n).dofadr[0] for n in self.robot.joints])
+        self._fingers = np.array([self.model.joint(n).qposadr[0] for n in self.robot.finger_joints])
+        self._pads = {self.model.geom(name).id for name in self.robot.gripper.pads}
+        self._lag = np.array([kv / kp for kp, kv in self.robot.drives.servo])
 
     # -- reading ---------------------------------------------------------------------------------
 
@@ -148,23 +164,35 @@ class Cell:
 
     @property
     def joint_positions(self) -> np.ndarray:
-        """Arm joints (7,) [rad]."""
+        """Arm joints (n,) [rad]."""
         return self.data.qpos[self._joints].copy()
 
     @property
     def joint_velocities(self) -> np.ndarray:
-        """Arm joint speeds (7,) [rad/s]."""
+        """Arm joint speeds (n,) [rad/s]."""
         return self.data.qvel[self._dofs].copy()
 
     @property
     def finger_positions(self) -> np.ndarray:
-        """Finger joints (2,) [m]; their sum is the opening."""
+        """All finger joints (k,) [m or rad], in the order of the robot's `finger_joints`."""
         return self.data.qpos[self._fingers].copy()
 
     @property
     def opening(self) -> float:
-        """Distance between the pads [m], 0..0.08."""
-        return float(np.clip(self.finger_positions.sum(), 0, panda.MAX_OPENING))
+        """Distance between the pads [m], 0 to the stroke."""
+        driven = len(self.robot.gripper.joints)
+        return self.robot.gripper.motion.opening(float(self.finger_positions[:driven].sum()) / driven)
+
+    @property
+    def opening_command(self) -> float:
+        """What the fingers' servo is told [m]."""
+        gripper = self.robot.gripper
+        return gripper.motion.opening(float(self.data.ctrl[self.robot.dof]) / len(gripper.joints))
+
+    @property
+    def stroke(self) -> float:
+        """Widest opening [m]."""
+        return self.robot.gripper.stroke
 
     @property
     def T_base_gripper(self) -> np.ndarray:
@@ -173,8 +201,8 @@ class Cell:
 
     @property
     def arm_points(self) -> np.ndarray:
-        """Origins (7, 3) [m] of `panda.ARM_FRAMES` in the base frame: the arm's skeleton."""
-        return np.stack([self.data.body(name).xpos for name in panda.ARM_FRAMES])
+        """Origins (J, 3) [m] of the robot's `arm_frames` in the base frame: the arm's skeleton."""
+        return np.stack([self.data.body(name).xpos for name in self.robot.arm_frames])
 
     def object_pose(self, task: str | None = None) -> np.ndarray:
         """T_base_object (4, 4) of the instructed object, or of another task's on the table."""
@@ -227,26 +255,27 @@ class Cell:
         if not np.isfinite(self.data.qpos).all():
             raise SimulationError(f'the physics of task {self.task!r}, seed {self.seed} diverged; report this seed')
 
-    def set_joint_target(self, q7: np.ndarray, velocity: np.ndarray | None = None) -> None:
-        """Servo targets (7,) [rad], clipped to the limits; a velocity (7,) [rad/s] cancels the servo lag."""
-        q7 = np.asarray(q7, dtype=np.float64)
-        if q7.shape != (7,) or not np.isfinite(q7).all():
-            raise InvalidInputError(f'a joint target needs 7 finite angles but got {q7!r}')
+    def set_joint_target(self, q: np.ndarray, velocity: np.ndarray | None = None) -> None:
+        """Servo targets (n,) [rad], clipped to the limits; a velocity (n,) [rad/s] cancels the servo lag."""
+        q, n = np.asarray(q, dtype=np.float64), self.robot.dof
+        if q.shape != (n,) or not np.isfinite(q).all():
+            raise InvalidInputError(f'a joint target needs {n} finite angles but got {q!r}')
         if velocity is not None:
-            q7 = q7 + self._lag * np.asarray(velocity, dtype=np.float64)
-        self.data.ctrl[:7] = np.clip(q7, *panda.joint_limits())
+            q = q + self._lag * np.asarray(velocity, dtype=np.float64)
+        self.data.ctrl[:n] = np.clip(q, *self.robot.joint_limits)
 
     def set_opening_target(self, opening: float) -> None:
-        """Servo target of the pad distance [m], clipped to 0..0.08; a target below the object's width squeezes it."""
+        """Servo target of the pad distance [m], clipped to the stroke; one below the object's width squeezes it."""
         require(bool(np.isfinite(opening)), f'an opening should be finite but got {opening!r}')
-        self.data.ctrl[7] = np.clip(opening, 0, panda.MAX_OPENING)
+        gripper = self.robot.gripper
+        self.data.ctrl[self.robot.dof] = len(gripper.joints) * gripper.motion.position(opening)
 
-    def place_robot(self, q7: np.ndarray, opening: float) -> None:
-        """Put the arm at q7 (7,) [rad] and the fingers at `opening` [m] at once, at rest, targets included."""
-        self.data.qpos[self._joints] = q7
-        self.data.qpos[self._fingers] = np.clip(opening, 0, panda.MAX_OPENING) / 2
+    def place_robot(self, q: np.ndarray, opening: float) -> None:
+        """Put the arm at q (n,) [rad] and the fingers at `opening` [m] at once, at rest, targets included."""
+        self.data.qpos[self._joints] = q
+        self.data.qpos[self._fingers] = self._finger_positions(opening)
         self.data.qvel[self._dofs] = 0
-        self.set_joint_target(q7)
+        self.set_joint_target(q)
         self.set_opening_target(opening)
         mujoco.mj_forward(self.model, self.data)
 
@@ -259,12 +288,12 @@ class Cell:
         before = self.save_state()
         for _ in range(_MAX_STARTS):
             T = make_transform(_random_rotation(rng), rng.uniform(*_START_BOX))
-            opening = float(rng.choice([panda.MAX_OPENING, 0.0, rng.uniform(0, panda.MAX_OPENING)], p=[0.6, 0.2, 0.2]))
-            solution = shared_kinematics().solve_any(T, self.joint_positions, seeds=3)
+            opening = float(rng.choice([self.stroke, 0.0, rng.uniform(0, self.stroke)], p=[0.6, 0.2, 0.2]))
+            solution = shared_kinematics(self.robot).solve_any(T, self.joint_positions, seeds=3)
             if not solution.reached or np.linalg.norm(T[:3, 3] - self.object_pose()[:3, 3]) < 0.12:
                 continue
             self.place_robot(solution.q, opening)
-            if not self.robot_in_contact() and can_follow(self.spec, Scene.of(self), solution.q):
+            if not self.robot_in_contact() and can_follow(self.robot, self.spec, Scene.of(self), solution.q):
                 return
             self.restore_state(before)
         raise SimulationError(f'no free start for task {self.task!r}, seed {self.seed} in {_MAX_STARTS} draws')

@@ -15,11 +15,6 @@ from scipy.interpolate import BPoly
 
 from geo4d_ros.errors import require
 
-# Franka Emika Panda data sheet (joint-space limits of the control interface).
-PANDA_MAX_VELOCITY = np.array([2.175, 2.175, 2.175, 2.175, 2.61, 2.61, 2.61])
-PANDA_MAX_ACCELERATION = np.array([15, 7.5, 10, 12.5, 15, 20, 20.0])
-
-
 HELD_UP = 0.03  # [rad] behind its command: what servo lag and a light touch never reach
 
 
@@ -101,8 +96,8 @@ class TrajectoryController:
     def __init__(
         self,
         q: np.ndarray,
-        max_velocity: np.ndarray = PANDA_MAX_VELOCITY,
-        max_acceleration: np.ndarray = PANDA_MAX_ACCELERATION,
+        max_velocity: np.ndarray,
+        max_acceleration: np.ndarray,
         stop_acceleration_scale: float = 0.4,
         stop_time_to_full_acceleration: float = 0.05,
     ) -> None:

@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from geo4d_ros.geometry.transforms import interpolate, invert, make_transform, rotation_angle, translation_distance
-from geo4d_ros.robots import panda
 from geo4d_ros.simulation.tasks import Task
 from geo4d_ros.simulation.tasks.base import nearest_pose
 
@@ -42,16 +41,17 @@ _REACH = 1.1  # of the arm, about its base [m]
 
 @dataclass(frozen=True)
 class Scene:
-    """Everything the expert may look at: gripper pose (4, 4), opening [m], object pose (4, 4)."""
+    """Everything the expert may look at: gripper pose (4, 4), opening [m], object pose (4, 4); and the stroke [m]."""
 
     T_gripper: np.ndarray
     opening: float
     T_object: np.ndarray
+    stroke: float
 
     @classmethod
     def of(cls, cell: Cell) -> Scene:
         """What is visible in the cell now."""
-        return cls(cell.T_base_gripper, cell.opening, cell.object_pose())
+        return cls(cell.T_base_gripper, cell.opening, cell.object_pose(), cell.stroke)
 
 
 @dataclass(frozen=True)
@@ -134,17 +134,17 @@ def _carry(task: Task, scene: Scene) -> Segment:
 
 
 def _open(scene: Scene, name: str, task: Task) -> Segment:
-    rate = (panda.MAX_OPENING - task.grip_width) / DWELL
-    duration = max((panda.MAX_OPENING - scene.opening) / rate, PERIOD)
-    return Segment(name, scene.T_gripper, panda.MAX_OPENING, duration, rate)
+    rate = (scene.stroke - task.grip_width) / DWELL
+    duration = max((scene.stroke - scene.opening) / rate, PERIOD)
+    return Segment(name, scene.T_gripper, scene.stroke, duration, rate)
 
 
 def _leave(task: Task, scene: Scene) -> Segment | None:
     near = translation_distance(scene.T_gripper, scene.T_object) < 0.07
-    if near and scene.opening < panda.MAX_OPENING - 0.006:
+    if near and scene.opening < scene.stroke - 0.006:
         return _open(scene, 'release', task)
     waypoints = task.retreat(scene.T_gripper)
-    return _move('retreat', scene, waypoints[0], panda.MAX_OPENING) if waypoints else None
+    return _move('retreat', scene, waypoints[0], scene.stroke) if waypoints else None
 
 
 def _reach(task: Task, scene: Scene) -> Segment:
@@ -155,13 +155,13 @@ def _reach(task: Task, scene: Scene) -> Segment:
     if there and scene.opening > task.grip_width - task.grip_slack:
         return _close(task, scene)
     if scene.opening > task.grip_width + 0.012 and _in_corridor(task, scene, T_grasp):
-        return _move('approach', scene, T_grasp, panda.MAX_OPENING)
+        return _move('approach', scene, T_grasp, scene.stroke)
     waypoints = [*task.detour(scene.T_gripper, T_pregrasp, scene.T_object), T_pregrasp]
-    return _move('reach', scene, waypoints[0], panda.MAX_OPENING)
+    return _move('reach', scene, waypoints[0], scene.stroke)
 
 
 def _close(task: Task, scene: Scene) -> Segment:
-    rate = (panda.MAX_OPENING - task.grip_width) / (DWELL - SQUEEZE_TIME)
+    rate = (scene.stroke - task.grip_width) / (DWELL - SQUEEZE_TIME)
     duration = max(scene.opening - task.grip_width, 0) / rate + SQUEEZE_TIME
     return Segment('close', scene.T_gripper, task.grip_width, duration, rate, squeeze=True)
 
@@ -203,13 +203,13 @@ def _after(task: Task, scene: Scene, segment: Segment) -> Scene:
         T_object = segment.T_gripper @ invert(scene.T_gripper) @ T_object
         if segment.name == 'release':
             T_object = task.settled(T_object)
-    return Scene(segment.T_gripper, segment.opening, T_object)
+    return Scene(segment.T_gripper, segment.opening, T_object, scene.stroke)
 
 
 def plan_motion(cell: Cell) -> MotionPlan:
     """The expert's whole motion from the cell's present state; moves nothing."""
     scene = Scene.of(cell)
-    poses, openings, commands = [scene.T_gripper[None]], [np.array([scene.opening])], [cell.data.ctrl[7:8].copy()]
+    poses, openings, commands = [scene.T_gripper[None]], [np.array([scene.opening])], [np.array([cell.opening_command])]
     names = ['now']
     for seen, segment in plan_segments(cell.spec, scene):
         for store, values in zip((poses, openings, commands), segment_samples(seen, segment), strict=True):

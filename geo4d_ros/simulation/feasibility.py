@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import mujoco
 import numpy as np
 
 from geo4d_ros.geometry.transforms import interpolate, invert, pose_to_quaternion
-from geo4d_ros.robots import panda
+from geo4d_ros.robots.description import RobotDescription
 from geo4d_ros.robots.inverse_kinematics import shared_kinematics
 from geo4d_ros.simulation.expert import Scene, is_held, plan_segments
 from geo4d_ros.simulation.tasks import Task
@@ -22,17 +23,17 @@ _MAX_CONDITION = 50.0  # of the Jacobian (m, rad)
 
 @dataclass(frozen=True)
 class PathPoint:
-    """One moment of the expert's motion: joints (7,) [rad], opening [m], T_base_object (4, 4)."""
+    """One moment of the expert's motion: joints (n,) [rad], opening [m], T_base_object (4, 4)."""
 
     q: np.ndarray
     opening: float
     T_object: np.ndarray
 
 
-def joint_path(task: Task, seen: Scene, q: np.ndarray) -> list[PathPoint] | None:
-    """The expert's whole motion as joints from q (7,) on; None at a jump, a joint limit or a singularity."""
-    kinematics = shared_kinematics()
-    lower, upper = panda.joint_limits()
+def joint_path(robot: RobotDescription, task: Task, seen: Scene, q: np.ndarray) -> list[PathPoint] | None:
+    """The expert's whole motion as joints from q (n,) on; None at a jump, a joint limit or a singularity."""
+    kinematics = shared_kinematics(robot)
+    lower, upper = robot.joint_limits
     path = []
     for scene_now, segment in plan_segments(task, seen):
         held = is_held(task, scene_now)
@@ -51,9 +52,9 @@ def joint_path(task: Task, seen: Scene, q: np.ndarray) -> list[PathPoint] | None
     return path
 
 
-def can_follow(task: Task, seen: Scene, q: np.ndarray) -> bool:
-    """Whether the joints, from q (7,), can follow the expert's whole motion: no jump, limit or singularity."""
-    return joint_path(task, seen, q) is not None
+def can_follow(robot: RobotDescription, task: Task, seen: Scene, q: np.ndarray) -> bool:
+    """Whether the joints, from q (n,), can follow the expert's whole motion: no jump, limit or singularity."""
+    return joint_path(robot, task, seen, q) is not None
 
 
 def pose_values(T: np.ndarray) -> np.ndarray:
@@ -62,20 +63,18 @@ def pose_values(T: np.ndarray) -> np.ndarray:
     return np.array([*T[:3, 3], w, x, y, z])
 
 
-def path_is_clear(model: mujoco.MjModel, data: mujoco.MjData, path: list[PathPoint],
-                  addresses: tuple[np.ndarray, np.ndarray, int], movers: np.ndarray, others: np.ndarray) -> bool:
+def path_is_clear(model: mujoco.MjModel, data: mujoco.MjData, path: Iterable[np.ndarray],
+                  movers: np.ndarray, others: np.ndarray) -> bool:
     """Whether the geoms `movers` stay CLEARANCE away from the geoms `others` along the path; leaves `data` moved.
 
-    addresses: of the arm's joints (7,), the fingers (2,) and the carried object's free joint in qpos.
+    path: qpos (nq,) of each moment.
     """
-    joints, fingers, carried = addresses
     moves, stands = np.isin(np.arange(model.ngeom), movers), np.isin(np.arange(model.ngeom), others)
     margins = model.geom_margin.copy()
     model.geom_margin[stands] = CLEARANCE
     try:
-        for point in path:
-            data.qpos[joints], data.qpos[fingers] = point.q, point.opening / 2
-            data.qpos[carried:carried + 7] = pose_values(point.T_object)
+        for qpos in path:
+            data.qpos[:] = qpos
             mujoco.mj_kinematics(model, data)
             mujoco.mj_collision(model, data)
             a, b = data.contact.geom[:data.ncon].T

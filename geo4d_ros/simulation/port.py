@@ -59,7 +59,8 @@ class SimulatedPort:
         self.video: Video4D | None = None
         self._predictions = 0
         self._watch, self._watch_period, self._next_watch = watch, watch_period, cell.time
-        self._controller, self._gripper = TrajectoryController(cell.joint_positions), GripperController()
+        self._controller, self._gripper = TrajectoryController(
+            cell.joint_positions, cell.robot.velocity_limits, np.array(cell.robot.acceleration)), GripperController()
         self._job: Callable[[], None] | None = None
         self._motion: tuple[Goal, Done] | None = None
         self._grip: tuple[GripperSegment, Done] | None = None

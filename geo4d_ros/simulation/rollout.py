@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from geo4d_ros.geometry.transforms import from_rotvec
-from geo4d_ros.robots import panda
 from geo4d_ros.robots.inverse_kinematics import shared_kinematics
 from geo4d_ros.simulation.cell import Cell
 from geo4d_ros.simulation.expert import PERIOD, Scene, Segment, next_segment, segment_samples
@@ -117,12 +116,12 @@ class _Runner:
     def _disturb(self, happening: Perturbation) -> bool:
         self.names.append(happening.kind)
         scene = Scene.of(self.cell)
-        T, opening, seconds = scene.T_gripper, float(self.cell.data.ctrl[7]), 0.8
+        T, opening, seconds = scene.T_gripper, self.cell.opening_command, 0.8
         if happening.kind == 'displace':
             T = T @ happening.T_offset
             seconds = max(0.4, float(np.linalg.norm(happening.T_offset[:3, 3])) / 0.15)
         else:
-            opening = 0.0 if happening.kind == 'close' else panda.MAX_OPENING
+            opening = 0.0 if happening.kind == 'close' else self.cell.stroke
         segment = Segment(happening.kind, T, scene.opening, seconds, 1.0)
         poses, _, commands = segment_samples(scene, segment)
         start = self.cell.time
@@ -136,7 +135,7 @@ class _Runner:
             self._advance(round(PERIOD / self.cell.dt))
 
     def _follow(self, poses: np.ndarray, commands: np.ndarray) -> bool:
-        kinematics = shared_kinematics()
+        kinematics = shared_kinematics(self.cell.robot)
         q = self.cell.joint_positions
         for T, command in zip(poses, commands, strict=True):
             solution = kinematics.solve(T, q, iterations=20, rest=_REST_PULL)

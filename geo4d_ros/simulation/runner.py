@@ -27,7 +27,7 @@ MAX_DEBT = 0.1  # [s] the simulation may lag behind the wall clock before it let
 class Snapshot:
     """One moment of the cell.
 
-    stamp [ns] of the simulated clock; q, dq (7,) [rad, rad/s] measured; opening [m]; opening_velocity [m/s];
+    stamp [ns] of the simulated clock; q, dq (n,) [rad, rad/s] measured; opening [m]; opening_velocity [m/s];
     T_base_gripper (4, 4); qpos: the simulator's whole configuration, for rendering; link_positions (L, 3) [m]
     and link_quaternions (L, 4) (w, x, y, z): the robot's links in the base frame, in the order of
     `CellRunner.link_names`; generation counts resets.
@@ -108,12 +108,14 @@ class CellRunner:
     def _load(self, cell: Any) -> None:
         with self.lock:
             self.cell = cell
-            self.trajectory = TrajectoryController(cell.joint_positions)
+            self.trajectory = TrajectoryController(cell.joint_positions, cell.robot.velocity_limits,
+                                                   np.array(cell.robot.acceleration))
             self.gripper = GripperController()
             self._opening_target = cell.opening
             bodies = [cell.model.body(i) for i in range(cell.model.nbody)]
-            self.link_names = tuple(b.name for b in bodies if b.name.startswith('panda_'))
-            self._links = [b.id for b in bodies if b.name.startswith('panda_')]
+            links = [b for b in bodies if b.name in cell.robot.urdf.links]
+            self.link_names = tuple(b.name for b in links)
+            self._links = [b.id for b in links]
             self._steps = max(1, round(CONTROL_PERIOD / cell.dt))
             self.state = self._snapshot(cell.opening)
             self.lock.notify_all()

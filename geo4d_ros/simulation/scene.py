@@ -11,12 +11,13 @@ from xml.etree import ElementTree
 import mujoco
 import numpy as np
 
-from geo4d_ros.robots import panda
+from geo4d_ros.robots import mjcf
+from geo4d_ros.robots.description import RobotDescription
 from geo4d_ros.simulation import shapes
 from geo4d_ros.simulation.colours import hue_colour
 from geo4d_ros.simulation.tasks import TASKS, Task
 
-LABELS = {'rest': 0, 'arm': 1, 'hand': 2, 'left_finger': 3, 'right_finger': 4, 'object': 5, 'fixture': 6}
+LABELS = {'rest': 0, **mjcf.PARTS, 'object': 5, 'fixture': 6}
 # Object and fixtures of tasks that are not the instructed one; readers take every label above 6 as part of the rest.
 OTHER_LABELS = {task: (10 + 2 * i, 11 + 2 * i) for i, task in enumerate(sorted(TASKS))}
 TIMESTEP = 0.002  # [s]
@@ -27,22 +28,24 @@ def other_body(task: str, body: str) -> str:
     return f'other_{task}_{body}'
 
 
-_BODY_LABELS = (('panda_hand', 2), ('panda_leftfinger', 3), ('panda_rightfinger', 4), ('panda_link', 1),
-                ('object', 5), ('fixture_', 6),
+_BODY_LABELS = (('object', 5), ('fixture_', 6),
                 *((other_body(task, 'object'), label) for task, (label, _) in OTHER_LABELS.items()),
                 *((other_body(task, 'fixture_'), label) for task, (_, label) in OTHER_LABELS.items()))
 
 
 def geom_labels(model: mujoco.MjModel) -> np.ndarray:
-    """Label class (ngeom,) uint8 of every geom, by the name of its body; see LABELS and OTHER_LABELS."""
+    """Label class (ngeom,) uint8 of every geom, by its body: of the robot's it is their user value; see LABELS."""
     labels = np.zeros(model.ngeom, np.uint8)
     for geom in range(model.ngeom):
-        name = model.body(model.geom_bodyid[geom]).name
-        labels[geom] = next((label for start, label in _BODY_LABELS if name.startswith(start)), 0)
+        body = model.geom_bodyid[geom]
+        part = int(model.body_user[body, 0])
+        name = model.body(body).name
+        labels[geom] = part or next((label for start, label in _BODY_LABELS if name.startswith(start)), 0)
     return labels
 
 
-def build_xml(specs: Mapping[str, Task], instructed: str, bystanders: tuple[str, ...], rng: np.random.Generator) -> str:
+def build_xml(robot: RobotDescription, specs: Mapping[str, Task], instructed: str, bystanders: tuple[str, ...],
+              rng: np.random.Generator) -> str:
     """MJCF text of the whole cell; looks and clutter are drawn from rng.
 
     specs: layout of every task whose things stand there; the object of the `instructed` one is the body `object`;
@@ -57,10 +60,10 @@ def build_xml(specs: Mapping[str, Task], instructed: str, bystanders: tuple[str,
 <statistic center="0.45 0 0.1" extent="1.2"/>
 <visual><map znear="0.02" zfar="12" fogstart="20" fogend="30"/><quality shadowsize="1024" offsamples="0"/>
 <global offwidth="1280" offheight="960"/>{_headlight(rng)}</visual>
-<default><geom friction="0.6 0.01 0.001" conaffinity="3"/>{panda.mjcf_defaults()}</default>
-<asset>{_room_assets(rng)}{panda.mjcf_assets()}{''.join(task.assets() for task in specs.values())}</asset>
-<worldbody>{_room(rng)}{panda.mjcf_body()}{bodies}{_clutter(list(specs.values()), rng)}</worldbody>
-{panda.mjcf_drives()}
+<default><geom friction="0.6 0.01 0.001" conaffinity="3"/>{mjcf.defaults(robot)}</default>
+<asset>{_room_assets(rng)}{mjcf.assets(robot)}{''.join(task.assets() for task in specs.values())}</asset>
+<worldbody>{_room(rng)}{mjcf.body(robot)}{bodies}{_clutter(list(specs.values()), rng)}</worldbody>
+{mjcf.drives(robot)}
 </mujoco>'''
 
 

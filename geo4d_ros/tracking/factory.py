@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from geo4d_ros.errors import ConfigurationError, require
-from geo4d_ros.robots.gripper import GripperModel, load_gripper, panda_hand
+from geo4d_ros.robots.gripper import GripperModel, gripper_of, load_gripper
 from geo4d_ros.tracking.protocol import READOUTS, Tracker
 
 BACKENDS = ('model', 'foundationpose', 'isaac')
@@ -22,7 +22,7 @@ def create_tracker(backend: str = 'model', *, readout: str = 'fused', gripper: G
     backend: model | foundationpose | isaac. readout: video (the generated video only), state (the state stream
     only), fused (the state stream where the video shows the gripper there, elsewhere and without a stream the video;
     `solver.Motion`). gripper: a model, a description for `load_gripper`
-    or None for the Franka Hand. masks: auto (the segmenter; the generator's mask where no weights are shipped) |
+    or None for the default robot's. masks: auto (the segmenter; the generator's mask where no weights are shipped) |
     generator | segmenter | colour | files. segmenter: weights folder, None for the shipped one. views: use the
     first so many. expected_step_m, expected_step_rad: usual motion between frames. opening: network | masks | auto
     (the network where it knows the gripper); tracks say in `details` which it was. options: the backend's own
@@ -39,7 +39,7 @@ def create_tracker(backend: str = 'model', *, readout: str = 'fused', gripper: G
     from geo4d_ros.tracking.opening_network import opening_reader
     from geo4d_ros.tracking.segmentation.masks import mask_source
 
-    model = load_gripper(gripper) if isinstance(gripper, dict) else gripper or panda_hand()
+    model = load_gripper(gripper) if isinstance(gripper, dict) else gripper or gripper_of()
     config = ModelTrackerConfig(views=views, reader=opening_reader(opening, model))
     steps = {'step_m': expected_step_m, 'step_rad': expected_step_rad}
     config = replace(config, motion=replace(config.motion, **{k: v for k, v in steps.items() if v is not None}))

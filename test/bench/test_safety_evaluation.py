@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from fakes import panda_urdf
+from fakes.panda import JOINT_NAMES as PANDA_JOINTS
 
 from geo4d_ros.bench.safety import evaluate
 from geo4d_ros.bench.safety.borders import BORDERS, make_border_case
@@ -21,7 +22,6 @@ from geo4d_ros.motion.gripper_segments import GripperSegment
 from geo4d_ros.motion.limits import MotionLimits
 from geo4d_ros.motion.planning import TimedMotion, plan_trajectory
 from geo4d_ros.motion.timing import MoveSegment, stop_trajectory
-from geo4d_ros.robots.kinematics import PANDA_JOINTS
 
 HOME = np.array(panda_urdf.HOME)
 

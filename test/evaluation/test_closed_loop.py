@@ -11,6 +11,8 @@ import pytest
 
 pytest.importorskip('mujoco')
 
+from fakes import panda
+
 from geo4d_ros.errors import InvalidInputError
 from geo4d_ros.evaluation.closed_loop.cell_rig import CellRig, episode_cameras, resized_camera
 from geo4d_ros.evaluation.closed_loop.episode import LoopSetup, run_loop
@@ -21,7 +23,6 @@ from geo4d_ros.evaluation.simulated_truth import clip_of, copy_video
 from geo4d_ros.geometry.cameras import project
 from geo4d_ros.geometry.transforms import invert, transform_points
 from geo4d_ros.loop.machine import LoopConfig
-from geo4d_ros.robots import panda
 from geo4d_ros.robots.kinematics import RobotModel
 from geo4d_ros.simulation.cell import Cell
 from geo4d_ros.types import GripperTrack, Plan, TrackStatus

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+from fakes.panda import ARM_FRAMES, BASE_FRAME, TOOL_FRAME
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, Image, JointState
 from tf2_msgs.msg import TFMessage
 
 from geo4d_ros.geometry.cameras import intrinsics
 from geo4d_ros.geometry.transforms import make_transform
-from geo4d_ros.robots.panda import ARM_FRAMES, BASE_FRAME, TOOL_FRAME
 from geo4d_ros.ros.serve.qos import IMAGE_QOS, TF_QOS, TF_STATIC_QOS
 from geo4d_ros.ros.wire.conversions import camera_info_message, image_message, to_stamp, transform_message
 

@@ -14,13 +14,13 @@ from dataclasses import replace
 
 import numpy as np
 from control_msgs.action import FollowJointTrajectory, ParallelGripperCommand
+from fakes.panda import urdf_text
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.action import CancelResponse, GoalResponse
 from sensor_msgs.msg import JointState
 from std_msgs.msg import String
 
 from geo4d_ros.nodes.simulated_cell import SimulatedCell
-from geo4d_ros.robots.panda import urdf_text
 from geo4d_ros.ros.serve.spin import run_node
 from geo4d_ros.ros.simulated_robot.cell_publishers import CameraPublisher, RobotPublisher
 from geo4d_ros.ros.simulated_robot.joint_trajectory_server import GripperServer, JointTrajectoryServer
@@ -34,8 +34,8 @@ BACK = 5_000_000_000  # [ns]
 class FaultyRobotPublisher(RobotPublisher):
     """clock_back, joints_*, gripper_joint_silent, transform_missing, transform_future, description_changed."""
 
-    def __init__(self, node, links):
-        super().__init__(node, links)
+    def __init__(self, node, robot, links):
+        super().__init__(node, robot, links)
         self.node = node
         self.stranger = None  # a second publisher of the joint states, when it is wanted
         self.truth = node.create_publisher(JointState, '/faulty_cell/joint_states', 10)
@@ -89,8 +89,8 @@ class FaultyRobotPublisher(RobotPublisher):
 class FaultyCameraPublisher(CameraPublisher):
     """Everything a camera can do wrong."""
 
-    def __init__(self, node, cameras, namespaces):
-        super().__init__(node, cameras, namespaces)
+    def __init__(self, node, cameras, namespaces, base_frame):
+        super().__init__(node, cameras, namespaces, base_frame)
         self.node, self.poses = node, [camera.T_base_camera for camera in cameras]
         self.frozen = None
 

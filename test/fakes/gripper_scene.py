@@ -9,7 +9,7 @@ from scipy.ndimage import gaussian_filter
 
 from geo4d_ros.geometry.cameras import intrinsics, look_at, unproject
 from geo4d_ros.geometry.transforms import from_rotvec, invert, transform_points
-from geo4d_ros.robots.gripper import GripperModel, panda_hand
+from geo4d_ros.robots.gripper import GripperModel, gripper_of
 from geo4d_ros.tracking.clip import Chunk, Masks
 from geo4d_ros.tracking.outlines import rasterise
 from geo4d_ros.types import Observation, RgbdFrame, Video4D
@@ -75,7 +75,7 @@ def gripper_scene(seed: int = 0, frames: int = FRAMES, size: tuple[int, int] = (
                   closes: bool = True, step_m: float = 0.04, step_rad: float = 0.1) -> GripperScene:
     """A random motion, the same for every size; `noise` is the mean relative depth error of frames 1..T."""
     rng = np.random.default_rng(seed)
-    gripper = panda_hand()
+    gripper = gripper_of()
     K = intrinsics(1.05 * size[1], size[1], size[0])
     azimuth = rng.uniform(0, 2 * np.pi)
     cameras = []

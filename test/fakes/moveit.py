@@ -15,6 +15,7 @@ import time
 import numpy as np
 from action_msgs.srv import CancelGoal
 from control_msgs.action import FollowJointTrajectory
+from fakes.panda import urdf_text
 from moveit_msgs.action import ExecuteTrajectory
 from moveit_msgs.msg import CollisionObject, MoveItErrorCodes
 from moveit_msgs.srv import GetCartesianPath
@@ -24,7 +25,6 @@ from rclpy.node import Node
 from std_msgs.msg import String
 
 from geo4d_ros.robots.kinematics import RobotModel
-from geo4d_ros.robots.panda import urdf_text
 from geo4d_ros.ros.serve.spin import run_node
 from geo4d_ros.ros.wire.conversions import read_pose
 from geo4d_ros.ros.wire.trajectory_messages import to_message

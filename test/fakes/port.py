@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+from fakes.panda import HOME, urdf_text
 
 from geo4d_ros.loop.driver import Driver
 from geo4d_ros.loop.events import EventKind
@@ -11,7 +12,6 @@ from geo4d_ros.motion.collision import Scene
 from geo4d_ros.motion.limits import MotionLimits
 from geo4d_ros.motion.planning import RobotState
 from geo4d_ros.robots.kinematics import RobotModel
-from geo4d_ros.robots.panda import HOME, urdf_text
 from geo4d_ros.types import Plan
 
 NOW = 50_000_000_000  # [ns]

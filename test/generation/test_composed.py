@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from fakes.panda import HOME, ROBOT
 
 from geo4d_ros.errors import CheckpointError, InvalidInputError
 from geo4d_ros.generation.loading import load_generator, read_by
@@ -16,12 +17,11 @@ from geo4d_ros.generation.two_view.instruction import InstructionReader
 from geo4d_ros.generation.two_view.network import TwoViewNetwork
 from geo4d_ros.generation.two_view.object_motion import object_motion
 from geo4d_ros.generation.two_view.predictor import TwoViewPredictor
-from geo4d_ros.generation.two_view.robot_surface import HAND, panda_surface
+from geo4d_ros.generation.two_view.robot_surface import HAND, surface_of
 from geo4d_ros.generation.two_view.scene_head import SceneHead
 from geo4d_ros.geometry.cameras import intrinsics, look_at, unproject
 from geo4d_ros.geometry.transforms import invert, make_transform, transform_points
 from geo4d_ros.robots.inverse_kinematics import shared_kinematics
-from geo4d_ros.robots.panda import HOME
 from geo4d_ros.types import Observation, RgbdFrame
 
 SIZE = (48, 64)
@@ -43,7 +43,7 @@ def table(T_base_view: np.ndarray) -> np.ndarray:
 @pytest.fixture(scope='module')
 def scene():
     """Two views of the robot at home over a table, its true state, and what the composer needs."""
-    surface, kinematics = panda_surface(), shared_kinematics()
+    surface, kinematics = surface_of(), shared_kinematics()
     links = surface.link_poses(HOME[None], np.array([0.08]))
     rgb, depth = [], []
     for T in T_BASE_VIEW:
@@ -70,7 +70,6 @@ def test_the_robot_is_located_from_its_link_origins(scene):
 def test_drawn_depth_is_the_mesh_seen_by_a_ray(scene):
     import trimesh
 
-    from geo4d_ros.robots.meshes import mesh_dir
 
     surface, _, _, _ = scene
     links = surface.link_poses(HOME[None], np.array([0.08]))
@@ -78,7 +77,7 @@ def test_drawn_depth_is_the_mesh_seen_by_a_ray(scene):
     hand = surface.links.index('panda_hand')
     rows, columns = np.nonzero(drawn.link[0] == hand)
     inner = slice(0, None, 7)
-    mesh = trimesh.load(mesh_dir() / 'hand.stl').apply_transform(invert(T_BASE_VIEW[0]) @ links[0, hand])
+    mesh = trimesh.load(ROBOT.mesh_path('meshes/hand.stl')).apply_transform(invert(T_BASE_VIEW[0]) @ links[0, hand])
     ray = unproject(np.ones(SIZE, np.float32), K)[rows, columns][inner].astype(float)
     # Where each ray (z = 1) meets each triangle: solve a + u (b - a) + v (c - a) = z ray.
     a, b, c = (mesh.vertices[mesh.faces[:, i]] for i in range(3))

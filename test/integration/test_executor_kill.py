@@ -5,9 +5,9 @@ import os
 import numpy as np
 import pytest
 from fakes.graph import new_group, start_executor, start_loop, start_prediction
+from fakes.panda import JOINT_NAMES, urdf_text
 
 from geo4d_ros.robots.kinematics import RobotModel
-from geo4d_ros.robots.panda import JOINT_NAMES, urdf_text
 from geo4d_ros.ros.graph.probe import LoopProbe
 
 pytestmark = pytest.mark.filterwarnings('ignore::DeprecationWarning')

@@ -29,8 +29,9 @@ class Simulated:
     """A real cell; time goes on in `advance`."""
 
     def __init__(self):
+        from fakes import panda
+
         from geo4d_ros.evaluation.closed_loop.cell_rig import CellRig, episode_cameras
-        from geo4d_ros.robots import panda
         from geo4d_ros.robots.kinematics import RobotModel
         from geo4d_ros.simulation.cell import Cell
         from geo4d_ros.simulation.port import SimulatedPort

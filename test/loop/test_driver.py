@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from fakes.panda import urdf_text
 from fakes.port import HOME, LIMITS, MODEL, NOW, Bench
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,7 +18,6 @@ from geo4d_ros.loop.record import replay
 from geo4d_ros.motion.collision import Scene
 from geo4d_ros.reasons import Reason, Refusal
 from geo4d_ros.robots.kinematics import RobotModel
-from geo4d_ros.robots.panda import urdf_text
 
 AUTO = LoopConfig(dry_run=False, auto=True, recover=True)
 MANUAL = LoopConfig(dry_run=False)

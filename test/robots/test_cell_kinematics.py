@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fakes import panda
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geo4d_ros.geometry.transforms import make_transform
-from geo4d_ros.robots import panda
-from geo4d_ros.robots.inverse_kinematics import PandaKinematics
+from geo4d_ros.robots.inverse_kinematics import ArmKinematics
 from geo4d_ros.simulation.cell import Cell
 from geo4d_ros.simulation.tasks.base import gripper_down
 
@@ -27,7 +27,7 @@ def pinocchio_model():
 
 @pytest.fixture(scope='module')
 def kinematics():
-    return PandaKinematics()
+    return ArmKinematics(panda.ROBOT)
 
 
 @settings(max_examples=50, deadline=None)

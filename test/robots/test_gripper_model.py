@@ -10,9 +10,9 @@ from geo4d_ros.errors import ConfigurationError, InvalidInputError
 from geo4d_ros.geometry.transforms import from_rotvec, rotation_angle
 from geo4d_ros.robots.gripper import (
     GripperModel,
+    gripper_of,
     load_gripper,
     nearest_symmetric,
-    panda_hand,
     read_gripper,
     sample_surface,
     simplify,
@@ -24,14 +24,14 @@ def scaled(gripper: GripperModel, factor: float, shift=(0.0, 0.0, 0.0)) -> Gripp
 
 
 def test_default_gripper_has_the_size_of_the_franka_hand():
-    vertices, _, _ = panda_hand().posed(0.0)
+    vertices, _, _ = gripper_of().posed(0.0)
     size = np.ptp(vertices, axis=0)
     np.testing.assert_allclose(size, [0.063, 0.2055, 0.137], atol=0.004)
     assert 0.005 < vertices[:, 2].max() < 0.015  # the finger tips reach past the tool centre point
 
 
 def test_pads_are_apart_by_the_opening():
-    gripper = panda_hand()
+    gripper = gripper_of()
     vertices, faces, part = gripper.posed(0.05)
     left, right = (vertices[faces[part == p]].reshape(-1, 3)[:, 1] for p in (1, 2))
     assert left.min() - right.max() == pytest.approx(0.05, abs=1e-9)
@@ -39,18 +39,18 @@ def test_pads_are_apart_by_the_opening():
 
 def test_mesh_in_millimetres_is_named():
     with pytest.raises(InvalidInputError, match=r'millimetres: set scale 0\.001'):
-        scaled(panda_hand(), 1000)
+        scaled(gripper_of(), 1000)
 
 
 @pytest.mark.parametrize(('factor', 'shift', 'message'), [
     (0.05, (0, 0, 0), 'check the scale'), (5, (0, 0, 0), 'expected 0.03 to 0.6'), (1, (0, 0, 1), 'tool frame')])
 def test_wrong_size_or_place_is_refused(factor, shift, message):
     with pytest.raises(InvalidInputError, match=message):
-        scaled(panda_hand(), factor, shift)
+        scaled(gripper_of(), factor, shift)
 
 
 def test_nan_vertices_are_refused():
-    gripper = panda_hand()
+    gripper = gripper_of()
     broken = gripper.vertices[0].copy()
     broken[3, 1] = np.nan
     with pytest.raises(InvalidInputError, match='NaN'):

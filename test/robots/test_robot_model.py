@@ -3,12 +3,13 @@
 import numpy as np
 import pytest
 from fakes import panda_urdf
+from fakes.panda import JOINT_NAMES as PANDA_JOINTS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from geo4d_ros.errors import ConfigurationError
 from geo4d_ros.geometry.transforms import check_transform, from_rotvec, rotation_angle, rotvec, translation_distance
-from geo4d_ros.robots.kinematics import PANDA_JOINTS, RobotModel
+from geo4d_ros.robots.kinematics import RobotModel
 
 
 def test_forward_at_zero_is_the_datasheet_sum(robot):

@@ -6,10 +6,11 @@ import sys
 
 import numpy as np
 import pytest
+from fakes import panda
 
 from geo4d_ros.errors import InvalidInputError, SimulationError
 from geo4d_ros.geometry.transforms import pose_to_quaternion
-from geo4d_ros.robots import meshes, panda
+from geo4d_ros.robots import meshes
 from geo4d_ros.robots.inverse_kinematics import shared_kinematics
 from geo4d_ros.simulation.cell import Cell
 from geo4d_ros.simulation.tasks import TASKS
@@ -206,7 +207,7 @@ def test_missing_mesh_wheel_says_what_to_install(monkeypatch):
     meshes.mesh_dir.cache_clear()
     monkeypatch.setattr('importlib.util.find_spec', lambda name: None)
     with pytest.raises(SimulationError, match='pip install --no-deps gymnasium-robotics'):
-        meshes.mesh_dir()
+        meshes.mesh_dir(panda.ROBOT.meshes)
     meshes.mesh_dir.cache_clear()
 
 
@@ -215,12 +216,12 @@ def test_unwritable_mesh_cache_is_named(monkeypatch, tmp_path):
     (tmp_path / 'file').write_text('')
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'file'))
     with pytest.raises(SimulationError, match='XDG_CACHE_HOME'):
-        meshes.mesh_dir()
+        meshes.mesh_dir(panda.ROBOT.meshes)
     meshes.mesh_dir.cache_clear()
 
 
 def test_two_processes_make_one_mesh_cache(tmp_path):
-    code = 'from geo4d_ros.robots.meshes import mesh_dir; print(mesh_dir())'
+    code = 'from geo4d_ros.robots.registry import load_robot; print(load_robot().mesh_path("meshes/hand.stl").parent)'
     environment = {**os.environ, 'XDG_CACHE_HOME': str(tmp_path), 'OMP_NUM_THREADS': '1'}
     processes = [subprocess.Popen([sys.executable, '-c', code], env=environment, stdout=subprocess.PIPE, text=True)
                  for _ in range(2)]
@@ -229,4 +230,4 @@ def test_two_processes_make_one_mesh_cache(tmp_path):
     assert len(folders) == 1
     assert sorted(os.listdir(tmp_path / 'geo4d_ros')) == [os.path.basename(folders.pop())]
     made = next((tmp_path / 'geo4d_ros').iterdir())
-    assert {f.stem for f in made.glob('*.stl')} == set(meshes.FACES)
+    assert {f.stem for f in made.glob('*.stl')} == {name for name, _, _ in panda.ROBOT.meshes.files}

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from fakes import panda
 
 from geo4d_ros.simulation.controllers import JointPath, Outcome, Tolerances
 from geo4d_ros.simulation.runner import CellRunner
@@ -13,7 +14,7 @@ from geo4d_ros.simulation.runner import CellRunner
 class StubCell:
     """Joints and fingers go where they are told, at once."""
 
-    dt = 0.002
+    dt, robot = 0.002, panda.ROBOT
 
     def __init__(self, opening=0.08):
         bodies = [SimpleNamespace(name='panda_link0', id=0), SimpleNamespace(name='object', id=1)]

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
+from fakes.panda import MAX_ACCELERATION, MAX_VELOCITY
 
 from geo4d_ros.errors import InvalidInputError
 from geo4d_ros.simulation.controllers import (
-    PANDA_MAX_ACCELERATION,
     GripperController,
     JointPath,
     Outcome,
@@ -36,7 +36,7 @@ def follow(controller, start=0.0, ticks=1000, lag=None, until=lambda c: not c.mo
 
 
 def test_a_path_ends_at_its_goal_and_succeeds():
-    controller = TrajectoryController(np.zeros(7))
+    controller = TrajectoryController(np.zeros(7), MAX_VELOCITY, np.array(MAX_ACCELERATION))
     goal = controller.start(ramp(), TOLERANCES, 0.0)
     commands = follow(controller)
     assert goal.outcome is Outcome.SUCCEEDED
@@ -53,14 +53,14 @@ def test_every_interpolation_order_passes_through_the_points(order):
         path.velocities if order > 1 else None,
         np.zeros_like(path.positions) if order > 2 else None,
     )
-    controller = TrajectoryController(np.zeros(7))
+    controller = TrajectoryController(np.zeros(7), MAX_VELOCITY, np.array(MAX_ACCELERATION))
     controller.start(path, TOLERANCES, 0.0)
     for t, q in zip(path.times, path.positions, strict=True):
         np.testing.assert_allclose(controller.update(t, q, np.zeros(7)), q, atol=1e-9)
 
 
 def test_cancel_decelerates_within_the_limits_and_stands_still():
-    controller = TrajectoryController(np.zeros(7))
+    controller = TrajectoryController(np.zeros(7), MAX_VELOCITY, np.array(MAX_ACCELERATION))
     goal = controller.start(ramp(), TOLERANCES, 0.0)
     follow(controller, ticks=int(0.5 / TICK), until=lambda c: False)
     speed = controller.dq.copy()
@@ -72,13 +72,13 @@ def test_cancel_decelerates_within_the_limits_and_stands_still():
     acceleration = np.diff(velocity, axis=0) / TICK
     assert goal.outcome is Outcome.CANCELED
     assert not controller.moving
-    assert (np.abs(acceleration) <= 0.45 * PANDA_MAX_ACCELERATION + 0.1).all()
+    assert (np.abs(acceleration) <= 0.45 * np.array(MAX_ACCELERATION) + 0.1).all()
     assert len(commands) * TICK < 0.4
     np.testing.assert_allclose(controller.dq, 0)
 
 
 def test_leaving_the_path_aborts_with_the_joint_named():
-    controller = TrajectoryController(np.zeros(7))
+    controller = TrajectoryController(np.zeros(7), MAX_VELOCITY, np.array(MAX_ACCELERATION))
     goal = controller.start(ramp(), TOLERANCES, 0.0)
     lag = np.zeros(7)
     lag[3] = 0.2
@@ -88,14 +88,14 @@ def test_leaving_the_path_aborts_with_the_joint_named():
 
 
 def test_never_arriving_aborts_after_the_patience():
-    controller = TrajectoryController(np.zeros(7))
+    controller = TrajectoryController(np.zeros(7), MAX_VELOCITY, np.array(MAX_ACCELERATION))
     goal = controller.start(ramp(), TOLERANCES, 0.0)
     follow(controller, lag=np.full(7, 0.02), until=lambda c: not c.active)
     assert goal.outcome is Outcome.GOAL_TOLERANCE_VIOLATED
 
 
 def test_a_newer_goal_goes_on_from_the_commanded_state_without_a_jump():
-    controller = TrajectoryController(np.zeros(7))
+    controller = TrajectoryController(np.zeros(7), MAX_VELOCITY, np.array(MAX_ACCELERATION))
     goal = controller.start(ramp(), TOLERANCES, 0.0)
     first = follow(controller, ticks=100, until=lambda c: False)
     controller.start(ramp(2.0, 0.1), TOLERANCES, 0.4)
@@ -106,7 +106,7 @@ def test_a_newer_goal_goes_on_from_the_commanded_state_without_a_jump():
 
 
 def test_a_path_faster_than_the_joints_is_refused():
-    controller = TrajectoryController(np.zeros(7))
+    controller = TrajectoryController(np.zeros(7), MAX_VELOCITY, np.array(MAX_ACCELERATION))
     assert controller.check(ramp()) == ''
     assert 'rad/s' in controller.check(ramp(duration=0.05))
     assert 'joints' in controller.check(JointPath(np.array([1.0]), np.zeros((1, 6))))

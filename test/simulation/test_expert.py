@@ -4,10 +4,10 @@ import json
 
 import numpy as np
 import pytest
+from fakes import panda
 
 from geo4d_ros.cli.main import main
 from geo4d_ros.geometry.transforms import make_transform, rotation_angle, translation_distance
-from geo4d_ros.robots import panda
 from geo4d_ros.simulation.cell import Cell
 from geo4d_ros.simulation.expert import (
     DWELL,
@@ -111,7 +111,7 @@ def test_execution_follows_the_plan_closely(task):
 def test_closed_on_nothing_rises_and_opens():
     cell = Cell('apple', 9)
     grasp = cell.spec.grasps(cell.object_pose(), cell.T_base_gripper)[0]
-    segment = next_segment(cell.spec, Scene(grasp, 0.0, cell.object_pose()))
+    segment = next_segment(cell.spec, Scene(grasp, 0.0, cell.object_pose(), cell.stroke))
     assert segment.name == 'reach'
     assert segment.T_gripper[2, 3] > grasp[2, 3] + 0.08
     assert segment.opening == panda.MAX_OPENING
@@ -124,10 +124,10 @@ def test_held_means_filling_the_open_space():
     width = cell.spec.grip_width
     aside = T.copy()
     aside[0, 3] += 0.06
-    assert is_held(cell.spec, Scene(grasp, width, T))
-    assert not is_held(cell.spec, Scene(grasp, panda.MAX_OPENING, T))
-    assert not is_held(cell.spec, Scene(grasp, 0.0, T))
-    assert not is_held(cell.spec, Scene(grasp, width, aside))
+    assert is_held(cell.spec, Scene(grasp, width, T, cell.stroke))
+    assert not is_held(cell.spec, Scene(grasp, panda.MAX_OPENING, T, cell.stroke))
+    assert not is_held(cell.spec, Scene(grasp, 0.0, T, cell.stroke))
+    assert not is_held(cell.spec, Scene(grasp, width, aside, cell.stroke))
 
 
 @pytest.mark.parametrize(('task', 'kind', 'segment'), [

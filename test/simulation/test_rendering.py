@@ -13,10 +13,10 @@ SCENE = """
 <mujoco><worldbody>
   <light pos="0 0 3"/>
   <geom name="table" type="plane" size="2 2 .1"/>
-  <body name="panda_link3" pos=".3 -.1 .2"><geom type="capsule" size=".05 .15"/>
-    <body name="panda_hand" pos=".1 0 .2"><geom type="box" size=".04 .1 .03"/>
-      <body name="panda_leftfinger" pos="0 .04 -.06"><geom type="box" size=".01 .01 .03"/></body>
-      <body name="panda_rightfinger" pos="0 -.04 -.06"><geom type="box" size=".01 .01 .03"/></body>
+  <body user="1" name="panda_link3" pos=".3 -.1 .2"><geom type="capsule" size=".05 .15"/>
+    <body user="2" name="panda_hand" pos=".1 0 .2"><geom type="box" size=".04 .1 .03"/>
+      <body user="3" name="panda_leftfinger" pos="0 .04 -.06"><geom type="box" size=".01 .01 .03"/></body>
+      <body user="4" name="panda_rightfinger" pos="0 -.04 -.06"><geom type="box" size=".01 .01 .03"/></body>
     </body></body>
   <body name="object_apple" pos=".5 .1 .04"><geom type="sphere" size=".04"/></body>
   <body name="fixture_bin" pos=".6 -.2 .05"><geom type="box" size=".08 .06 .05"/></body>

@@ -4,7 +4,7 @@ import numpy as np
 
 from geo4d_ros.geometry.cameras import intrinsics, project
 from geo4d_ros.geometry.transforms import from_rotvec, transform_points
-from geo4d_ros.robots.gripper import panda_hand
+from geo4d_ros.robots.gripper import gripper_of
 
 K = intrinsics(134.4, 128, 96)
 SIZE = (96, 128)
@@ -21,5 +21,5 @@ def union_of_triangles(vertices, faces):
 
 
 def posed(turn, place, opening=0.06):
-    vertices, faces, _ = panda_hand().posed(opening)
+    vertices, faces, _ = gripper_of().posed(opening)
     return transform_points(from_rotvec(np.array(turn), np.array(place)), vertices), faces

@@ -10,7 +10,7 @@ from fakes.gripper_scene import gripper_scene
 
 from geo4d_ros.errors import BackendUnavailableError
 from geo4d_ros.geometry.transforms import invert
-from geo4d_ros.robots.gripper import panda_hand
+from geo4d_ros.robots.gripper import gripper_of
 from geo4d_ros.tracking.backends import foundationpose_worker as wire
 from geo4d_ros.tracking.backends.external import ExternalTracker, PoseBackendFault
 from geo4d_ros.tracking.backends.foundationpose import (
@@ -38,23 +38,23 @@ def root(tmp_path):
 def test_preflight_names_each_missing_file(root, missing):
     (root / missing).unlink()
     with pytest.raises(BackendUnavailableError, match=Path(missing).name):
-        preflight(options(root), panda_hand())
+        preflight(options(root), gripper_of())
 
 
 def test_failures_at_start_name_the_cause(root, monkeypatch):
     with pytest.raises(BackendUnavailableError, match='does not start'):
-        FoundationPoseClient(FoundationPoseOptions(str(root), '/nowhere/python'), panda_hand()).begin(0.08)
+        FoundationPoseClient(FoundationPoseOptions(str(root), '/nowhere/python'), gripper_of()).begin(0.08)
     monkeypatch.setenv('FAKE_FP_CUDA', '0')
     with pytest.raises(BackendUnavailableError, match='CUDA GPU'):
-        FoundationPoseClient(options(root), panda_hand()).begin(0.08)
+        FoundationPoseClient(options(root), gripper_of()).begin(0.08)
     monkeypatch.delenv('FAKE_FP_CUDA')
     shutil.rmtree(root / 'nvdiffrast')
     with pytest.raises(BackendUnavailableError, match='nvdiffrast'):
-        FoundationPoseClient(options(root), panda_hand()).begin(0.08)
+        FoundationPoseClient(options(root), gripper_of()).begin(0.08)
 
 
 def test_frames_follow_from_the_seeded_pose_and_views_do_not_mix():
-    client = FoundationPoseClient(options(), panda_hand())
+    client = FoundationPoseClient(options(), gripper_of())
     try:
         client.begin(0.08)
         T = np.eye(4)
@@ -83,7 +83,7 @@ def test_frames_follow_from_the_seeded_pose_and_views_do_not_mix():
 def test_faults_in_the_worker_end_the_track_and_nothing_else(fault, message, monkeypatch):
     monkeypatch.setenv('FAKE_FP_FAULT', fault)
     scene = gripper_scene(0, frames=3)
-    client = FoundationPoseClient(options(deadline_s=1.5 if fault == 'hang' else 20.0), panda_hand())
+    client = FoundationPoseClient(options(deadline_s=1.5 if fault == 'hang' else 20.0), gripper_of())
     tracker = ExternalTracker('foundationpose', client, scene.gripper, scene.masks, 'video')
     try:
         track = tracker.track(scene.video, scene.observation)
@@ -99,7 +99,7 @@ def test_faults_in_the_worker_end_the_track_and_nothing_else(fault, message, mon
 def test_confidence_is_our_own():
     """The fake moves 1 cm per frame whatever it sees: where the hand really moves otherwise the track is not OK."""
     scene = gripper_scene(1, frames=4, step_m=0.06)
-    client = FoundationPoseClient(options(), panda_hand())
+    client = FoundationPoseClient(options(), gripper_of())
     tracker = ExternalTracker('foundationpose', client, scene.gripper, scene.masks, 'video')
     try:
         track = tracker.track(scene.video, scene.observation)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import trimesh
 
-from geo4d_ros.robots.gripper import panda_hand
+from geo4d_ros.robots.gripper import gripper_of
 from geo4d_ros.tracking.sdf import build_grid, gripper_sdf
 
 
@@ -22,8 +22,8 @@ def test_grid_of_a_box_has_exact_distances():
 
 @pytest.mark.parametrize('opening', [0.0, 0.033, 0.08])
 def test_surface_points_lie_on_the_surface_at_every_opening(opening, tmp_path):
-    sdf = gripper_sdf(panda_hand(), tmp_path)
-    distance, _ = sdf.query(panda_hand().surface_points(opening, 500), opening)
+    sdf = gripper_sdf(gripper_of(), tmp_path)
+    distance, _ = sdf.query(gripper_of().surface_points(opening, 500), opening)
     # The default gripper is a union of hulls: a few of these points lie on faces inside another hull.
     assert np.percentile(np.abs(distance), 80) < 0.0025
     between, _ = sdf.query(np.zeros((1, 3)), opening)
@@ -32,11 +32,11 @@ def test_surface_points_lie_on_the_surface_at_every_opening(opening, tmp_path):
 
 
 def test_damaged_cache_is_rebuilt_with_a_warning(tmp_path, caplog):
-    sdf = gripper_sdf(panda_hand(), tmp_path)
+    sdf = gripper_sdf(gripper_of(), tmp_path)
     (file,) = tmp_path.glob('*.npz')
     file.write_bytes(file.read_bytes()[:500])
     with caplog.at_level(logging.WARNING):
-        again = gripper_sdf(panda_hand(), tmp_path)
+        again = gripper_sdf(gripper_of(), tmp_path)
     assert 'damaged' in caplog.text
     np.testing.assert_array_equal(again.grids[0].distance, sdf.grids[0].distance)
 
@@ -45,5 +45,5 @@ def test_unwritable_cache_costs_only_time(tmp_path, caplog):
     blocked = tmp_path / 'file'
     blocked.write_text('')
     with caplog.at_level(logging.WARNING):
-        gripper_sdf(panda_hand(), blocked / 'below')
+        gripper_sdf(gripper_of(), blocked / 'below')
     assert 'cannot cache' in caplog.text

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from geo4d_ros.errors import CheckpointError, ConfigurationError
 from geo4d_ros.geometry.transforms import invert
-from geo4d_ros.robots.gripper import panda_hand
+from geo4d_ros.robots.gripper import gripper_of
 from geo4d_ros.tracking.clip import prepare
 from geo4d_ros.tracking.factory import create_tracker
 from geo4d_ros.tracking.model_tracker import ModelTracker, ModelTrackerConfig
@@ -41,7 +41,7 @@ from geo4d_ros.training.opening import (
 )
 from geo4d_ros.types import TrackStatus
 
-GRIPPER = panda_hand()
+GRIPPER = gripper_of()
 
 
 def patches_of(scene):

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from posed_hands import SIZE, K, posed, union_of_triangles
 
 from geo4d_ros.geometry.cameras import project
-from geo4d_ros.robots.gripper import panda_hand
+from geo4d_ros.robots.gripper import gripper_of
 from geo4d_ros.tracking.outlines import outline_field
 from geo4d_ros.tracking.rasteriser import DrawnGripper, Shape, draw, outline_points, paste
 
@@ -59,7 +59,7 @@ def test_outline_points_lie_on_the_outer_outline_only():
 
 
 def test_fingers_slide_apart_with_the_opening():
-    drawn, gripper = DrawnGripper(panda_hand()), panda_hand()
+    drawn, gripper = DrawnGripper(gripper_of()), gripper_of()
     for vertices, opening in zip(drawn.at(np.array([0.0, 0.03, 0.08])), (0.0, 0.03, 0.08), strict=True):
         np.testing.assert_allclose(vertices, gripper.posed(opening)[0])
     assert -0.06 < drawn.between_z < -0.03

@@ -9,7 +9,7 @@ from fakes.gripper_scene import gripper_scene
 
 from geo4d_ros.errors import CheckpointError, ConfigurationError, DatasetError
 from geo4d_ros.geometry.transforms import invert
-from geo4d_ros.robots.gripper import panda_hand
+from geo4d_ros.robots.gripper import gripper_of
 from geo4d_ros.tracking.clip import prepare
 from geo4d_ros.tracking.segmentation.landmarks import project_landmarks
 from geo4d_ros.tracking.segmentation.masks import ColourMasks, FileMasks, kinematic_mask, mask_source
@@ -100,7 +100,7 @@ def test_mesh_projected_by_kinematics_is_the_label():
 
 def test_colour_masks_find_a_white_gripper():
     scene = gripper_scene(0, frames=3)
-    masks = ColourMasks(panda_hand())(prepare(scene.video, scene.observation), scene.T_ref_gripper[0], 0.08)
+    masks = ColourMasks(gripper_of())(prepare(scene.video, scene.observation), scene.T_ref_gripper[0], 0.08)
     true = scene.labels >= 2
     assert ((masks.gripper > 0.5) & true).sum() / ((masks.gripper > 0.5) | true).sum() > 0.8
 
@@ -125,13 +125,13 @@ def test_auto_takes_the_segmenter_and_without_any_weights_the_generators_mask(we
     scene = gripper_scene(0, frames=2)
     video = replace(scene.video, gripper_mask=(scene.labels >= 2).astype(np.float32))
     chunk, bare = prepare(video, scene.observation), prepare(scene.video, scene.observation)
-    assert mask_source('auto', panda_hand(), weights)(chunk, None, 0.08).source == 'segmenter'
-    assert mask_source('auto', panda_hand(), tmp_path)(chunk, None, 0.08).source == 'generator'
+    assert mask_source('auto', gripper_of(), weights)(chunk, None, 0.08).source == 'segmenter'
+    assert mask_source('auto', gripper_of(), tmp_path)(chunk, None, 0.08).source == 'generator'
     with pytest.raises(CheckpointError):
-        mask_source('auto', panda_hand(), tmp_path)(bare, None, 0.08)
+        mask_source('auto', gripper_of(), tmp_path)(bare, None, 0.08)
     (tmp_path / 'config.json').write_text('{')
     with pytest.raises(CheckpointError):
-        mask_source('auto', panda_hand(), tmp_path)(chunk, None, 0.08)
+        mask_source('auto', gripper_of(), tmp_path)(chunk, None, 0.08)
 
 
 def test_fine_tuning_starts_from_the_weights_given(weights, tmp_path):

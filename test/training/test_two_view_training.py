@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from fakes.panda import HOME
 
 from geo4d_ros.data.episodes import encode_depth, write_episode
 from geo4d_ros.data.windows import WindowSampler, undisturbed
@@ -14,7 +15,6 @@ from geo4d_ros.generation.two_view.predictor import TwoViewPredictor
 from geo4d_ros.geometry.cameras import intrinsics, look_at
 from geo4d_ros.geometry.transforms import invert
 from geo4d_ros.robots.inverse_kinematics import shared_kinematics
-from geo4d_ros.robots.panda import HOME
 from geo4d_ros.training.two_view.arm_fit import fit_arm_head, pairs
 from geo4d_ros.training.two_view.batches import Augmentation, arm_in_gripper, collate, window_arrays
 from geo4d_ros.training.two_view.losses import motion_target, noisy_poses, pose_loss, total_loss

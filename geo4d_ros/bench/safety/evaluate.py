@@ -152,12 +152,12 @@ class _Bench:
     """What every case needs, built once per process."""
 
     def __init__(self) -> None:
-        from geo4d_ros.robots import panda
+        from geo4d_ros.robots.registry import load_robot
 
-        text = panda.urdf_text()
-        self.home = np.array(panda.HOME)
+        described = load_robot()
+        text, self.home = described.urdf_text, described.home
         self.robot = RobotModel.from_urdf(text, acceleration_limits=ACCELERATION_LIMIT)
-        self.judge = MotionJudge(text, panda.TOOL_FRAME, panda.JOINT_NAMES, self.home, ACCELERATION_LIMIT)
+        self.judge = MotionJudge(text, described.tool_frame, described.joints, self.home, ACCELERATION_LIMIT)
 
 
 _BENCH: list[_Bench] = []

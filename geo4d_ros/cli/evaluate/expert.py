@@ -29,14 +29,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the episodes, print one line per task and write the report."""
-    from geo4d_ros.robots.meshes import mesh_dir
+    from geo4d_ros.robots.registry import load_robot
     from geo4d_ros.simulation.tasks import TASKS, task_class
 
     for name in ('episodes', 'jobs'):
         require(getattr(args, name) >= 1, f'--{name} should be at least 1 but got {getattr(args, name)}')
     require(args.seed_start >= 0, f'--seed-start should be at least 0 but got {args.seed_start}')
+    robot = load_robot()
     tasks = [task_class(name).name for name in args.task or TASKS]
-    mesh_dir()  # made once, before the processes start
+    robot.prepare()  # its meshes are made once, before the processes start
     started = time.monotonic()
     jobs = [(task, args.seed_start + i, args.perturb) for task in tasks for i in range(args.episodes)]
     results = _run_jobs(jobs, args.jobs)

@@ -89,10 +89,10 @@ def _sequences(args: argparse.Namespace, folder: Path) -> list:
 
 class _Evaluation:
     def __init__(self, args: argparse.Namespace) -> None:
-        from geo4d_ros.robots.gripper import panda_hand
+        from geo4d_ros.robots.gripper import gripper_of
         from geo4d_ros.tracking.factory import create_tracker
 
-        self.args, self.gripper = args, panda_hand()
+        self.args, self.gripper = args, gripper_of()
         self.tracker = create_tracker(args.backend, readout=args.readout, gripper=self.gripper, masks=args.masks,
                                       segmenter=args.segmenter, **args.backend_options)
         self.generator = None

@@ -20,11 +20,11 @@ def run(args: argparse.Namespace) -> int:
     from geo4d_ros.data.episodes import Episode, list_episodes
     from geo4d_ros.data.writers.rosbag import write_bag
     from geo4d_ros.errors import DatasetError, require
-    from geo4d_ros.robots import panda as robot
+    from geo4d_ros.robots.registry import load_robot
 
-    paths = list_episodes(args.data)
+    robot, paths = load_robot(), list_episodes(args.data)
     require(bool(paths), f'{args.data} holds no episode; run `geo4d collect`', DatasetError)
     for path in tqdm(paths, unit='bag', disable=None):
-        write_bag(Episode.open(path), args.out / path.stem, args.storage, robot.BASE_FRAME, robot.TOOL_FRAME)
+        write_bag(Episode.open(path), args.out / path.stem, args.storage, robot.base_frame, robot.tool_frame)
     print(f'{args.out}: {len(paths)} bags ({args.storage})')
     return 0

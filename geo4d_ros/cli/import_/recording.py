@@ -64,10 +64,11 @@ def run(args: argparse.Namespace) -> int:
 
 def _options(args: argparse.Namespace) -> Any:
     from geo4d_ros.data.recordings import ImportOptions
-    from geo4d_ros.robots import panda as robot
+    from geo4d_ros.robots.registry import load_robot
 
-    return ImportOptions(args.base_frame or robot.BASE_FRAME, args.gripper_frame or robot.TOOL_FRAME,
-                         tuple(args.gripper_joints or robot.FINGER_JOINT_NAMES), args.opening_scale,
+    robot = load_robot()
+    return ImportOptions(args.base_frame or robot.base_frame, args.gripper_frame or robot.tool_frame,
+                         tuple(args.gripper_joints or robot.finger_joints), args.opening_scale,
                          args.opening_offset, tuple(args.cameras),
                          _calibration(args.calibration) if args.calibration else {})
 

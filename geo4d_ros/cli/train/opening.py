@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='folder for config.json and the weights')
     parser.add_argument('--test-data', type=Path, metavar='DIR', help='episodes to measure on')
     parser.add_argument('--gripper', type=Path, metavar='FILE', help='YAML description of the gripper (default: the '
-                        'Franka Hand)')
+                        "default robot's)")
     parser.add_argument('--minutes', type=float, default=20.0, help='budget of processor time (default 20)')
     parser.add_argument('--windows', type=int, default=5, help='windows per episode (default 5)')
     parser.add_argument('--episodes', type=int, metavar='N', help='use at most N episodes, spread evenly (default all)')
@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train, measure when test data is given, write the report."""
-    from geo4d_ros.robots.gripper import panda_hand, read_gripper
+    from geo4d_ros.robots.gripper import gripper_of, read_gripper
     from geo4d_ros.training.opening import OpeningTraining, evaluate_opening, load_windows, train_opening
 
     require(min(args.minutes, args.windows, args.threads) > 0 and args.predictions >= 0,
@@ -41,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
     from geo4d_ros.training.budget import interruptible
 
     started = time.monotonic()
-    gripper = panda_hand() if args.gripper is None else read_gripper(args.gripper)
+    gripper = gripper_of() if args.gripper is None else read_gripper(args.gripper)
     generator = _generator(args)
     samples = load_windows(args.data, args.windows, args.seed, args.episodes, generator, args.predictions)
     config = OpeningTraining(minutes=args.minutes, windows=args.windows, threads=args.threads, seed=args.seed,

@@ -94,6 +94,6 @@ def _generator(args: argparse.Namespace) -> Any:
 def _gripper(args: argparse.Namespace) -> object | None:
     if args.labels == 'episode':
         return None
-    from geo4d_ros.robots.gripper import panda_hand, read_gripper
+    from geo4d_ros.robots.gripper import gripper_of, read_gripper
 
-    return panda_hand() if args.gripper is None else read_gripper(args.gripper)
+    return gripper_of() if args.gripper is None else read_gripper(args.gripper)

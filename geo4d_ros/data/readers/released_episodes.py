@@ -20,7 +20,7 @@ STRIDE = 5  # 10 Hz -> 2 Hz
 TRAINING_CAMERAS = tuple(f'scene_{k}' for k in range(1, 13))
 GRIPPER_IDS = (29, 30, 31, 33, 34, 35)
 MAX_DEPTH_M = 2.0
-ARMS = ('robot__actual__poses__left::panda__xyz', 'robot__actual__poses__right::panda__xyz')
+ARMS = re.compile(r'robot__actual__poses__(left|right)::\w+__xyz')
 FRAME_RATE = 2.0  # Hz, after the stride
 FILTER_FRAMES, MIN_SPEED = 5, 0.02  # frames, m/s
 _FILES = ('observations', 'intrinsics', 'extrinsics')
@@ -86,7 +86,7 @@ class ReleasedEpisode:
         span = STRIDE * frames + 1
         require(length >= span, f'{self.path} has {length} frames, expected at least {span}', DatasetError)
         pick = int(rng.integers(length - span + 1)) + STRIDE * np.arange(frames + 1)
-        if is_static([_read(observations, self.path, a)[pick] for a in ARMS if a in observations.files]):
+        if is_static([_read(observations, self.path, a)[pick] for a in observations.files if ARMS.fullmatch(a)]):
             return None
         labels = [
             _read(observations, self.path, f'{c}_label')[pick] if f'{c}_label' in observations.files else None

@@ -52,8 +52,8 @@ class EpisodeReport:
 @lru_cache(maxsize=1)
 def loop_parts(options: EpisodeOptions) -> tuple[Any, Any, Any]:
     """Generator (None for the oracle), tracker and robot of this process."""
-    from geo4d_ros.robots import panda
     from geo4d_ros.robots.kinematics import RobotModel
+    from geo4d_ros.robots.registry import load_robot
     from geo4d_ros.tracking.factory import create_tracker
 
     generator = None
@@ -62,7 +62,7 @@ def loop_parts(options: EpisodeOptions) -> tuple[Any, Any, Any]:
 
         generator = read_by(open_generator(options.checkpoint, options.device), options.readout)
     tracker = create_tracker(options.tracker, readout=options.readout)
-    return generator, tracker, RobotModel.from_urdf(panda.urdf_text())
+    return generator, tracker, RobotModel.of(load_robot())
 
 
 def run_episode(options: EpisodeOptions, task: str, seed: int) -> EpisodeReport:

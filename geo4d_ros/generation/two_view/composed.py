@@ -29,7 +29,7 @@ from geo4d_ros.generation.two_view.predictor import (
     state_track,
     within_range,
 )
-from geo4d_ros.generation.two_view.robot_surface import HAND, RobotSurface, panda_surface
+from geo4d_ros.generation.two_view.robot_surface import HAND, RobotSurface, surface_of
 from geo4d_ros.generation.two_view.scene_head import FIRST_TASK_CLASS, REST, ROBOT, SceneHead, scene_inputs
 from geo4d_ros.geometry.resampling import resize_frame
 from geo4d_ros.geometry.transforms import invert
@@ -50,7 +50,7 @@ class ComposedPredictor:
                  judge: SceneJudge | None = None) -> None:
         self.judge = judge
         self.network, self.scene_head, self.reader = network.eval(), scene_head.eval(), reader
-        self.surface = surface or panda_surface()
+        self.surface = surface or surface_of()
         self.name, self.frames, self.dt = name, network.config.frames, network.config.dt
 
     @classmethod

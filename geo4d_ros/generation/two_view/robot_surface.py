@@ -13,8 +13,9 @@ from scipy.spatial.transform import Rotation
 
 from geo4d_ros.errors import ConfigurationError, require
 from geo4d_ros.geometry.transforms import invert, make_transform, transform_points
+from geo4d_ros.robots.description import RobotDescription
 from geo4d_ros.robots.kinematics import RobotModel
-from geo4d_ros.robots.panda import ARM_FRAMES, urdf_text
+from geo4d_ros.robots.registry import DEFAULT, load_robot
 
 SPACING_M = 0.004  # between points: about half a pixel of 96x128 images where the arm is
 HAND_SPACING_M = 0.0028
@@ -30,30 +31,41 @@ class RobotSurface:
     it does not move, so that its pixels are those of the resting scene.
     """
 
-    def __init__(self, urdf: str, arm_frames: tuple[str, ...]) -> None:
-        self.robot = RobotModel.from_urdf(urdf)
+    def __init__(self, description: RobotDescription) -> None:
+        urdf, arm_frames = description.urdf_text, description.arm_frames
+        self.description, self.robot = description, RobotModel.of(description)
         self.full = pin.buildModelFromXML(urdf)
         self.data, self.arm_frames = self.full.createData(), arm_frames
+        at = {name: self.full.joints[self.full.getJointId(name)].idx_q
+              for name in (*description.joints, *description.finger_joints)}
+        self._arm = np.array([at[name] for name in description.joints])
+        self._fingers = np.array([at[name] for name in description.finger_joints])
         self._arm_ids = [self.full.getFrameId(name) for name in arm_frames]
         self._tool = self.full.getFrameId(self.robot.tool_frame)
-        parts = [(name, *_sampled(vertices, faces, around, HAND_SPACING_M if _group(name) > ARM else SPACING_M))
+        parts = [(name, *_sampled(vertices, faces, around, HAND_SPACING_M if self._group(name) > ARM else SPACING_M))
                  for name, vertices, faces, around in _visuals(urdf) if name != self.robot.base_frame]
         require(bool(parts), 'the robot description has no visual meshes; the generator draws the arm from them',
                 ConfigurationError)
         self.links = tuple(part[0] for part in parts)
         self._link_ids = [self.full.getFrameId(name) for name in self.links]
-        self.groups = np.array([_group(name) for name in self.links])
+        self.groups = np.array([self._group(name) for name in self.links])
         self.points, self.normals, self.smooth_normals = (
             torch.from_numpy(np.concatenate([p[i] for p in parts])) for i in (1, 2, 3))
         self.bounds = np.cumsum([0, *(len(p[1]) for p in parts)])
         self.link_of_point = torch.from_numpy(np.repeat(np.arange(len(parts)), np.diff(self.bounds)))
 
     def configuration(self, q: np.ndarray, opening: float) -> np.ndarray:
-        """Positions of all joints: the arm's (7,) [rad], each finger half of the opening [m]."""
-        return np.concatenate([q, np.full(self.full.nq - len(q), opening / 2)])
+        """Positions (nq,) of all joints: the arm's q (n,) [rad], the fingers' at the opening [m]."""
+        full = np.zeros(self.full.nq)
+        full[self._arm] = q
+        full[self._fingers] = list(self.description.finger_positions(opening).values())
+        return full
+
+    def _group(self, link: str) -> int:
+        return {'arm': ARM, 'hand': HAND}.get(self.description.group_of(link), FINGER)
 
     def link_poses(self, q: np.ndarray, opening: np.ndarray) -> np.ndarray:
-        """T_base_link (T, L, 4, 4) at joint positions (T, 7) and openings (T,)."""
+        """T_base_link (T, L, 4, 4) at joint positions (T, n) and openings (T,)."""
         out = np.empty((len(q), len(self.links), 4, 4))
         for i, (joints, width) in enumerate(zip(q, opening, strict=True)):
             pin.framesForwardKinematics(self.full, self.data, self.configuration(joints, width))
@@ -61,7 +73,7 @@ class RobotSurface:
         return out
 
     def locate(self, arm_points: np.ndarray, T_ref_gripper: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """T_ref_base (4, 4) and joint positions (7,) [rad] from the measured origins of the links (J, 3) and the tool.
+        """T_ref_base (4, 4) and joint positions (n,) [rad] from the measured origins of the links (J, 3) and the tool.
 
         The base's turn about its own vertical cannot be told from those (it adds to the first joint's): the one
         given back has the tool straight ahead. Damped least squares from the resting posture.
@@ -89,18 +101,17 @@ class RobotSurface:
         pin.computeJointJacobians(self.full, self.data, full)
         pin.updateFramePlacements(self.full, self.data)
         world = pin.ReferenceFrame.LOCAL_WORLD_ALIGNED
-        columns = slice(0, len(q))
         errors = [goal[i] - self.data.oMf[frame].translation for i, frame in enumerate(self._arm_ids)]
-        rows = [pin.getFrameJacobian(self.full, self.data, frame, world)[:3, columns] for frame in self._arm_ids]
+        rows = [pin.getFrameJacobian(self.full, self.data, frame, world)[:3, self._arm] for frame in self._arm_ids]
         tool = self.data.oMf[self._tool]
         errors += [T_tool[:3, 3] - tool.translation,
                    0.3 * Rotation.from_matrix(T_tool[:3, :3] @ tool.rotation.T).as_rotvec()]
-        J = pin.getFrameJacobian(self.full, self.data, self._tool, world)[:, columns]
+        J = pin.getFrameJacobian(self.full, self.data, self._tool, world)[:, self._arm]
         rows += [J[:3], 0.3 * J[3:]]
         return np.concatenate(errors), np.concatenate(rows)
 
     def follow(self, T_base_gripper: np.ndarray, q: np.ndarray) -> np.ndarray:
-        """Joint positions (T, 7) of a gripper path (T, 4, 4), each solved from the one before; q (7,) is the first's.
+        """Joint positions (T, n) of a gripper path (T, 4, 4), each solved from the one before; q (n,) is the first's.
 
         A pose out of reach gives the nearest that the solver found: the arm is then drawn where it can get to.
         """
@@ -108,10 +119,6 @@ class RobotSurface:
         for T in T_base_gripper[1:]:
             out.append(self.robot.inverse(T, out[-1]).q)
         return np.stack(out)
-
-
-def _group(link: str) -> int:
-    return FINGER if 'finger' in link else HAND if 'hand' in link else ARM
 
 
 def _visuals(urdf: str) -> list[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
@@ -173,7 +180,7 @@ def _outside(points: np.ndarray, normals: np.ndarray, spacing: float) -> np.ndar
     return seen
 
 
-@lru_cache(maxsize=1)
-def panda_surface() -> RobotSurface:
-    """The robot of the simulated cell."""
-    return RobotSurface(urdf_text(), ARM_FRAMES)
+@lru_cache(maxsize=4)
+def surface_of(robot: str | None = None) -> RobotSurface:
+    """The surface of the robot of that name (the default one), sampled once."""
+    return RobotSurface(load_robot(robot or DEFAULT))

@@ -8,11 +8,11 @@ from geo4d_ros.errors import require
 from geo4d_ros.loop.machine import LoopConfig
 from geo4d_ros.motion.collision import Obstacle, Scene
 from geo4d_ros.motion.limits import SPEED_CAP, MotionLimits
-from geo4d_ros.robots.panda import JOINT_NAMES
+from geo4d_ros.robots.registry import load_robot
 from geo4d_ros.ros.serve.liveness import LEASE
 from geo4d_ros.ros.serve.parameters import parameter
 
-LIMIT, LOOP = MotionLimits(), LoopConfig()
+LIMIT, LOOP, ROBOT = MotionLimits(), LoopConfig(), load_robot()
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,9 @@ class ExecutorParameters:
     execution_slack: float = parameter(2.0, '... and so much more [s].', minimum=0.1, maximum=60.0)
     # The robot
     motion: str = parameter('trajectory', 'Who executes motions.', choices=('trajectory', 'moveit'), read_only=True)
-    arm_joints: tuple[str, ...] = parameter(JOINT_NAMES, 'Joints of the arm, base to tool.', read_only=True)
-    base_frame: str = parameter('panda_link0', 'Frame plans are in.', read_only=True)
-    tool_frame: str = parameter('panda_hand_tcp', 'Tool centre point in the robot description.', read_only=True)
+    arm_joints: tuple[str, ...] = parameter(ROBOT.joints, 'Joints of the arm, base to tool.', read_only=True)
+    base_frame: str = parameter(ROBOT.base_frame, 'Frame plans are in.', read_only=True)
+    tool_frame: str = parameter(ROBOT.tool_frame, 'Tool centre point in the robot description.', read_only=True)
     joint_acceleration: float = parameter(10.0, 'Acceleration limit of the joints [rad/s^2]; URDF has none.',
                                           minimum=0.1, maximum=100.0, read_only=True)
     arm_action: str = parameter('joint_trajectory_controller/follow_joint_trajectory',
@@ -51,7 +51,7 @@ class ExecutorParameters:
     gripper_action: str = parameter('gripper_controller/gripper_cmd', "The gripper's action.", read_only=True)
     gripper_type: str = parameter('ParallelGripperCommand', 'Type of that action.',
                                   choices=('ParallelGripperCommand', 'GripperCommand'), read_only=True)
-    gripper_joint: str = parameter('panda_finger_joint1', 'Joint the gripper is measured and commanded by.',
+    gripper_joint: str = parameter(ROBOT.gripper.joints[0], 'Joint the gripper is measured and commanded by.',
                                    read_only=True)
     gripper_scale: float = parameter(2.0, 'Opening [m] per unit of that joint.', minimum=-10.0, maximum=10.0,
                                      read_only=True)
@@ -59,7 +59,7 @@ class ExecutorParameters:
                                       read_only=True)
     gripper_effort: float = parameter(0.0, 'Effort passed on with a command [N]; 0 = left to the gripper.',
                                       minimum=0.0, maximum=500.0, read_only=True)
-    moveit_group: str = parameter('panda_arm', "MoveIt's planning group.", read_only=True)
+    moveit_group: str = parameter(ROBOT.controllers.moveit_group, "MoveIt's planning group.", read_only=True)
     # Who is watched
     reference_camera: str = parameter('camera1/camera1', 'Namespace of the first camera.', read_only=True)
     second_camera: str = parameter('camera2/camera2', 'Namespace of the second camera.', read_only=True)

@@ -12,7 +12,7 @@ from rclpy.node import Node
 from geo4d_ros.geometry.agreement import view_agreement
 from geo4d_ros.geometry.transforms import invert, rotation_angle, translation_distance
 from geo4d_ros.reasons import Reason, Refusal
-from geo4d_ros.robots.panda import ARM_FRAMES
+from geo4d_ros.robots.registry import load_robot
 from geo4d_ros.ros.observe.depth_unit import check_depth_unit
 from geo4d_ros.ros.observe.joint_state_buffer import JointStateBuffer, listen_to_joint_states
 from geo4d_ros.ros.observe.receiver import Receiver
@@ -24,6 +24,7 @@ from geo4d_ros.ros.serve.parameters import parameter
 from geo4d_ros.ros.wire.guard import Boundary
 from geo4d_ros.types import Observation, RgbdFrame
 
+ROBOT = load_robot()
 # A gripper that moved this far must have changed the picture.
 FROZEN_MOTION_M = 0.005
 
@@ -47,15 +48,15 @@ class ObserverParameters:
                                      maximum=1.0)
     depth_unit: float = parameter(0.001, 'Metres per count of 16UC1 depth: 0.001 by REP-118, 0.0001 for a D405 that '
                                   'is not told otherwise.', minimum=1e-5, maximum=0.01, read_only=True)
-    tool_frame: str = parameter('panda_hand_tcp', 'Transform frame of the tool centre point: z is the approach, '
+    tool_frame: str = parameter(ROBOT.tool_frame, 'Transform frame of the tool centre point: z is the approach, '
                                 "y the finger opening; '' observes without robot state.", read_only=True)
     transform_tolerance: float = parameter(0.1, 'How long past its last stamp a transform or joint state is held '
                                            '[s].', minimum=0.0, maximum=2.0)
-    arm_frames: tuple[str, ...] = parameter(ARM_FRAMES, 'Transform frames along the arm, base first, hand last: the '
-                                            "generator moves the straight pieces between their origins; [''] for "
+    arm_frames: tuple[str, ...] = parameter(ROBOT.arm_frames, 'Transform frames along the arm, base first, hand last: '
+                                            "the generator moves the straight pieces between their origins; [''] for "
                                             'none.',
                                             read_only=True)
-    finger_joints: tuple[str, ...] = parameter(('panda_finger_joint1', 'panda_finger_joint2'),
+    finger_joints: tuple[str, ...] = parameter(ROBOT.finger_joints,
                                                'Joints whose positions give the opening.', read_only=True)
     opening_scale: float = parameter(1.0, 'Opening [m] per sum of the finger joint positions.', minimum=-10.0,
                                      maximum=10.0, read_only=True)

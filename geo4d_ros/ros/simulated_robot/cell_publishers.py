@@ -12,10 +12,10 @@ from tf2_msgs.msg import TFMessage
 
 from geo4d_ros.geometry.cameras import Camera
 from geo4d_ros.geometry.transforms import make_transform
-from geo4d_ros.robots.panda import BASE_FRAME, FINGER_JOINT_NAMES, JOINT_NAMES, TOOL_FRAME, urdf_text
+from geo4d_ros.robots.description import RobotDescription
 from geo4d_ros.ros.serve.qos import IMAGE_QOS, STATE_QOS, TF_QOS, TF_STATIC_QOS
 from geo4d_ros.ros.wire.conversions import camera_info_message, image_message, to_stamp, transform_message
-from geo4d_ros.simulation.runner import Snapshot
+from geo4d_ros.simulation.runner import STATE_PERIOD, Snapshot
 
 TF_EVERY = 4  # snapshots: 31 Hz
 
@@ -23,13 +23,13 @@ TF_EVERY = 4  # snapshots: 31 Hz
 class RobotPublisher:
     """/clock, /joint_states, /tf of each snapshot; /robot_description once."""
 
-    def __init__(self, node: Node, link_names: tuple[str, ...]) -> None:
-        self._links, self._count = link_names, 0
+    def __init__(self, node: Node, robot: RobotDescription, link_names: tuple[str, ...]) -> None:
+        self._robot, self._links, self._count = robot, link_names, 0
         self._clock = node.create_publisher(Clock, '/clock', 10)
         self._joints = node.create_publisher(JointState, 'joint_states', 10)
         self._tf = node.create_publisher(TFMessage, '/tf', TF_QOS)
         self._description = node.create_publisher(String, 'robot_description', STATE_QOS)
-        self._description.publish(String(data=urdf_text()))
+        self._description.publish(String(data=robot.urdf_text))
 
     def publish(self, state: Snapshot) -> None:
         """Called with every snapshot, from the simulation thread."""
@@ -49,10 +49,12 @@ class RobotPublisher:
 
     def joint_message(self, state: Snapshot) -> JointState:
         """Arm and fingers, positions and velocities."""
-        joints = JointState(name=[*JOINT_NAMES, *FINGER_JOINT_NAMES])
+        joints = JointState(name=[*self._robot.joints, *self._robot.finger_joints])
         joints.header.stamp = to_stamp(state.stamp)
-        joints.position = [*state.q.tolist(), state.opening / 2, state.opening / 2]
-        joints.velocity = [*state.dq.tolist(), state.opening_velocity / 2, state.opening_velocity / 2]
+        fingers, before = (list(self._robot.finger_positions(opening).values()) for opening in
+                           (state.opening, state.opening - state.opening_velocity * STATE_PERIOD))
+        joints.position = [*state.q.tolist(), *fingers]
+        joints.velocity = [*state.dq.tolist(), *((a - b) / STATE_PERIOD for a, b in zip(fingers, before, strict=True))]
         return joints
 
     def publish_transforms(self, state: Snapshot) -> None:
@@ -60,17 +62,18 @@ class RobotPublisher:
         rotations = Rotation.from_quat(state.link_quaternions[:, [1, 2, 3, 0]]).as_matrix()
         poses = {name: make_transform(R, t)
                  for name, R, t in zip(self._links, rotations, state.link_positions, strict=True)}
-        del poses[BASE_FRAME]
-        poses[TOOL_FRAME] = state.T_base_gripper
+        base = self._robot.base_frame
+        del poses[base]
+        poses[self._robot.tool_frame] = state.T_base_gripper
         self._tf.publish(TFMessage(transforms=[
-            transform_message(T, state.stamp, BASE_FRAME, name) for name, T in poses.items()]))
+            transform_message(T, state.stamp, base, name) for name, T in poses.items()]))
 
 
 class CameraPublisher:
     """Cameras under realsense-ros names: colour rgb8, aligned depth 16UC1 [mm], camera_info; static TF."""
 
-    def __init__(self, node: Node, cameras: tuple[Camera, ...], namespaces: tuple[str, ...]) -> None:
-        self._cameras = cameras
+    def __init__(self, node: Node, cameras: tuple[Camera, ...], namespaces: tuple[str, ...], base_frame: str) -> None:
+        self._cameras, self._base_frame = cameras, base_frame
         self._frames = [f'{name.strip("/").split("/")[-1]}_color_optical_frame' for name in namespaces]
         self._publishers = [(
             node.create_publisher(Image, f'{name}/color/image_raw', IMAGE_QOS),
@@ -83,7 +86,8 @@ class CameraPublisher:
     def publish_poses(self, T_base_camera: list[np.ndarray]) -> None:
         """Where the cameras stand, on /tf_static."""
         self._static.publish(TFMessage(transforms=[
-            transform_message(T, 0, BASE_FRAME, frame) for T, frame in zip(T_base_camera, self._frames, strict=True)]))
+            transform_message(T, 0, self._base_frame, frame)
+            for T, frame in zip(T_base_camera, self._frames, strict=True)]))
 
     def publish(self, stamp: int, views: list[tuple[np.ndarray, np.ndarray]]) -> None:
         """One moment of all cameras: rgb (H, W, 3) uint8, depth (H, W) float32 [m] each; stamp [ns]."""

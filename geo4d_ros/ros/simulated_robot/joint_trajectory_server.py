@@ -146,14 +146,14 @@ class JointTrajectoryServer:
 class GripperServer:
     """`/gripper_controller/gripper_cmd` of the runner's gripper.
 
-    The commanded position is that of the one finger joint `joint`, half of the opening between the pads.
+    The commanded position is that of the gripper's first driven joint, see `robots.finger_motion`.
     Fingers that stand still before the target are `stalled`, which ends the goal as succeeded
     (allow_stalling of parallel_gripper_action_controller): on an object that is a grasp.
     """
 
-    def __init__(self, node: Node, runner: CellRunner, joint: str = 'panda_finger_joint1',
-                 max_opening: float = 0.08, name: str = 'gripper_controller') -> None:
-        self._node, self._runner, self._joint, self._max_opening = node, runner, joint, max_opening
+    def __init__(self, node: Node, runner: CellRunner, name: str = 'gripper_controller') -> None:
+        gripper = runner.cell.robot.gripper
+        self._node, self._runner, self._joint, self._motion = node, runner, gripper.joints[0], gripper.motion
         self._current: object = None
         self._server = ActionServer(
             node, ParallelGripperCommand, f'{name}/gripper_cmd', self.execute, goal_callback=self.accept,
@@ -162,13 +162,13 @@ class GripperServer:
 
     def accept(self, request: ParallelGripperCommand.Goal) -> GoalResponse:
         """Goal callback: only one position of the finger joint within its stroke is accepted."""
-        command = request.command
+        command, ends = request.command, sorted((self._motion.positions[0], self._motion.positions[-1]))
         good = (list(command.name) in ([self._joint], []) and len(command.position) == 1
-                and 0 <= command.position[0] <= self._max_opening / 2 + 1e-6)
+                and ends[0] - 1e-6 <= command.position[0] <= ends[1] + 1e-6)
         if not good:
             self._node.get_logger().warning(
-                f'gripper command refused: wanted one position of {self._joint} in [0, {self._max_opening / 2}] m '
-                f'but got {list(command.name)} {list(command.position)}')
+                f'gripper command refused: wanted one position of {self._joint} in {ends} but '
+                f'got {list(command.name)} {list(command.position)}')
         return GoalResponse.ACCEPT if good else GoalResponse.REJECT
 
     def cancel(self, handle: object) -> CancelResponse:
@@ -179,7 +179,7 @@ class GripperServer:
         """Execute callback: blocks until the fingers arrive, stall, or a newer command takes over."""
         runner = self._runner
         with runner.lock:
-            runner.set_opening_target(2 * handle.request.command.position[0])
+            runner.set_opening_target(self._motion.opening(handle.request.command.position[0]))
             self._current = handle
         while runner.running and runner.gripper.active and self._current is handle:
             if handle.is_cancel_requested:
@@ -203,6 +203,6 @@ class GripperServer:
 
     def _state(self) -> JointState:
         state = self._runner.state
-        message = JointState(name=[self._joint], position=[state.opening / 2])
+        message = JointState(name=[self._joint], position=[self._motion.position(state.opening)])
         message.header.stamp = to_stamp(state.stamp)
         return message

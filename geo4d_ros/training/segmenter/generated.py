@@ -11,7 +11,7 @@ from geo4d_ros.data.episodes import DEPTH_UNIT_M, Episode, list_episodes, open_o
 from geo4d_ros.data.windows import HORIZON, STRIDE, cut_window
 from geo4d_ros.errors import CheckpointError, DatasetError, require
 from geo4d_ros.geometry.transforms import invert, transform_points
-from geo4d_ros.robots.gripper import panda_hand
+from geo4d_ros.robots.gripper import gripper_of
 from geo4d_ros.robots.inverse_kinematics import shared_kinematics
 from geo4d_ros.tracking.segmentation.landmarks import project_landmarks
 from geo4d_ros.training.segmenter.train import Samples, known_labels
@@ -31,7 +31,7 @@ def generated_samples(directory: Path, generator: Any, predictions: int, seed: i
     paths = list_episodes(directory)
     require(len(paths) > 0, f'{directory} has no readable episode; collect some: geo4d collect', DatasetError)
     rgb, depth, labels, landmarks, clip = [], [], [], [], []
-    gripper = panda_hand()
+    gripper = gripper_of()
     for i in np.linspace(0, len(paths) - 1, predictions).astype(int):
         episode = open_or_warn(paths[i])
         if episode is None:

@@ -12,7 +12,7 @@ import numpy as np
 from geo4d_ros.data.episodes import Episode, decode_depth, list_episodes, open_or_warn
 from geo4d_ros.errors import CheckpointError, DatasetError, require
 from geo4d_ros.geometry.transforms import invert
-from geo4d_ros.robots.gripper import HAND, GripperModel, panda_hand
+from geo4d_ros.robots.gripper import HAND, GripperModel, gripper_of
 from geo4d_ros.tracking.outlines import rasterise
 from geo4d_ros.tracking.segmentation.landmarks import CHANNELS, MAPS, project_landmarks
 from geo4d_ros.tracking.segmentation.segmenter import CLASSES, build_network, load_network, network_input, save
@@ -57,12 +57,12 @@ class Samples:
 def load_samples(directory: Path, frames: int, gripper: GripperModel | None = None,
                  limit: int | None = None) -> Samples:
     """Evenly spread frames of every camera of (at most `limit`) episodes; with `gripper` the labels come from its
-    kinematics (and the landmarks, otherwise those of the Franka Hand).
+    kinematics (and the landmarks, otherwise those of the default robot's).
 
     Raises DatasetError when there is nothing to learn from.
     """
     rgb, depth, labels, landmarks, clip = [], [], [], [], []
-    shape = gripper or panda_hand()
+    shape = gripper or gripper_of()
     for path in list_episodes(directory, limit):
         episode = open_or_warn(path)
         if episode is None:

@@ -5,6 +5,7 @@ import pytest
 
 pytest.importorskip('moveit_msgs')
 from fakes.moveit import cartesian_path, distort
+from fakes.panda import HOME, urdf_text
 from moveit_msgs.msg import MoveItErrorCodes
 from moveit_msgs.srv import GetCartesianPath
 
@@ -14,7 +15,6 @@ from geo4d_ros.motion.path import densify
 from geo4d_ros.motion.timing import JointPath, MoveSegment, limit_excess, time_path
 from geo4d_ros.reasons import Reason, Refusal
 from geo4d_ros.robots.kinematics import RobotModel
-from geo4d_ros.robots.panda import HOME, urdf_text
 from geo4d_ros.ros.execute.moveit import check_response, collision_object, waypoints
 from geo4d_ros.ros.wire.conversions import read_pose
 from geo4d_ros.ros.wire.trajectory_messages import to_message

@@ -14,7 +14,7 @@ from torch import nn
 STATE_DIM = 10
 # Typical size of a state's change over the horizon; the stream denoises changes divided by it.
 STATE_STD = (0.15, 0.15, 0.15, *(0.3,) * 6, 0.5)
-_OPENING_UNIT_M = 0.08  # Panda stroke; brings the opening to the size of the other numbers
+_OPENING_UNIT_M = 0.08  # a common stroke; brings the opening to the size of the other numbers
 
 
 def encode_states(T_ref_gripper: np.ndarray, opening: np.ndarray) -> np.ndarray:
