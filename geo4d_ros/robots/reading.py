@@ -62,12 +62,13 @@ class _Section:
     def numbers(self, key: str, count: int, default: tuple[float, ...] | None = None) -> tuple[float, ...]:
         """One number stands for `count` equal ones."""
         value = self.values.get(key, default)
+        wanted = 'a finite number' if count == 1 else f'{count} finite numbers'
         try:
             out = tuple(float(x) for x in (value if isinstance(value, (list, tuple)) else [value] * count))
         except (TypeError, ValueError):
-            raise self.fail(key, f'{count} numbers') from None
+            raise self.fail(key, wanted) from None
         if len(out) != count or not np.isfinite(out).all():
-            raise self.fail(key, f'{count} finite numbers')
+            raise self.fail(key, wanted)
         return out
 
     def names(self, key: str, default: tuple[str, ...] | None = None) -> tuple[str, ...]:
