@@ -28,6 +28,7 @@ from geo4d_ros.ros.execute.predictor_client import PredictClient
 from geo4d_ros.ros.execute.run_action import RunAction
 from geo4d_ros.ros.execute.status import Status
 from geo4d_ros.ros.execute.stop_process import STOP_SERVICE, Guardian
+from geo4d_ros.ros.observe.receiver import Receiver
 from geo4d_ros.ros.observe.robot_monitor import CameraMonitor, RobotMonitor
 from geo4d_ros.ros.serve import diagnostics
 from geo4d_ros.ros.serve.liveness import PeerMonitor, announce
@@ -51,8 +52,9 @@ class PlanExecutor(Node):
         patience = Patience(p.answer_seconds, p.feedback_silence)
         gripper = GripperClient(self, p.gripper_action, p.gripper_type, p.gripper_joint, p.gripper_scale,
                                 p.gripper_offset, p.gripper_effort, patience)
+        self._senses = Receiver(self, 'senses', clock=True)
         robot = RobotMonitor(self.boundary, p.arm_joints, p.gripper_joint, gripper.opening, self._build_model,
-                             p.joint_state_silence)
+                             p.joint_state_silence, self._senses)
         arm = TrajectoryClient(self, p.arm_action, p.arm_joints, p.tracking_error, patience)
         stop_topic = ''
         if p.motion == 'moveit':
@@ -61,9 +63,9 @@ class PlanExecutor(Node):
             stop_topic = self.resolve_topic_name(STOP_TOPIC)
             arm = MoveItClient(self, arm, robot, p.moveit_group, p.tool_frame, p.base_frame,
                                lambda: motion_limits(self.parameters.values), scene(p))
-        cameras = CameraMonitor(self, self.boundary, (p.reference_camera, p.second_camera))
+        cameras = CameraMonitor(self._senses.clock, self.boundary, (p.reference_camera, p.second_camera), self._senses)
         inbox = PlanInbox(self, self.boundary, p.base_frame)
-        self.port = RosPort(self, robot, cameras, PredictClient(self), inbox, arm, gripper,
+        self.port = RosPort(self._senses.clock, robot, cameras, PredictClient(self), inbox, arm, gripper,
                             (p.camera_silence, p.joint_state_silence), lambda: self._peers.missing)
         self.status = Status(self, self.diagnostics, lambda: self.parameters.values)
         self.driver = self.status.driver = Driver(self.port, self.status)
@@ -79,6 +81,7 @@ class PlanExecutor(Node):
                                                 self.resolve_service_name(STOP_SERVICE), self.get_namespace())
         self.port.guardian = self._start_guardian()
         self.status.changed(None)
+        self._senses.start()
 
     def _under_way(self) -> str:
         """What forbids to change parameters now."""
@@ -149,6 +152,7 @@ class PlanExecutor(Node):
         """Leave with the arm at rest; if it is not, the guardian is left to stop it."""
         self.driver.close_record()
         self.port.guardian.close(stop=self.driver.phase not in RESTING)
+        self._senses.close()
 
 
 def _failed(response: Trigger.Response, cause: str) -> Trigger.Response:

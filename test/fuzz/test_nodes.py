@@ -31,7 +31,7 @@ NODES = {
 }
 # Own helper nodes hear and serve on behalf of a node.
 HELPERS = {
-    'plan_executor': ['plan_executor_guardian'],
+    'plan_executor': ['plan_executor_guardian', 'plan_executor_senses'],
     'video_generator': ['video_generator_cameras', 'video_generator_requests'],
     'gripper_tracker': ['gripper_tracker_transforms'], 'simulated_cell': [],
 }

@@ -70,7 +70,7 @@ class ExecutorParameters:
                                     maximum=60.0, read_only=True)
     camera_silence: float = parameter(1.5, 'Silence of a camera that stops the arm [s].', minimum=0.1, maximum=30.0,
                                       read_only=True)
-    joint_state_silence: float = parameter(1.0, 'Silence of the joint states that stops the arm [s].', minimum=0.05,
+    joint_state_silence: float = parameter(0.5, 'Silence of the joint states that stops the arm [s].', minimum=0.05,
                                            maximum=10.0, read_only=True)
     feedback_silence: float = parameter(1.0, 'Silence of a controller that runs a motion that stops the arm [s].',
                                         minimum=0.1, maximum=60.0, read_only=True)

@@ -1,18 +1,18 @@
 """A robot cell behind ROS topics, services and actions as the driver's port.
 
-Everything runs in the node's one executor thread. Deadlines count on the steady clock, so that a simulation which
-stands still cannot freeze them; stamps are the node's clock.
+Everything runs in the node's one executor thread, except that joint states, the cameras' pulse and /clock are heard in
+a thread of their own: while this node computes, nobody else is silent. Deadlines count on the steady clock, so that a
+simulation which stands still cannot freeze them; stamps are the node's clock.
 """
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from rclpy.node import Node
+from rclpy.clock import Clock
 
 from geo4d_ros.loop.port import Done, Predicted
 from geo4d_ros.motion.collision import Scene
@@ -30,8 +30,6 @@ from geo4d_ros.ros.observe.robot_monitor import CameraMonitor, ClockMonitor, Rob
 from geo4d_ros.types import Plan
 
 OBSERVE_PATIENCE = 1.0  # [s] that a pair which fails its gates has to become good: the other camera may be under way
-LATE = 0.25  # [s] between two checks after which this node itself was away
-AWAY = 2.0  # [s] of such an absence that is forgiven
 BEAT = 0.09  # [s] between two bytes to the guardian
 
 
@@ -42,20 +40,19 @@ class RosPort:
     the node between runs; missing_peers() names the nodes that should run and do not.
     """
 
-    def __init__(self, node: Node, robot: RobotMonitor, cameras: CameraMonitor, predictor: PredictClient,
+    def __init__(self, clock: Clock, robot: RobotMonitor, cameras: CameraMonitor, predictor: PredictClient,
                  inbox: PlanInbox, arm: Any, gripper: GripperClient, silence: tuple[float, float],
                  missing_peers: Callable[[], list[str]]) -> None:
-        self._node, self.robot, self._cameras = node, robot, cameras
+        self._stamps, self.robot, self._cameras = clock, robot, cameras
         self._predictor, self._inbox, self._arm, self._gripper = predictor, inbox, arm, gripper
         self._camera_silence, self._joint_silence = silence
         self._missing_peers = missing_peers
-        self._clock = ClockMonitor(node)
+        self._clock = ClockMonitor(clock)
         self.limits, self.scene = MotionLimits(), Scene()
         self.instruction = ''
         self.guardian: Guardian | None = None
         self._looking: tuple[float, Done] | None = None
         self._beat = 0.0
-        self._checked, self._excused = math.inf, False
 
     @property
     def model(self) -> RobotModel | None:
@@ -68,7 +65,7 @@ class RosPort:
 
     def stamp(self) -> int:
         """The node's clock [ns]."""
-        return self._node.get_clock().now().nanoseconds
+        return self._stamps.now().nanoseconds
 
     # --- may it run ---
 
@@ -96,17 +93,9 @@ class RosPort:
         return None
 
     def health(self) -> Refusal | None:
-        """Clock, source of the plans, cameras, joint states, guardian.
-
-        Timers run before the messages that wait: after a long computation of this node's own, others are not silent.
-        """
-        now = time.monotonic()
-        late = now - self._checked > LATE and not self._excused  # never twice in a row
-        self._checked, self._excused = now, late
-        refusal = self._clock.check() or self._inbox.check()
-        if refusal is None and not late:
-            refusal = self._cameras.check_silence(self._camera_silence)
-        if refusal is None and not late and not self.robot.silence <= self._joint_silence:
+        """Clock, source of the plans, cameras, joint states, guardian."""
+        refusal = self._clock.check() or self._inbox.check() or self._cameras.check_silence(self._camera_silence)
+        if refusal is None and not self.robot.silence <= self._joint_silence:
             refusal = Refusal(Reason.JOINT_STATES_STALLED, f'{self.robot.silence:.2f} s')
         if refusal is None and self.guardian is not None and not self.guardian.alive:
             refusal = Refusal(Reason.PEER_DEAD, 'guardian')
@@ -121,10 +110,7 @@ class RosPort:
     def robot_state(self, gripper_closed: bool | None) -> RobotState | Refusal:
         """The newest joint state, or what is wrong with it; JOINT_STATES_STALLED when it is too long ago."""
         refusal, state = self.robot.refusal(), self.robot.state(gripper_closed)
-        # While this node computes it hears nobody; what it then acts on is checked for its age before every motion.
-        away = time.monotonic() - self._checked
-        allowed = self._joint_silence + (min(away, AWAY) if away > LATE else 0.0)
-        if refusal is None and (state is None or not self.robot.silence <= allowed):
+        if refusal is None and (state is None or not self.robot.silence <= self._joint_silence):
             refusal = Refusal(Reason.JOINT_STATES_STALLED, 'nothing usable on /joint_states')
         return refusal or state
 

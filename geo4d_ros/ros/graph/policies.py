@@ -11,9 +11,9 @@ from typing import Any
 from rclpy.action import get_action_client_names_and_types_by_node, get_action_server_names_and_types_by_node
 from rclpy.node import Node
 
-# enclave (one per process) -> names of its nodes; the generator's and the tracker's helpers belong to them
+# enclave (one per process) -> names of its nodes; their helpers belong to them
 PROCESSES = {
-    'plan_executor': ('plan_executor', 'plan_executor_guardian'),  # its child, in its environment
+    'plan_executor': ('plan_executor', 'plan_executor_senses', 'plan_executor_guardian'),  # its child too
     'prediction': ('video_generator', 'video_generator_cameras', 'video_generator_requests', 'gripper_tracker'),
     'simulated_cell': ('simulated_cell',),
 }

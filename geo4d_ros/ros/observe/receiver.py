@@ -9,8 +9,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import rclpy
+from rclpy.clock import Clock
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
+from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 
 from geo4d_ros.ros.serve.qos import NO_SUBSCRIPTION_EVENTS
@@ -21,19 +23,33 @@ class Receiver:
 
     Its wait set is small, so that a message costs little, and no message is taken during `resting`: every one that is
     handled holds the interpreter lock, for which each of a prediction's thousand small steps would wait.
+    clock: hear /clock too, so that `clock` is as new as the messages however long the node's own thread is busy.
     """
 
-    def __init__(self, node: Node, name: str) -> None:
+    def __init__(self, node: Node, name: str, clock: bool = False) -> None:
         self.node = node
+        simulated = node.get_parameter('use_sim_time').value if clock else False
         # Its name must not become the one that a launch file gives `node`: no global arguments.
         self._helper = rclpy.create_node(f'{node.get_name()}_{name}', namespace=node.get_namespace(),
                                          context=node.context, use_global_arguments=False,
-                                         start_parameter_services=False, enable_rosout=False)
+                                         start_parameter_services=False, enable_rosout=False,
+                                         parameter_overrides=[Parameter('use_sim_time', value=simulated)])
+        if clock:
+            node.add_post_set_parameters_callback(self._follow)
         self._executor = SingleThreadedExecutor(context=node.context)
         self._executor.add_node(self._helper)
         self._ending, self._listening = threading.Event(), threading.Event()
         self._listening.set()
         self._thread = threading.Thread(target=self._spin, name=name, daemon=True)
+
+    @property
+    def clock(self) -> Clock:
+        """The node's clock as this thread hears it."""
+        return self._helper.get_clock()
+
+    def _follow(self, parameters: list[Parameter]) -> None:
+        """The node changed between the system's and simulated time."""
+        self._helper.set_parameters([p for p in parameters if p.name == 'use_sim_time'])
 
     def start(self) -> None:
         """Begin to receive, after the last `create_subscription`: rclpy's executors are not made for more later."""

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from geo4d_ros.reasons import Reason, Refusal
 
 KINDS = ('colour', 'depth', 'info')
+REMEMBERED = 1_000_000_000  # [ns] between a picture and a camera_info of depth that is still said of it
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class RgbdPairing:
         self._pairs: list[deque[CameraMessages]] = [deque(maxlen=history) for _ in names]
         self._images: list[dict[str, dict[int, Any]]] = [{'colour': {}, 'depth': {}} for _ in names]
         self._info: list[Any] = [None] * len(names)
-        self._depth_info: list[Any] = [None] * len(names)
+        self._depth_info: list[tuple[int, Any]] = [(0, None)] * len(names)  # with their stamps
         self._history = history
         self.counts = [dict.fromkeys(KINDS, 0) for _ in names]
         self._changed = threading.Condition(threading.RLock())
@@ -61,7 +62,7 @@ class RgbdPairing:
         """Store one message; `kind` is one of KINDS, or 'depth_info'."""
         with self._changed:
             if kind == 'depth_info':
-                self._depth_info[camera] = message
+                self._depth_info[camera] = stamp, message
                 return
             self.counts[camera][kind] += 1
             if kind == 'info':
@@ -128,9 +129,13 @@ class RgbdPairing:
             stamps = [pair.stamp for pair in chosen]
             skew = (max(stamps) - min(stamps)) * 1e-9
             if skew <= slop_s and (not_before is None or min(stamps) >= not_before):
-                return Match(tuple(CameraMessages(c.stamp, c.colour, c.depth, info, depth_info) for c, info, depth_info
-                                   in zip(chosen, self._info, self._depth_info, strict=True)), skew)
+                return Match(tuple(self._complete(index, pair) for index, pair in enumerate(chosen)), skew)
         return None
+
+    def _complete(self, camera: int, pair: CameraMessages) -> CameraMessages:
+        stamp, depth_info = self._depth_info[camera]
+        return replace(pair, info=self._info[camera],
+                       depth_info=depth_info if abs(stamp - pair.stamp) <= REMEMBERED else None)
 
     def _why_not(self, slop_s: float, not_before: int | None) -> Refusal:
         newest = [pairs[-1].stamp for pairs in self._pairs]

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable
 
 import numpy as np
-from rclpy.node import Node
+from rclpy.clock import Clock
 from sensor_msgs.msg import CameraInfo, JointState
 from std_msgs.msg import String
 
@@ -20,7 +20,7 @@ from geo4d_ros.reasons import Reason, Refusal
 from geo4d_ros.robots.kinematics import RobotModel
 from geo4d_ros.ros.serve.qos import IMAGE_QOS, SENSOR_QOS, STATE_QOS
 from geo4d_ros.ros.wire.camera import CameraModel, parse_camera_info
-from geo4d_ros.ros.wire.guard import Boundary, Malformed
+from geo4d_ros.ros.wire.guard import Boundary, Host, Malformed
 from geo4d_ros.ros.wire.joint_state import JointSample, parse_joint_state
 from geo4d_ros.ros.wire.sources import Sources
 
@@ -38,12 +38,13 @@ class RobotMonitor:
 
     arm_joints are looked up by name in every message; opening_of turns the position of `gripper_joint`
     into an opening [m]; the two may come in messages of their own. Ages on the wall clock, stamps as the driver gives
-    them. gripper_silence [s]: an opening that is older counts as unknown.
+    them. gripper_silence [s]: an opening that is older counts as unknown. host hears the joint states, so that a node
+    which computes for a second does not take itself for a silent robot; thread-safe.
     """
 
     def __init__(self, boundary: Boundary, arm_joints: tuple[str, ...], gripper_joint: str,
                  opening_of: Callable[[float], float], build_model: Callable[[str], RobotModel],
-                 gripper_silence: float = 1.0) -> None:
+                 gripper_silence: float = 1.0, host: Host | None = None) -> None:
         self._lock = threading.RLock()
         self._arm, self._gripper, self._opening_of = arm_joints, gripper_joint, opening_of
         self._build_model, self._gripper_silence = build_model, gripper_silence
@@ -58,7 +59,7 @@ class RobotMonitor:
         self._sources = Sources()
         self._refusal: tuple[float, str] | None = None  # when a message was last refused, and why
         boundary.subscribe(JointState, 'joint_states', parse_joint_state, self._receive, SENSOR_QOS,
-                           refused=self._refuse)
+                           refused=self._refuse, host=host)
         boundary.subscribe(String, 'robot_description', _description_text, self._describe, STATE_QOS,
                            limit=DESCRIPTION_BYTES)
 
@@ -186,13 +187,13 @@ def _description_text(message: String) -> str | Malformed:
 class CameraMonitor:
     """The pulse of the cameras, from their small camera_info messages: stamps, silence, jumps of the clock."""
 
-    def __init__(self, node: Node, boundary: Boundary, namespaces: tuple[str, ...]) -> None:
-        self._node, self._names = node, namespaces
+    def __init__(self, clock: Clock, boundary: Boundary, namespaces: tuple[str, ...], host: Host | None = None) -> None:
+        self._clock, self._names = clock, namespaces
         self._stamps: dict[str, int] = {}
         self._heard = dict.fromkeys(namespaces, -np.inf)
         for name in namespaces:
             boundary.subscribe(CameraInfo, f'{name}/color/camera_info', parse_camera_info,
-                               lambda camera, number, name=name: self._receive(name, camera), IMAGE_QOS)
+                               lambda camera, number, name=name: self._receive(name, camera), IMAGE_QOS, host=host)
 
     def _receive(self, name: str, camera: CameraModel) -> None:
         self._stamps[name], self._heard[name] = camera.stamp, time.monotonic()
@@ -208,14 +209,14 @@ class CameraMonitor:
         stamps = [self._stamps.get(name, 0) for name in self._names]
         if min(stamps) <= after:
             return None, False
-        return gates.check_pair(stamps, self._node.get_clock().now().nanoseconds, limits), True
+        return gates.check_pair(stamps, self._clock.now().nanoseconds, limits), True
 
 
 class ClockMonitor:
     """Notices that the node's clock (sim time, or the system's) went back."""
 
-    def __init__(self, node: Node) -> None:
-        self._clock = node.get_clock()
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
         self._last = 0
 
     def check(self) -> Refusal | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,9 +9,9 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+from geo4d_interfaces.msg import PredictionInfo as InfoMessage
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
-from std_msgs.msg import String
 from tf2_msgs.msg import TFMessage
 
 from geo4d_ros.errors import Geo4dError
@@ -30,7 +29,7 @@ from geo4d_ros.ros.wire.conversions import (
     transform_message,
 )
 from geo4d_ros.ros.wire.guard import Boundary, Malformed
-from geo4d_ros.ros.wire.prediction_info import PredictionInfo, parse_prediction_info, track_to_json
+from geo4d_ros.ros.wire.prediction_info import INFO_BYTES, PredictionInfo, info_message, parse_prediction_info
 from geo4d_ros.types import Observation, RgbdFrame, Video4D
 
 VIEWS = ('reference', 'second')
@@ -58,18 +57,6 @@ class Prediction:
         return self.observation.views[0].frame_id
 
 
-def prediction_info(prediction: Prediction) -> dict[str, Any]:
-    """What the image topics cannot carry, as plain values."""
-    observation, video = prediction.observation, prediction.video
-    return {
-        'plan': prediction.plan, 'frame_id': prediction.frame_id, 'stamps': video.stamps.tolist(),
-        'K': video.K.tolist(), 'T_ref_view': video.T_ref_view.tolist(), 'opening': observation.opening,
-        'T_ref_gripper': None if observation.T_ref_gripper is None else observation.T_ref_gripper.tolist(),
-        'gripper_mask': video.gripper_mask is not None,
-        'state': None if video.state is None else track_to_json(video.state),
-    }
-
-
 class PredictionPublisher:
     """Publishes predictions, each topic only when somebody listens; `info` goes out last and is latched."""
 
@@ -84,7 +71,7 @@ class PredictionPublisher:
 
         self._views = [publishers(view) for view in range(views)]
         self._points = create(PointCloud2, f'{ROOT}/points', PREDICTION_QOS)
-        self._info = create(String, f'{ROOT}/info', STATE_QOS)
+        self._info = create(InfoMessage, f'{ROOT}/info', STATE_QOS)
         self._static = create(TFMessage, '/tf_static', TF_STATIC_QOS)
 
     def publish(self, prediction: Prediction) -> None:
@@ -102,7 +89,7 @@ class PredictionPublisher:
                 valid = video.valid[:, frame]
                 self._points.publish(point_cloud_message(video.points[:, frame][valid], video.rgb[:, frame][valid],
                                                          stamp, frame_ids[0]))
-        self._info.publish(String(data=json.dumps(prediction_info(prediction))))
+        self._info.publish(info_message(prediction.plan, prediction.observation, video))
 
     @staticmethod
     def _publish_frame(topics: dict[str, Any], video: Video4D, view: int, frame: int, stamp: int,
@@ -142,8 +129,8 @@ class PredictionReceiver:
                                    lambda frame, number, v=view, k=kind: self._image(v, k, frame), PREDICTION_QOS,
                                    limit=IMAGE_BYTES, callback_group=callback_group,
                                    refused=lambda cause: self._on_error('', cause))
-        boundary.subscribe(String, f'{ROOT}/info', parse_prediction_info, lambda info, number: self._info(info),
-                           STATE_QOS, limit=1 << 20, callback_group=callback_group,
+        boundary.subscribe(InfoMessage, f'{ROOT}/info', parse_prediction_info, lambda info, number: self._info(info),
+                           STATE_QOS, limit=INFO_BYTES, callback_group=callback_group,
                            refused=lambda cause: self._on_error('', cause))
 
     def _image(self, view: int, kind: str, frame: tuple[int, np.ndarray]) -> None:

@@ -1,32 +1,23 @@
-"""geo4d/prediction/info -> `PredictionInfo`, total: what the image topics of a prediction cannot carry."""
+"""geo4d_interfaces/PredictionInfo and back, total: what the image topics of a prediction cannot carry."""
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from std_msgs.msg import String
+from geo4d_interfaces.msg import PredictionInfo as InfoMessage
 
 from geo4d_ros.errors import Geo4dError, require
+from geo4d_ros.ros.wire.conversions import pose_message, read_pose, to_nanoseconds, to_stamp
 from geo4d_ros.ros.wire.guard import Malformed
-from geo4d_ros.types import GripperTrack, TrackStatus
+from geo4d_ros.types import GripperTrack, Observation, TrackStatus, Video4D
 
-MOST_FRAMES = 256
-
-
-def track_to_json(track: GripperTrack) -> dict[str, Any]:
-    """Plain values of a track."""
-    return {'T_ref_gripper': track.T_ref_gripper.tolist(), 'opening': track.opening.tolist(),
-            'confidence': track.confidence.tolist(), 'status': [s.value for s in track.status]}
-
-
-def track_from_json(values: dict[str, Any]) -> GripperTrack:
-    """The track of `track_to_json`."""
-    return GripperTrack(np.array(values['T_ref_gripper'], float), np.array(values['opening'], float),
-                        np.array(values['confidence'], float), tuple(TrackStatus(s) for s in values['status']))
+MOST_FRAMES, MOST_VIEWS = 256, 16
+INFO_BYTES = 1 << 17  # of a message of so many frames, with room
+STATUS = {status: getattr(InfoMessage, status.name) for status in TrackStatus}
+_OF_NUMBER = {number: status for status, number in STATUS.items()}
 
 
 @dataclass(frozen=True)
@@ -44,55 +35,91 @@ class PredictionInfo:
     state: GripperTrack | None
 
 
-def parse_prediction_info(message: String) -> PredictionInfo | Malformed:
-    """Total reader of `prediction_info` as JSON; the first field that cannot be used is named."""
-    try:
-        values = json.loads(message.data, parse_constant=lambda name: name)
-    except (ValueError, RecursionError) as error:
-        return Malformed('data', message.data, f'no JSON ({str(error)[:60]})')
-    if not isinstance(values, dict):
-        return Malformed('data', message.data, 'no JSON object')
-    field = 'plan'
-    try:
-        plan, frame_id = _text(values['plan']), _text(values[field := 'frame_id'])
-        stamps = _stamps(values[field := 'stamps'])
-        K = _array(values[field := 'K'], (None, 3, 3))
-        T_ref_view = _array(values[field := 'T_ref_view'], (len(K), 4, 4))
-        opening, T = values[field := 'opening'], values[field := 'T_ref_gripper']
-        opening = None if opening is None else float(_array(opening, ()))
-        T = None if T is None else _array(T, (4, 4))
-        mask = values[field := 'gripper_mask']
-        require(isinstance(mask, bool), 'no boolean')
-        state = values[field := 'state']
-        track = None if state is None else track_from_json(state)
-        require(track is None or len(track) == len(stamps), 'another number of frames')
-    except (KeyError, TypeError, ValueError, OverflowError, Geo4dError) as error:
-        missing = isinstance(error, KeyError) and field not in values
-        return Malformed(field, None if missing else values.get(field), 'missing' if missing else
-                         ' '.join(str(error).split())[:120])
-    return PredictionInfo(plan, frame_id, stamps, K, T_ref_view, opening, T, mask, track)
+def info_message(plan: str, observation: Observation, video: Video4D) -> InfoMessage:
+    """The message of a prediction; `plan` is the id of the plan to come."""
+    T, opening, state = observation.T_ref_gripper, observation.opening, video.state
+    message = InfoMessage(
+        id=plan, stamps=[to_stamp(stamp) for stamp in video.stamps.tolist()],
+        k=video.K.astype(float).reshape(-1).tolist(), views=[pose_message(pose) for pose in video.T_ref_view],
+        gripper=[] if T is None else [pose_message(T)], opening=[] if opening is None else [float(opening)],
+        gripper_mask=video.gripper_mask is not None)
+    message.header.stamp, message.header.frame_id = message.stamps[0], observation.views[0].frame_id
+    if state is not None:
+        message.state_poses = [pose_message(pose) for pose in state.T_ref_gripper]
+        message.state_openings = state.opening.astype(float).tolist()
+        message.state_confidences = state.confidence.astype(float).tolist()
+        message.state_status = [STATUS[status] for status in state.status]
+    return message
 
 
-def _text(value: Any) -> str:
-    require(isinstance(value, str) and 0 < len(value) <= 256, 'no text of 1 to 256 characters')
-    return value
+def parse_prediction_info(message: InfoMessage) -> PredictionInfo | Malformed:
+    """What a message says; the first of its fields that cannot be used is named."""
+    read: dict[str, Any] = {}
+    for field, reader in _READERS.items():
+        try:
+            read[field] = reader(message)
+        except Geo4dError as error:
+            return Malformed(field, _shown(message, field), ' '.join(str(error).split())[:120])
+    return PredictionInfo(*read.values())
 
 
-def _stamp(value: Any) -> int:
-    require(isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**62, f'no stamp: {value!r:.40}')
-    return value
+def _shown(message: InfoMessage, field: str) -> Any:
+    for name in field.split('.'):
+        message = getattr(message, name)
+    return message if isinstance(message, str) else f'{len(message)} values'
 
 
-def _stamps(value: Any) -> tuple[int, ...]:
-    require(isinstance(value, list) and 1 < len(value) <= MOST_FRAMES, f'no list of 2 to {MOST_FRAMES} stamps')
-    stamps = tuple(_stamp(item) for item in value)
-    require(all(a < b for a, b in pairwise(stamps)), 'the stamps do not increase')
-    return stamps
+def _stamps(values: Any) -> tuple[int, ...]:
+    require(1 < len(values) <= MOST_FRAMES, f'{len(values)} stamps, 2 to {MOST_FRAMES} are read')
+    require(all(value.sec >= 0 and value.nanosec < 10**9 for value in values), 'no time of a frame')
+    stamps = np.array([to_nanoseconds(value) for value in values])
+    require(bool((np.diff(stamps) > 0).all()), 'the stamps do not increase')
+    return tuple(stamps.tolist())
 
 
-def _array(value: Any, shape: tuple[int | None, ...]) -> np.ndarray:
-    out = np.array(value, np.float64)
-    good = out.ndim == len(shape) and all(w is None or w == n for w, n in zip(shape, out.shape, strict=True))
-    require(good and out.size <= 4096, f'shape {out.shape} instead of {shape}')
+def _numbers(values: Any, n: int) -> np.ndarray:
+    require(len(values) == n, f'{len(values)} numbers instead of {n}')
+    out = np.array(values, np.float64)
     require(bool(np.isfinite(out).all()), 'not finite')
     return out
+
+
+def _state(message: InfoMessage, frames: int) -> GripperTrack | None:
+    columns = message.state_poses, message.state_openings, message.state_confidences, message.state_status
+    if not any(len(column) for column in columns):
+        return None
+    require(all(len(column) == frames for column in columns), f'the state stream has not {frames} frames')
+    require(all(number in _OF_NUMBER for number in message.state_status), 'an unknown status')
+    return GripperTrack(np.array([read_pose(pose) for pose in message.state_poses]),
+                        _numbers(message.state_openings, frames), _numbers(message.state_confidences, frames),
+                        tuple(_OF_NUMBER[number] for number in message.state_status))
+
+
+def _text(value: str) -> str:
+    require(0 < len(value) <= 256, 'no text of 1 to 256 characters')
+    return value
+
+
+def _views(values: Any) -> np.ndarray:
+    require(0 < len(values) <= MOST_VIEWS, f'{len(values)} views, 1 to {MOST_VIEWS} are read')
+    return np.array([read_pose(pose) for pose in values])
+
+
+def _intrinsics(message: InfoMessage) -> np.ndarray:
+    K = _numbers(message.k, 9 * len(message.views)).reshape(-1, 3, 3)
+    require(bool((K[:, [0, 1], [0, 1]] > 0).all()), 'a focal length that is not positive')
+    return K
+
+
+# In the order of PredictionInfo's fields.
+_READERS: dict[str, Callable[[InfoMessage], Any]] = {
+    'id': lambda m: _text(m.id),
+    'header.frame_id': lambda m: _text(m.header.frame_id),
+    'stamps': lambda m: _stamps(m.stamps),
+    'k': _intrinsics,
+    'views': lambda m: _views(m.views),
+    'opening': lambda m: float(_numbers(m.opening, 1)[0]) if len(m.opening) else None,
+    'gripper': lambda m: read_pose(m.gripper[0]) if len(m.gripper) else None,
+    'gripper_mask': lambda m: m.gripper_mask,
+    'state_poses': lambda m: _state(m, len(m.stamps)),
+}

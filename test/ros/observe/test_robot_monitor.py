@@ -243,7 +243,7 @@ def info(stamp):
 
 
 def test_cameras(boundary, steady):
-    cameras = CameraMonitor(boundary.node, boundary, ('/one', '/two'))
+    cameras = CameraMonitor(boundary.node.get_clock(), boundary, ('/one', '/two'))
     assert cameras.check_silence(1.0).reason is Reason.CAMERA_SILENT
     assert cameras.check_pair(0, MotionLimits()) == (None, False)
     boundary.say('/one/color/camera_info', info(boundary.node.now))
@@ -260,7 +260,7 @@ def test_cameras(boundary, steady):
 
 
 def test_the_clock_may_not_go_back(boundary):
-    clock = ClockMonitor(boundary.node)
+    clock = ClockMonitor(boundary.node.get_clock())
     assert clock.check() is None
     boundary.node.now -= 50_000_000
     assert clock.check() is None, 'a correction of the system clock'
