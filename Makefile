@@ -33,8 +33,18 @@ viewer: setup $(VIEWER)
 demo: setup
 	@$(BIN)/geo4d demo
 
+# Tests that start nodes have both cores to themselves; the others share them, one process each.
+NODE_TESTS := test/demo test/faults test/fuzz test/integration test/nodes test/ros
+PROCESSES ?= 2
+ifdef TESTS
 test: lint
 	@$(QUIET_THREADS) $(BIN)/python -m pytest -m 'not slow' $(TESTS)
+else
+test: lint
+	@$(QUIET_THREADS) $(BIN)/python -m pytest -m 'not slow' -n $(PROCESSES) --dist worksteal \
+	    $(addprefix --ignore ,$(NODE_TESTS)) test
+	@$(QUIET_THREADS) $(BIN)/python -m pytest -m 'not slow' $(NODE_TESTS)
+endif
 
 test-slow: setup
 	@$(QUIET_THREADS) $(BIN)/python -m pytest -m slow $(TESTS)
@@ -51,7 +61,7 @@ test-numpy1: setup
 	    > "$$(.venv-numpy1/bin/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/shared.pth"
 	@.venv-numpy1/bin/python -c "import numpy; assert numpy.__version__ == '1.26.4', numpy.__version__"
 	@$(QUIET_THREADS) PYTHONPATH=. .venv-numpy1/bin/python -m pytest -m 'not slow' \
-	    --ignore test/ros --ignore test/nodes --ignore test/integration --ignore test/faults --ignore test/demo $(TESTS)
+	    $(addprefix --ignore ,$(NODE_TESTS)) $(TESTS)
 
 # Every baseline at the same budget (minutes of processor time, one thread) on the same data, one after the other:
 # make baselines MINUTES=40 DATA=outputs/data/train
