@@ -106,7 +106,9 @@ def test_students_are_compared_on_the_same_clips(tmp_path, monkeypatch, capsys):
                  '--data', str(tmp_path / 'data'), '--clips', '2', '--seeds', '2', '--json', str(tmp_path / 'f.json')]
     assert main(['evaluate', 'distillation', *arguments]) == 0
     rows = json.loads((tmp_path / 'f.json').read_text())['rows']
-    assert set(rows) == {'teacher_25', 'student_1', 'student_2', 'noised_real_1', 'noised_real_2', 'copy'}
+    assert set(rows) == {'teacher_25', 'teacher_25_until_10', 'teacher_25_until_2', 'student_1', 'student_2',
+                         'noised_real_1', 'noised_real_2', 'copy'}
+    assert 1 < rows['teacher_25_until_10']['calls'] < rows['teacher_25_until_2']['calls'] < 25
     assert rows['teacher_25']['diversity'] == 1 and rows['copy']['diversity'] == 0
     assert rows['teacher_25']['frechet_to_teacher'] < 1e-6
     assert 'student_1' in capsys.readouterr().out

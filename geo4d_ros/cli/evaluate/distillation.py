@@ -26,8 +26,9 @@ def run(args: argparse.Namespace) -> int:
 
     report = compare(args.teacher, args.student, args.noised_real, args.data, args.clips, args.seeds)
     write_report('evaluate-distillation', report, args.json)
-    names = ('frechet_to_teacher', 'frechet_to_truth', 'psnr_to_teacher_mean', 'psnr_to_truth', 'diversity')
-    print(f'{"":15s}' + ''.join(f'{name:>22s}' for name in names))
+    names = ('frechet_to_teacher', 'frechet_to_truth', 'psnr_to_teacher_mean', 'psnr_to_truth', 'diversity',
+             'gripper_points_cm')
+    print(f'{"":22s}' + ''.join(f'{name:>22s}' for name in names))
     for row, figures in report['rows'].items():
-        print(f'{row:15s}' + ''.join(f'{figures[name]:22.3f}' for name in names))
+        print(f'{row:22s}' + ''.join(f'{figures[name]:22.3f}' for name in names))
     return 0
