@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 from geo4d_ros.errors import ConfigurationError
@@ -39,3 +40,14 @@ def find_checkpoint(name: str) -> Path:
     names = sorted(p.name for p in shipped.iterdir() if p.is_dir()) if shipped.is_dir() else []
     raise ConfigurationError(f'checkpoint {name!r} is neither a directory nor one of the shipped models '
                              f'({", ".join(names) or "none"}); give a path')
+
+
+def revision() -> str:
+    """Git revision of the source tree, with `-dirty` when it has changes; 'unknown' outside a checkout."""
+    root = Path(__file__).resolve().parents[1]
+    try:
+        out = subprocess.run(['git', '-C', str(root), 'describe', '--always', '--dirty', '--abbrev=12', '--match='],
+                             capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return 'unknown'
+    return out.stdout.strip() or 'unknown'

@@ -6,11 +6,11 @@ import argparse
 import json
 import math
 import os
-import subprocess
 from pathlib import Path
 from typing import Any
 
 from geo4d_ros.errors import ConfigurationError, InvalidInputError, require
+from geo4d_ros.resources import revision
 
 DEFAULT_CHECKPOINT = 'geo4d-sim-small'
 INTERRUPTED = 130  # exit code of a run that ctrl-C ended, as shells have it
@@ -19,17 +19,6 @@ INTERRUPTED = 130  # exit code of a run that ctrl-C ended, as shells have it
 def add_json_argument(parser: argparse.ArgumentParser) -> None:
     """`--json F`: where the report object is written besides `outputs/`."""
     parser.add_argument('--json', type=Path, metavar='F', help='also write the report as JSON to this file')
-
-
-def revision() -> str:
-    """Git revision of the source tree, with `-dirty` when it has changes; 'unknown' outside a checkout."""
-    root = Path(__file__).resolve().parents[2]
-    try:
-        out = subprocess.run(['git', '-C', str(root), 'describe', '--always', '--dirty', '--abbrev=12', '--match='],
-                             capture_output=True, text=True, timeout=10, check=True)
-    except (OSError, subprocess.SubprocessError):
-        return 'unknown'
-    return out.stdout.strip() or 'unknown'
 
 
 def write_report(name: str, report: dict[str, Any], extra: Path | None, out_dir: Path = Path('outputs')) -> None:

@@ -3,6 +3,7 @@
 import os
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,6 +19,9 @@ from rclpy.parameter import Parameter
 from sensor_msgs.msg import Image, PointCloud2
 from visualization_msgs.msg import MarkerArray
 
+from geo4d_ros.bench.speed.serve import served
+from geo4d_ros.generation.remote.address import Address
+from geo4d_ros.generation.remote.client import RemoteGenerator
 from geo4d_ros.geometry.transforms import make_transform
 from geo4d_ros.nodes.prediction import compose
 from geo4d_ros.ros.serve.environment import free_domain_id, loopback_environment
@@ -193,6 +197,32 @@ def test_failing_models_leave_the_nodes_alive(graph, node, fault, code):
     getattr(graph, node).set_parameters([Parameter('fault', value='none')])
     assert not success and answer.reason == code and answer.detail
     assert graph.viewer.predict()[0]
+
+
+@ONE
+def test_a_server_that_hangs_or_dies_in_the_middle_gives_no_plan(graph, monkeypatch):
+    def refused(happens):
+        plans = len(graph.viewer.received['/geo4d/plan'])
+        process.suspend()  # the request arrives and is never answered
+        future = graph.viewer.client.call_async(Predict.Request())
+        time.sleep(0.3)
+        happens()
+        wait_for(future.done)
+        assert not future.result().success and len(graph.viewer.received['/geo4d/plan']) == plans
+        return future.result().reason
+
+    with served(None, 'cpu') as (port, process):
+        remote = RemoteGenerator(Address('127.0.0.1', port, timeout=PATIENCE))
+        monkeypatch.setattr(graph.generator._generator.result(), 'predict', remote.predict)
+        assert graph.viewer.predict()[0]
+        wait_for(lambda: graph.viewer.received.get('/geo4d/plan'))
+        remote.address = replace(remote.address, timeout=1.0)
+        assert refused(lambda: None) == 'PREDICTION_TIMEOUT'
+        process.resume()
+        remote.address = replace(remote.address, timeout=PATIENCE)
+        assert graph.viewer.predict()[0]
+        assert refused(process.kill) == 'PEER_DEAD'
+    assert graph.viewer.predict()[1].reason == 'PEER_DEAD'  # and nobody to connect to
 
 
 @ONE

@@ -17,7 +17,9 @@ from fakes.synthetic_episodes import episode_arrays, write_episodes
 from geo4d_ros.data.episodes import write_episode
 from geo4d_ros.errors import CheckpointError, ConfigurationError, DatasetError
 from geo4d_ros.generation.loading import load_generator
+from geo4d_ros.generation.manifest import checkpoint_sha256
 from geo4d_ros.generation.unet.streams import RGB
+from geo4d_ros.training.provenance import runs_behind
 from geo4d_ros.training.unet.batches import Latents, make_clips, mask_to_latents, sample_generator
 from geo4d_ros.training.unet.config import LossConfig, parse_config
 from geo4d_ros.training.unet.data import EpisodeWindows, list_data
@@ -74,6 +76,14 @@ def test_regression_loss_falls_and_the_model_predicts(data, tmp_path):
         data, tmp_path / 'student', stage='distillation', init_from=str(second / 'model'), steps=1, batch=1,
         pipeline={}).items() if k != 'unet'})
     assert load_generator(student / 'model').config.sampler == 'renoise'
+    runs = runs_behind(student / 'model')
+    assert [run['config']['stage'] for run in runs] == ['regression', 'diffusion', 'distillation']
+    assert [run['steps'] for run in runs] == [24, 1, 1] and runs[0]['started_from'] is None
+    assert runs[2]['started_from'] == checkpoint_sha256(second / 'model')
+    assert runs[0]['episodes'] == len(list_data(data, 'zarr'))
+    (second / 'model' / 'training.json').write_text('[]')
+    with pytest.raises(CheckpointError, match='no training record'):
+        runs_behind(second / 'model')
     with pytest.raises(ConfigurationError, match='unet fields'):
         train(settings(data, tmp_path / 'third', init_from=str(output / 'model')))
 

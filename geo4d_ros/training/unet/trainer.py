@@ -12,6 +12,7 @@ import math
 import os
 import shutil
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from geo4d_ros.generation.unet.pipeline import Geo4dPipeline
 from geo4d_ros.generation.unet.presets import build
 from geo4d_ros.generation.unet.streams import POINTS, RGB
 from geo4d_ros.training.budget import Budget, require_steps
+from geo4d_ros.training.provenance import append_run
 from geo4d_ros.training.unet.batches import Clips, make_clips
 from geo4d_ros.training.unet.config import UNetTrainConfig, parse_config
 from geo4d_ros.training.unet.data import EpisodeWindows, batches, list_data
@@ -136,10 +138,10 @@ class Trainer:
         """Train to the last step (or minute), save the model and how it went."""
         config, started = self.config, time.monotonic()
         self._prepare_output()
-        episodes = self._episode_list()
+        self.episodes = self._episode_list()
         self._resume()
         self.accelerator.init_trackers('tensorboard')
-        self.windows = self._cached(self._windows(episodes))
+        self.windows = self._cached(self._windows(self.episodes))
         processes, rank = self.accelerator.num_processes, self.accelerator.process_index
         stream = batches(
             self.windows, self.step * config.accumulation, config.batch, config.batch * processes, rank, config.workers
@@ -359,8 +361,16 @@ class Trainer:
             target = self.output / 'model'
             temporary = target.with_name('.model')
             shutil.rmtree(temporary, ignore_errors=True)
-            digest = pipeline.save(temporary, shard_size='15MB')
+            pipeline.save(temporary, shard_size='15MB')
+            digest = self._record(temporary)
             shutil.rmtree(target, ignore_errors=True)
             os.rename(temporary, target)
         self.accelerator.wait_for_everyone()
         return digest
+
+    def _record(self, checkpoint: Path) -> str:
+        """Write this run behind those that the checkpoint comes from; returns the model's hash."""
+        start = self.config.init_from
+        run = {'config': asdict(self.config), 'steps': self.step, 'processes': self.accelerator.num_processes,
+               'trained_min': round(self.budget.spent_s / 60, 2)}
+        return append_run(checkpoint, None if start is None else Path(start), (p.name for p in self.episodes), run)
