@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 from fakes.panda import ARM_FRAMES, BASE_FRAME, TOOL_FRAME
 from rclpy.node import Node
@@ -20,11 +23,16 @@ T_BASE_TOOL = np.diag([1.0, -1.0, -1.0, 1.0]) + make_transform(None, np.array([0
 
 
 class FakeCameras(Node):
-    """Publishes at 20 Hz; `fault` is '' or one of the branches below."""
+    """Publishes at 20 Hz; `fault` is '' or one of the branches below.
+
+    edit(topic, index, message) may change a camera's messages; time() [ns] stamps everything.
+    """
 
     def __init__(self, **options: object) -> None:
         super().__init__('fake_cameras', **options)
         self.fault, self.T_base_tool = '', T_BASE_TOOL
+        self.edit: Callable[[str, int, Any], Any] = lambda topic, index, message: message
+        self.time: Callable[[], int] = lambda: self.get_clock().now().nanoseconds
         self.K = intrinsics(30, SIZE[1], SIZE[0])
         self.random = np.random.default_rng(0)
         topics = (('color/image_raw', Image), ('aligned_depth_to_color/image_raw', Image),
@@ -45,7 +53,7 @@ class FakeCameras(Node):
             for T, frame in zip((T_BASE_CAMERA, T_BASE_CAMERA @ offset), FRAMES, strict=True)]))
 
     def _tick(self) -> None:
-        now = self.get_clock().now().nanoseconds
+        now = self.time()
         if self.fault != 'no tf':
             self._tf.publish(TFMessage(transforms=[transform_message(self.T_base_tool, now, BASE_FRAME, frame)
                                                    for frame in (TOOL_FRAME, *ARM_FRAMES[1:])]))
@@ -74,6 +82,6 @@ class FakeCameras(Node):
             colour.encoding = 'yuv422'
         K = self.K * 0 if self.fault == 'intrinsics' and second else self.K
         info = camera_info_message(K, *SIZE, stamp, FRAMES[index])
-        for publisher, message in zip(self._cameras[index], (colour, image_message(depth, stamp, FRAMES[index]), info),
-                                      strict=True):
-            publisher.publish(message)
+        parts = ('colour', colour), ('depth', image_message(depth, stamp, FRAMES[index])), ('info', info)
+        for publisher, (topic, message) in zip(self._cameras[index], parts, strict=True):
+            publisher.publish(self.edit(topic, index, message))

@@ -14,13 +14,13 @@ from dataclasses import replace
 
 import numpy as np
 from control_msgs.action import FollowJointTrajectory, ParallelGripperCommand
-from fakes.panda import urdf_text
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.action import CancelResponse, GoalResponse
 from sensor_msgs.msg import JointState
 from std_msgs.msg import String
 
 from geo4d_ros.nodes.simulated_cell import SimulatedCell
+from geo4d_ros.robots.registry import load_robot
 from geo4d_ros.ros.serve.spin import run_node
 from geo4d_ros.ros.simulated_robot.cell_publishers import CameraPublisher, RobotPublisher
 from geo4d_ros.ros.simulated_robot.joint_trajectory_server import GripperServer, JointTrajectoryServer
@@ -81,7 +81,7 @@ class FaultyRobotPublisher(RobotPublisher):
 
     def describe(self, changed):
         """The robot's description, or that of another one."""
-        text = urdf_text()
+        text = load_robot('panda').urdf_text
         self._description.publish(String(data=text.replace('effort="87"', 'effort="86"', 1) + '\n<!-- another -->'
                                          if changed else text))
 

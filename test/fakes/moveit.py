@@ -15,7 +15,6 @@ import time
 import numpy as np
 from action_msgs.srv import CancelGoal
 from control_msgs.action import FollowJointTrajectory
-from fakes.panda import urdf_text
 from moveit_msgs.action import ExecuteTrajectory
 from moveit_msgs.msg import CollisionObject, MoveItErrorCodes
 from moveit_msgs.srv import GetCartesianPath
@@ -25,6 +24,7 @@ from rclpy.node import Node
 from std_msgs.msg import String
 
 from geo4d_ros.robots.kinematics import RobotModel
+from geo4d_ros.robots.registry import load_robot
 from geo4d_ros.ros.serve.spin import run_node
 from geo4d_ros.ros.wire.conversions import read_pose
 from geo4d_ros.ros.wire.trajectory_messages import to_message
@@ -61,7 +61,8 @@ class FakeMoveGroup(Node):
     def __init__(self) -> None:
         super().__init__('move_group')
         self.declare_parameter('fault', 'none')
-        self.robot, self.objects, self.stopped = RobotModel.from_urdf(urdf_text()), [], threading.Event()
+        self.robot = RobotModel.from_urdf(load_robot('panda').urdf_text)
+        self.objects, self.stopped = [], threading.Event()
         group = ReentrantCallbackGroup()
         self.controller = ActionClient(self, FollowJointTrajectory, CONTROLLER, callback_group=group)
         self.cancel_client = self.create_client(CancelGoal, f'{CONTROLLER}/_action/cancel_goal', callback_group=group)
