@@ -82,7 +82,7 @@ class RosPort:
         if not self._predictor.ready:  # a node can be known before its services are
             return Refusal(Reason.PEER_DEAD, 'no /geo4d/predict service')
         return ((self._no_controller() if moves else None) or self._cameras.check_silence(self._camera_silence)
-                or self._inbox.bind())
+                or self._predictor.check() or self._inbox.bind())
 
     def _no_controller(self) -> Refusal | None:
         absent = [name for part in (self._arm, self._gripper) if not part.ready for name in part.actions]
@@ -93,8 +93,9 @@ class RosPort:
         return None
 
     def health(self) -> Refusal | None:
-        """Clock, source of the plans, cameras, joint states, guardian."""
-        refusal = self._clock.check() or self._inbox.check() or self._cameras.check_silence(self._camera_silence)
+        """Clock, sources of plans and predictions, cameras, joint states, guardian."""
+        refusal = (self._clock.check() or self._inbox.check() or self._predictor.check()
+                   or self._cameras.check_silence(self._camera_silence))
         if refusal is None and not self.robot.silence <= self._joint_silence:
             refusal = Refusal(Reason.JOINT_STATES_STALLED, f'{self.robot.silence:.2f} s')
         if refusal is None and self.guardian is not None and not self.guardian.alive:

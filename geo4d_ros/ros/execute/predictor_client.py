@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
 from geo4d_interfaces.srv import Predict
-from rclpy.node import Node
+from rclpy.node import Node, NodeNameNonExistentError
 
 from geo4d_ros.loop.port import Predicted
 from geo4d_ros.reasons import Reason, Refusal
@@ -20,6 +21,7 @@ class PredictClient:
     """Calls the service; the answer may come late or never, so the caller keeps its own deadline."""
 
     def __init__(self, node: Node) -> None:
+        self._node = node
         self._client = node.create_client(Predict, SERVICE)
         self._name = node.resolve_service_name(SERVICE)
         self._future: Any = None
@@ -28,6 +30,21 @@ class PredictClient:
     def ready(self) -> bool:
         """Whether the service is known."""
         return self._client.service_is_ready()
+
+    def check(self) -> Refusal | None:
+        """SOURCE_CHANGED when more than one node serves predictions: which of them answers is chance."""
+        if self._node.count_services(self._name) <= 1:
+            return None
+        return Refusal(Reason.SOURCE_CHANGED, f'several servers of {self._name}: {", ".join(self._servers())}; end all '
+                       'but one of them')
+
+    def _servers(self) -> list[str]:
+        found = []
+        for name, namespace in self._node.get_node_names_and_namespaces():
+            with contextlib.suppress(NodeNameNonExistentError):  # it left meanwhile
+                served = self._node.get_service_names_and_types_by_node(name, namespace)
+                found += [f'{namespace.rstrip("/")}/{name}'] * any(service == self._name for service, _ in served)
+        return sorted(found)
 
     def call(self, instruction: str, done: Callable[[Predicted | Refusal], None]) -> None:
         """Ask for a prediction; an earlier question that is still open is dropped."""
