@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,7 @@ from geo4d_ros.robots.description import RobotDescription
 from geo4d_ros.robots.registry import load_robot
 
 _DAMPING = 1e-6  # squared, of the least-squares step; small, since a path never starts far away
+TURNS = 16 * np.pi  # [rad] to either side that a continuous joint may be wound up
 _ITERATIONS = 40
 _CONVERGED = np.array([2e-5] * 3 + [1e-4] * 3)  # m, rad: well inside the residual gate
 _MAX_ITERATION_STEP = 0.3  # rad in one joint, so that the solver cannot hop to another branch
@@ -196,20 +198,34 @@ def _finger_stations(robot: RobotDescription) -> int:
 
 def _parsed(text: str, package_dirs: Sequence[str]) -> tuple[pin.Model, pin.GeometryModel]:
     try:
+        text = _turned(text)
         full = pin.buildModelFromXML(text)
         return full, pin.buildGeomFromUrdfString(full, text, pin.GeometryType.COLLISION,
                                                  package_dirs=list(package_dirs))
-    except (ValueError, RuntimeError) as error:
+    except (ValueError, RuntimeError, ElementTree.ParseError) as error:
         raise ConfigurationError(f'the robot description cannot be read: {str(error).splitlines()[0]}') from error
+
+
+def _turned(text: str) -> str:
+    """The URDF with continuous joints as revolute ones of many turns: Pinocchio gives those two coordinates, for which
+    a driver's one position does not stand."""
+    if 'continuous' not in text:
+        return text
+    root = ElementTree.fromstring(text)
+    for joint in root.iter('joint'):
+        if joint.get('type') == 'continuous':
+            limit = joint.find('limit')
+            limit = ElementTree.SubElement(joint, 'limit', effort='0', velocity='0') if limit is None else limit
+            joint.set('type', 'revolute')
+            limit.set('lower', str(-TURNS))
+            limit.set('upper', str(TURNS))
+    return ElementTree.tostring(root, encoding='unicode')
 
 
 def _check_names(full: pin.Model, arm_joints: Sequence[str], frames: Sequence[str]) -> None:
     for name in arm_joints:
         require(full.existJointName(name), f'joint {name} is not in the robot description, which has '
                 f'{list(full.names)[1:]}', ConfigurationError)
-        joint = full.joints[full.getJointId(name)]
-        require(joint.nq == 1, f'joint {name} has no position limits (continuous); give it limits in the URDF',
-                ConfigurationError)
     for frame in frames:
         require(full.existFrame(frame), f'frame {frame} is not in the robot description', ConfigurationError)
 

@@ -112,11 +112,35 @@ def test_bad_descriptions_are_named(changes, word):
         RobotModel.from_urdf(**{'text': panda_urdf.urdf_text(), **changes})
 
 
-def test_continuous_joints_are_refused():
-    joint = 'name="panda_joint7" type="{}"'
-    text = panda_urdf.urdf_text().replace(joint.format('revolute'), joint.format('continuous'))
-    with pytest.raises(ConfigurationError, match='panda_joint7'):
-        RobotModel.from_urdf(text)
+def with_joint(name, old, new):
+    """The URDF with a change in one joint's element."""
+    head, _, tail = panda_urdf.urdf_text().partition(f'name="{name}"')
+    return head + f'name="{name}"' + tail.replace(old, new, 1)
+
+
+@pytest.mark.parametrize('limit', ['<limit velocity="2.61" effort="87"/>', '<limit lower="0" upper="0" velocity="2.61" '
+                                   'effort="87"/>'])
+def test_a_continuous_joint_turns_as_a_revolute_one_beyond_its_limits(limit):
+    plain, (name, *_, lower, upper, velocity) = RobotModel.from_urdf(panda_urdf.urdf_text()), panda_urdf._JOINTS[6]
+    text = with_joint(name, 'revolute', 'continuous').replace(
+        f'<limit lower="{lower}" upper="{upper}" velocity="{velocity}" effort="87"/></joint><joint name="panda_joint8"',
+        limit + '</joint><joint name="panda_joint8"')
+    assert limit in text and 'continuous' in text
+    robot, q = RobotModel.from_urdf(text), np.array(panda_urdf.HOME)
+    np.testing.assert_allclose(robot.forward(q), plain.forward(q), atol=1e-12)
+    assert robot.velocity_limits[6] == velocity
+    q[6] += 2 * np.pi
+    assert robot.within_limits(q) and not plain.within_limits(q)
+    np.testing.assert_allclose(robot.inverse(robot.forward(q), q).q[6], q[6], atol=1e-2)
+
+
+def test_a_mimic_finger_is_a_finger():
+    mimic = '<mimic joint="panda_finger_joint1" multiplier="1" offset="0"/>'
+    text = with_joint('panda_finger_joint2', '<limit', mimic + '<limit')
+    robot, plain = RobotModel.from_urdf(text), RobotModel.from_urdf(panda_urdf.urdf_text())
+    q = np.array(panda_urdf.HOME)
+    np.testing.assert_allclose(robot.forward(q), plain.forward(q), atol=1e-12)
+    assert robot.fingers.keys() == plain.fingers.keys()
 
 
 ROBOT = RobotModel.from_urdf(panda_urdf.urdf_text())

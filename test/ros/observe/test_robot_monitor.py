@@ -267,3 +267,10 @@ def test_the_clock_may_not_go_back(boundary):
     boundary.node.now -= 2_000_000_000
     assert clock.check().reason is Reason.CLOCK_JUMP
     assert clock.check() is None, 'once per jump'
+
+
+def test_a_mimic_joint_that_nobody_sends_is_not_missed(boundary):
+    """Drivers often leave the second finger out: its position follows from the first."""
+    robot = monitor(boundary)
+    boundary.say('/joint_states', joints(('a', 'b', 'finger'), (1.0, 2.0, 0.02), (0.0,) * 3))
+    assert robot.refusal() is None and robot.state(None).opening == 0.04
