@@ -83,6 +83,8 @@ class Driver:
 
         Raises ConfigurationError where the record cannot be written.
         """
+        if self.port.stop_asked():  # before this request: it must not end the run that begins now
+            self.handle(EventKind.STOP)
         if self.phase not in (Phase.IDLE, Phase.DONE):
             self.handle(kind)  # which reports that it is not allowed now
             return Refusal(Reason.NOT_ALLOWED_NOW, f'{kind.value} in {self.phase.value}')

@@ -475,6 +475,14 @@ def test_a_stop_asked_for_elsewhere_is_heard_in_every_tick(bench):
     assert bench.port.motions == ['move', 'stop'] and bench.reason is Reason.OPERATOR_STOP
 
 
+def test_a_stop_of_before_a_request_does_not_end_the_run_that_it_begins(bench):
+    bench.port.stop_wish = True
+    assert bench.driver.begin(EventKind.STEP) is None
+    assert bench.port.calls.count('stop') == 1
+    bench.driver.tick()
+    assert bench.phase is not Phase.IDLE and not bench.port.stop_wish
+
+
 @pytest.mark.parametrize('segment', [0, 1])
 def test_a_stop_asked_for_elsewhere_is_heard_before_a_goal_is_sent(bench, segment):
     bench.begin('START')
