@@ -33,6 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--scenes', choices=('single', 'mixed', 'idle', 'varied'), default='single',
                         help="single: one task's things; mixed: two or three tasks', the instruction decides; idle: "
                              'nothing to do; varied: all of them (default single)')
+    parser.add_argument('--observations', type=int, default=0, metavar='N',
+                        help='instead of episodes, N two-view pictures of each run and its states: far cheaper')
     parser.add_argument('--noise', choices=('none', 'd435'), default='none', help='depth sensor noise')
     parser.add_argument('--size', type=image_size, default=(96, 128), metavar='HxW', help='default 96x128')
     parser.add_argument('--keep-failures', action='store_true', help='also keep demonstrations that failed')
@@ -56,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
             f'--demos and --jobs should be positive and --seed-start not negative but got '
             f'{args.demos}, {args.jobs}, {args.seed_start}', InvalidInputError)
     recording = collect.Recording(str(args.out), args.cameras, args.split, *args.size, args.perturb, args.noise,
-                                     args.keep_failures, args.scenes)
+                                     args.keep_failures, args.scenes, args.observations)
     jobs = collect.interleave(tasks, args.seed_start, args.demos)
     started, outcomes = time.monotonic(), []
     source = (collect.collect_on_ray(recording, jobs) if args.ray

@@ -50,7 +50,8 @@ class Recording:
     `perturb` is the share of episodes in which something goes wrong up to three times and the expert recovers;
     `noise` a model of simulation.noise; `split` the camera region; failed demonstrations are dropped
     unless `keep_failures`. `scenes` is one of `simulation.tasks.arrangement.SCENES`: with other tasks' things on
-    the table, or nothing to do.
+    the table, or nothing to do. With `observations` a run gives no episode but so many two-view pictures of random
+    moments (data/observations.py).
     """
 
     directory: str
@@ -62,6 +63,7 @@ class Recording:
     noise: str = 'none'
     keep_failures: bool = False
     scenes: str = 'single'
+    observations: int = 0
 
     def __post_init__(self) -> None:
         from geo4d_ros.simulation.cameras import SPLITS
@@ -69,6 +71,7 @@ class Recording:
         from geo4d_ros.simulation.tasks.arrangement import SCENES
 
         require(self.scenes in SCENES, f'scenes should be one of {SCENES} but got {self.scenes!r}')
+        require(self.observations >= 0, f'observations should not be negative but got {self.observations}')
         require(self.cameras >= 1, f'cameras should be at least 1 but got {self.cameras}')
         require(self.split in SPLITS, f'split should be one of {SPLITS} but got {self.split!r}')
         require(self.noise in NOISE_MODELS, f'noise should be one of {NOISE_MODELS} but got {self.noise!r}')
@@ -95,10 +98,15 @@ def record(recording: Recording, task: str, seed: int) -> Outcome:
     Runs in a worker: imports the simulator only here. Raises DatasetError when the disk refuses.
     """
     os.environ.update({k: v for k, v in WORKER_ENVIRONMENT.items() if k not in os.environ})
+    from geo4d_ros.data.observations import record_observations
     from geo4d_ros.simulation.rollout import random_perturbations, rollout
     from geo4d_ros.simulation.tasks.arrangement import instruction_of
 
     started = time.perf_counter()
+    if recording.observations:
+        made = record_observations(recording, task, seed)
+        return Outcome(task, seed, 'kept' if made else 'failed', 2 * recording.observations * bool(made),
+                       time.perf_counter() - started, '' if made else 'no scene, or the expert failed')
     path = Path(recording.directory) / episode_name(task, seed)
     if path.exists() and existing(recording, path, task, seed, whole=True):
         return Outcome(task, seed, 'existing')
