@@ -6,18 +6,16 @@ on the port's clock, ages of data on the clock that they are stamped by. Not thr
 
 from __future__ import annotations
 
-import time
-import traceback
-from collections import deque
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from geo4d_ros.loop.checks import PASSING, Judged, World, check_robot, check_segment
-from geo4d_ros.loop.events import Action, ActionKind, Event, EventKind
-from geo4d_ros.loop.machine import RESTING, LoopConfig, LoopState, Phase, Recovery
+from geo4d_ros.loop.diary import Diary
+from geo4d_ros.loop.events import ActionKind, EventKind
+from geo4d_ros.loop.interpreter import Interpreter
+from geo4d_ros.loop.machine import RESTING, LoopConfig, Phase, Recovery
 from geo4d_ros.loop.port import Port, Predicted, Watcher
-from geo4d_ros.loop.record import Loop, Recorder
+from geo4d_ros.loop.record import Loop
 from geo4d_ros.loop.recovery import Trail, plan_recovery, recovery_plans
 from geo4d_ros.motion.gripper_segments import GripperSegment, let_go
 from geo4d_ros.motion.limits import MotionLimits
@@ -30,24 +28,23 @@ PATIENCE = 1.0  # [s] that what may pass by itself has to become good
 MOVING = (Phase.EXECUTING, Phase.SETTLING, Phase.STOPPING)  # phases in which the arm may have speed
 
 
-class Driver:
+class Driver(Interpreter):
     """The loop over one port. `handle` feeds one event and carries out all that follows; `tick` lets time go on.
 
     Call `tick` 20 times a second or more: it runs the watchdogs and every wait.
     """
 
     def __init__(self, port: Port, watcher: Watcher | None = None) -> None:
-        self.port, self.watcher = port, watcher or Watcher()
-        self.loop = Loop(LoopConfig())
-        self._recorder: Recorder | None = None
+        super().__init__(port, watcher or Watcher(), {
+            ActionKind.OBSERVE: self._observe, ActionKind.PREDICT: self._predict, ActionKind.PLAN: self._track,
+            ActionKind.PLAN_RECOVERY: self._plan_recovery, ActionKind.ASK_APPROVAL: self._ask_approval,
+            ActionKind.EXECUTE: self._execute, ActionKind.AWAIT_STANDSTILL: self._await_standstill,
+            ActionKind.STOP: self._stop, ActionKind.REPORT: self._report})
+        self._diary = Diary(self.watcher)
         self._limits, self._poses = MotionLimits(), 5
         self._world: World | None = None  # of this run
         self._trail = Trail()
-        self._events: deque[Event] = deque()
-        self._busy = False
         self._approved: str | None = None
-        self._summary: dict[str, Any] = {}
-        self._lapped = time.perf_counter()
         self._stamp_since = 0
         self._predicted: Predicted | None = None
         self._forget()
@@ -61,16 +58,6 @@ class Driver:
         self._judged: Judged | None = None
 
     # --- the operator's side ---
-
-    @property
-    def state(self) -> LoopState:
-        """Everything the loop remembers."""
-        return self.loop.state
-
-    @property
-    def phase(self) -> Phase:
-        """Where the loop is."""
-        return self.loop.state.phase
 
     def configure(self, config: LoopConfig, limits: MotionLimits, poses: int) -> None:
         """Settings of the next run; only while the loop rests."""
@@ -93,7 +80,9 @@ class Driver:
         if refusal is not None or model is None:
             return refusal or Refusal(Reason.ROBOT_STATE_INVALID, 'no robot description')
         self._world, self._approved = World(model, self.port.scene), None
-        self._record(record, model, seed)
+        state, self.loop = self.loop.state, self._diary.open(record, self.loop.config, self._limits, self.port.scene,
+                                                             model, seed)
+        self.loop.state = state
         self.handle(kind)
         return None
 
@@ -107,59 +96,9 @@ class Driver:
 
     def close_record(self) -> None:
         """End the record, when there is one."""
-        if self._recorder is not None:
-            self._recorder.close()
-            self._recorder = None
+        self._diary.close()
 
-    def _record(self, path: Path | None, model: RobotModel, seed: int) -> None:
-        self.close_record()
-        if path is not None:
-            self._recorder = Recorder(path)
-            self._recorder.header(self.loop.config, self._limits, self.port.scene, model, seed)
-        state, self.loop = self.loop.state, Loop(self.loop.config, self._recorder)
-        self.loop.state = state
-
-    # --- events in, actions out ---
-
-    def handle(self, kind: EventKind, **data: Any) -> tuple[Action, ...]:
-        """Feed an event; returns what the state machine answered to it."""
-        self._events.append(Event(kind, self.port.clock(), data))
-        first: tuple[Action, ...] | None = None
-        if self._busy:  # an action of an outer call brought this event about: it comes next
-            return ()
-        self._busy = True
-        try:
-            while self._events:
-                event = self._events.popleft()
-                actions = self.loop.handle(event)
-                first = actions if first is None else first
-                report = None
-                for action in actions:
-                    if action.kind is ActionKind.REPORT:
-                        report = action.data
-                    self._carry_out(action)
-                if actions or event.kind is not EventKind.TICK:
-                    self.watcher.changed(report)
-        finally:
-            self._busy = False
-        return first or ()
-
-    def _carry_out(self, action: Action) -> None:
-        """Do what the state machine says; an error in it stops the arm, an error in that ends the process."""
-        try:
-            self.watcher.acted(action.kind.value, action.data)
-            _CARRY_OUT[action.kind](self, action.data)
-        except Exception as error:
-            if action.kind in (ActionKind.STOP, ActionKind.REPORT):
-                raise  # whoever watches this process stops the arm
-            self.watcher.erred(traceback.format_exc())
-            detail = f'{action.kind.value}: {type(error).__name__}: {error}'
-            self._events.append(Event(EventKind.FAULT, self.port.clock(),
-                                      {'reason': Reason.INTERNAL_ERROR.code, 'detail': detail}))
-
-    def fault(self, refusal: Refusal) -> None:
-        """A watchdog, a peer or a backend found something wrong."""
-        self.handle(EventKind.FAULT, reason=refusal.reason.code, detail=refusal.detail)
+    # --- time ---
 
     def tick(self) -> None:
         """Watchdogs and waits."""
@@ -201,11 +140,9 @@ class Driver:
     # --- one method per action ---
 
     def _observe(self, data: dict[str, Any]) -> None:
-        self._end_cycle()
+        self._diary.begin_cycle(data['cycle'])
         self._forget()
         self._observe_since, self._stamp_since = self.port.clock(), self.port.stamp()
-        self._summary = {'cycle': data['cycle'], 'stages_ms': {}}
-        self._lapped = time.perf_counter()
         self._wait_for_observation()
 
     def _wait_for_observation(self) -> None:
@@ -237,7 +174,7 @@ class Driver:
             self._refuse(cycle, robot)
             return
         state, model = robot
-        self._lap('observe')
+        self._diary.lap('observe')
         self.handle(EventKind.OBSERVED, cycle=cycle, position=model.forward(state.q)[:3, 3].tolist(),
                     opening=state.opening)
 
@@ -258,8 +195,8 @@ class Driver:
             self._refuse(cycle, answer)
             return
         self._predicted = answer
-        self._lap('predict')
-        self._summary.update(plan=answer.plan_id, observation_stamp=answer.stamp, reply=answer.values)
+        self._diary.lap('predict')
+        self._diary.summary.update(plan=answer.plan_id, observation_stamp=answer.stamp, reply=answer.values)
         self.handle(EventKind.PREDICTED, cycle=cycle, verdict=answer.judgement.verdict.value,
                     detail=answer.judgement.text)
 
@@ -270,7 +207,7 @@ class Driver:
     def _tracked(self, cycle: int, predicted: Predicted, plan: Plan | Refusal) -> None:
         if not self._expected(cycle, Phase.PLANNING):
             return
-        self._lap('track')
+        self._diary.lap('track')
         if isinstance(plan, Plan) and (plan.id, plan.observation_stamp) != (predicted.plan_id, predicted.stamp):
             plan = Refusal(Reason.PLAN_INVALID, f'plan {plan.id!r} for prediction {predicted.plan_id!r}')
         robot = plan if isinstance(plan, Refusal) else self._robot()
@@ -295,20 +232,21 @@ class Driver:
 
     def _decide(self, cycle: int, plan: Plan, robot: tuple[RobotState, RobotModel], now: int, k: int,
                 result: TimedMotion | Refusal) -> None:
-        if self._recorder is not None:
-            self._recorder.plan(plan, robot[0], now, k, result)
+        if self._diary.recorder is not None:
+            self._diary.recorder.plan(plan, robot[0], now, k, result)
         self.watcher.judged(plan, result)
-        self._lap('gates')
+        self._diary.lap('gates')
         if isinstance(result, Refusal):
             self._refuse(cycle, result)
             return
         self._judged = Judged(plan, result, World(robot[1], self.port.scene))
-        self._summary.update(observation_age_s=(now - plan.observation_stamp) * 1e-9, gate_values=result.gate_values,
-                             poses=result.poses, truncated_by=result.truncated_by and result.truncated_by.reason.code)
+        self._diary.summary.update(
+            observation_age_s=(now - plan.observation_stamp) * 1e-9, gate_values=result.gate_values, poses=result.poses,
+            truncated_by=result.truncated_by and result.truncated_by.reason.code)
         self.handle(EventKind.PLANNED, cycle=cycle, **describe(plan, result))
 
     def _refuse(self, cycle: int, refusal: Refusal) -> None:
-        self._summary['refusal'] = refusal.to_json()
+        self._diary.summary['refusal'] = refusal.to_json()
         self.watcher.refused(refusal)
         if refusal.reason.kind is Kind.FAULT:
             self.fault(refusal)
@@ -357,7 +295,7 @@ class Driver:
         motion, index = self._judged.motion, data['index']
         segment = motion.segments[index]
         if index == 0:
-            self._lap('approve')
+            self._diary.lap('approve')
         if isinstance(segment, GripperSegment):
             before = self.port.robot_state(None)
             self.port.grip(segment, lambda refusal: self._gripped(data, segment, before, refusal))
@@ -400,7 +338,7 @@ class Driver:
             self._refuse(self.state.cycle, refusal or state)
 
     def _await_standstill(self, data: dict[str, Any]) -> None:
-        self._lap('execute')
+        self._diary.lap('execute')
         self._rest_since = self.port.clock()
 
     def _wait_for_rest(self) -> None:
@@ -408,7 +346,7 @@ class Driver:
             self._rest_since = None
         if self._rest_since is not None and self.port.at_rest(self._rest_since):
             self._rest_since = None
-            self._lap('settle')
+            self._diary.lap('settle')
             self.handle(EventKind.STANDSTILL)
 
     def _stop(self, data: dict[str, Any]) -> None:
@@ -423,33 +361,6 @@ class Driver:
 
     def _report(self, data: dict[str, Any]) -> None:
         self.watcher.said(Refusal(Reason[data['reason']], data['detail']))
-        self._summary['report'] = data
+        self._diary.summary['report'] = data
         if self.phase in RESTING:
-            self._end_cycle()
-
-    # --- the record of a cycle ---
-
-    def _lap(self, stage: str) -> None:
-        now = time.perf_counter()
-        self._summary.setdefault('stages_ms', {})[stage] = (now - self._lapped) * 1e3
-        self._lapped = now
-
-    def _end_cycle(self) -> None:
-        if 'cycle' in self._summary:
-            self.watcher.cycle(self._summary)
-            if self._recorder is not None:
-                self._recorder.cycle(**self._summary)
-        self._summary = {}
-
-
-_CARRY_OUT: dict[ActionKind, Callable[[Driver, dict[str, Any]], None]] = {
-    ActionKind.OBSERVE: Driver._observe,
-    ActionKind.PREDICT: Driver._predict,
-    ActionKind.PLAN: Driver._track,
-    ActionKind.PLAN_RECOVERY: Driver._plan_recovery,
-    ActionKind.ASK_APPROVAL: Driver._ask_approval,
-    ActionKind.EXECUTE: Driver._execute,
-    ActionKind.AWAIT_STANDSTILL: Driver._await_standstill,
-    ActionKind.STOP: Driver._stop,
-    ActionKind.REPORT: Driver._report,
-}
+            self._diary.end_cycle()
