@@ -214,8 +214,9 @@ BLOCKS: dict[str, Callable[[dict[str, Report]], str]] = {
     'faults': faults,
     'loop': loop,
     'safety': figures('safety', ['cases', 'violations', 'refusals_without_code']),
-    'generator': figures('generator', ['device', 'speedup_25_steps', 'speedup_8_steps', 'relative_output_difference',
-                                       'peak_memory_mib']),
+    'generator': figures('generator', ['device', 'same_output_speedup_25_steps', 'points_speedup_25_steps',
+                                       'points_speedup_8_steps', 'student_1_step_speedup',
+                                       'largest_output_difference', 'peak_memory_mib']),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import time
 from collections.abc import Callable
@@ -95,7 +96,10 @@ def benchmark(
 ) -> dict[str, Any]:
     """The report of `geo4d benchmark generator`; every time in it is of a complete prediction.
 
-    On the CPU, times are processor time of `threads` threads, which other processes cannot stretch.
+    On the CPU, times are processor time of `threads` threads: waiting for other processes is not in them, but sharing
+    caches and memory with others is, and not on both sides alike, so `load_average` has to be low (below 1 beside the
+    run's own) for the ratios to mean anything. They depend on the `instructions` too: the wider the processor's
+    vectors, the more of the released algorithm's time is not arithmetic.
     `repeats` rounds, each with one prediction of every setting and one of the released algorithm, so
     that a drift of the machine falls on both. speedup_*: median over the rounds of the released
     algorithm's time at 25 steps over the pipeline's, for the `points` consumer; `consumers` has the
@@ -120,7 +124,7 @@ def benchmark(
     floors = stage_floors(pipeline, observation) if flops else {}
     if compiled:
         pipeline.compile()
-    started = time.perf_counter()
+    started, load = time.perf_counter(), os.getloadavg()[0]
     student = student_pipeline(pipeline)
     runs, references, peak = time_both(pipeline, student, released, observation, repeats, device)
     report: dict[str, Any] = {
@@ -131,6 +135,8 @@ def benchmark(
         'repeats': repeats,
         'clock': 'processor time' if device == 'cpu' else 'wall time',
         'threads': torch.get_num_threads(),
+        'instructions': torch.backends.cpu.get_cpu_capability(),
+        'load_average': {'before': load, 'after': os.getloadavg()[0]},
         'memory_need_mib': pipeline.memory_need(4, pipeline.frames).total / 2**20,
         'unet_parameters': sum(p.numel() for p in pipeline.unet.parameters()),
         'peak_memory_mib': peak,
