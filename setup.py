@@ -35,12 +35,10 @@ setup(
     data_files=[
         ('share/ament_index/resource_index/packages', [f'resource/{NAME}']),
         (f'share/{NAME}', ['package.xml']),
-        # pip ignores setup.cfg's install_scripts: `ros2 run` and launch look for executables here.
+        # `ros2 run` and launch look for executables here; `geo4d` alone goes to bin, where PATH has it.
         (f'lib/{NAME}', [f'scripts/{node}' for node in nodes]),
         *shared('launch'), *shared('config'), *shared('models'), *shared('interfaces'),
     ],
-    entry_points={'console_scripts': [
-        'geo4d = geo4d_ros.cli.main:main', *[f'{node} = geo4d_ros.nodes.{node}:main' for node in nodes],
-    ]},
+    entry_points={'console_scripts': ['geo4d = geo4d_ros.cli.main:main']},
     zip_safe=False,
 )

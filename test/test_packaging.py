@@ -20,7 +20,8 @@ RESOLVABLE = {
     'ament_index_python', 'builtin_interfaces', 'control_msgs', 'diagnostic_msgs',
     'geo4d_interfaces',  # ours, in interfaces/
     'geometry_msgs', 'launch',
-    'launch_ros', 'moveit_msgs', 'nav_msgs', 'rcl_interfaces', 'rclpy', 'robot_state_publisher', 'rosgraph_msgs',
+    'launch_ros', 'moveit_msgs', 'nav_msgs', 'rcl_interfaces', 'rclpy', 'ros2bag', 'rosbag2_storage_mcap',
+    'rosgraph_msgs',
     'rviz2', 'sensor_msgs', 'shape_msgs', 'std_msgs', 'std_srvs', 'tf2_msgs', 'tf2_ros', 'trajectory_msgs',
     'vision_msgs', 'visualization_msgs', 'action_msgs', 'python3-numpy', 'python3-pil', 'python3-scipy', 'python3-yaml',
     'python3-hypothesis', 'python3-pytest'}
