@@ -94,3 +94,22 @@ def test_resources_are_found_in_an_installation(tmp_path):
     assert 'install the package again' in missing.stderr
     (share / 'package.xml').write_text('<package/>')
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == str(share)
+
+
+def test_the_requirements_of_a_ros_machine_name_every_package_that_is_imported():
+    """What apt or an optional set gives is listed here; the rest has to be in jazzy.txt, or the steps break."""
+    wanted = {re.split(r'[<>=]', line)[0].lower().replace('-', '_')
+              for line in (ROOT / 'requirements' / 'jazzy.txt').read_text().splitlines() if line and line[0] != '#'}
+    called = {'PIL': 'pillow', 'cv2': 'opencv_python_headless', 'pinocchio': 'pin', 'yaml': 'pyyaml'}
+    optional = {'openvino', 'pyrealsense2', 'rerun', 'ray', 'small_gicp', 'torchao', 'bitsandbytes', 'plotly'}
+    foreign = {'estimater', 'learning', 'nvdiffrast'}  # of a FoundationPose checkout, in its own process
+    ros = {tag.text for tag in MANIFEST if tag.tag.endswith('depend')} | {'rosidl_adapter'}
+    imported = set()
+    for path in (ROOT / 'geo4d_ros').rglob('*.py'):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else \
+                [node.module] if isinstance(node, ast.ImportFrom) and node.module and not node.level else []
+            imported |= {n.split('.')[0] for n in names}
+    imported -= {'geo4d_ros', *sys.stdlib_module_names} | optional | foreign | ros
+    imported = {n for n in imported if not n.startswith('rosidl_')}
+    assert {called.get(name, name).lower() for name in imported} <= wanted

@@ -1,4 +1,4 @@
-"""`geo4d predict`: one observation file in, the predicted video, depth and point clouds out."""
+"""`geo4d predict`: one observation in, the predicted video, depth and point clouds out."""
 
 from __future__ import annotations
 
@@ -9,15 +9,14 @@ from pathlib import Path
 import numpy as np
 
 from geo4d_ros.cli.common import add_generator_argument, add_json_argument, write_report
+from geo4d_ros.cli.observation.sources import add_source_arguments, take_observation
 from geo4d_ros.errors import ConfigurationError, require
-from geo4d_ros.observation_file import load_observation
 from geo4d_ros.types import Video4D
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `geo4d predict`."""
-    parser.add_argument('--observation', type=Path, required=True, metavar='FILE',
-                        help='.npz with rgb_i, depth_i [m], K_i per view (see geo4d_ros/observation_file.py)')
+    add_source_arguments(parser)
     parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='folder for the results')
     parser.add_argument('--checkpoint', default='geo4d-sim-small', metavar='P',
                         help='directory of the weights, or the name of a shipped model (default: %(default)s)')
@@ -29,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Predict and write `prediction.mp4`, `video.npz`, `<view>/rgb_*.png`, `<view>/depth_*.png`, `points_*.ply`."""
-    observation = load_observation(args.observation)
+    observation = take_observation(args)
     try:
         args.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -1,0 +1,116 @@
+#!/usr/bin/env bash
+# usage: scripts/install_check.sh [--full]
+# The README's ROS steps in a clean folder, as far as they go on this machine; the end says what was covered.
+# --full installs requirements/jazzy.txt (gigabytes) as well; without it, and without ROS, this checkout's .venv lends its packages.
+# Wanted: colcon on PATH. Sources of ROS's `launch`, where it is not installed: LAUNCH_SOURCES=<folder of the jazzy branches
+# of ros2/launch and ros2/launch_ros>.
+set -euo pipefail
+here=$(cd "$(dirname "$0")/.." && pwd)
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+covered=() missing=()
+covered() { covered+=("$1"); }
+missing() { missing+=("$1"); }
+step() { echo "== $1"; }
+
+step 'a workspace'
+mkdir -p "$work/ws/src/geo4d_ros"
+(cd "$here" && git ls-files -z --cached --others --exclude-standard | xargs -0 tar c) | tar x -C "$work/ws/src/geo4d_ros"
+cd "$work/ws"
+
+step 'a virtual environment'
+# The variables of a ROS installation are read as they are.
+[ -f /opt/ros/jazzy/setup.bash ] && { set +u; source /opt/ros/jazzy/setup.bash; set -u; }
+python3 -m venv --system-site-packages .venv
+touch .venv/COLCON_IGNORE
+source .venv/bin/activate
+site=$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+lent=$(ls -d "$here"/.venv/lib/python3.*/site-packages 2> /dev/null | head -1 || true)
+if [ "${1:-}" = --full ]; then
+    pip install -q -r src/geo4d_ros/requirements/jazzy.txt
+    pip install -q --no-deps -r src/geo4d_ros/requirements/assets.txt
+    python -c 'import numpy, torch, mujoco, pinocchio, zarr, cv2; assert numpy.__version__ < "2", numpy.__version__'
+    covered 'pip install -r requirements/jazzy.txt, with NumPy 1'
+else
+    missing 'pip install -r requirements/jazzy.txt (run with --full)'
+fi
+if ! python -c 'import rclpy' 2> /dev/null; then
+    missing 'apt: ROS 2 Jazzy, rosdep (the PyPI wheels of rclpy stand in)'
+    [ -n "$lent" ] || { echo 'neither ROS nor the .venv of `make setup` is here' >&2; exit 2; }
+    # Behind the clean environment's own packages.
+    echo "import site; site.addsitedir('$lent')" > "$site/lent.pth"
+else
+    covered 'rclpy of ROS 2 Jazzy'
+fi
+
+build() {
+    rm -rf build install log
+    python -m colcon --log-level error build --base-paths src src/geo4d_ros/interfaces "$@" > build.txt 2>&1 || { cat build.txt; exit 1; }
+}
+if python -c 'import colcon_ros' 2> /dev/null; then colcon=yes; else pip install -q colcon-core colcon-ros colcon-bash && colcon=pip; fi
+pick=()
+if ! python -c 'import ament_package' 2> /dev/null; then
+    missing 'colcon build of geo4d_interfaces (needs ament_cmake and rosidl; make setup compiles the same definitions)'
+    pick=(--packages-select geo4d_ros)
+fi
+for mode in '' --symlink-install; do
+    step "colcon build $mode"
+    build $mode "${pick[@]}"
+    set +u; source install/setup.bash; set -u
+    hash -r
+    case $(command -v geo4d) in "$PWD"/install/*) ;; *) echo "geo4d is $(command -v geo4d)" >&2; exit 1 ;; esac
+    python -c 'import geo4d_ros, os, sys; sys.exit(not os.path.realpath(geo4d_ros.__file__).startswith(os.getcwd()))'
+    geo4d --help > /dev/null
+    for node in prediction video_generator gripper_tracker plan_executor simulated_cell; do
+        test -x "install/geo4d_ros/lib/geo4d_ros/$node" || { echo "$node is missing" >&2; exit 1; }
+    done
+    covered "colcon build $mode ($colcon colcon), geo4d on PATH, executables where ros2 run looks"
+done
+
+export PYTHONPATH ROS_DOMAIN_ID=${ROS_DOMAIN_ID:-77} ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST MUJOCO_GL=${MUJOCO_GL:-egl}
+[ -z "${LAUNCH_SOURCES:-}" ] || for package in launch launch_ros launch_yaml launch_xml; do
+    PYTHONPATH="$LAUNCH_SOURCES/$package:$PYTHONPATH"
+done
+if python -c 'import launch_ros.actions' 2> /dev/null; then
+    step 'launch files'
+    for file in plan_and_execute cameras simulation replay; do
+        python - "install/geo4d_ros/share/geo4d_ros/launch/$file.launch.py" <<'PY'
+import sys
+from launch.launch_description_sources import get_launch_description_from_python_launch_file
+assert get_launch_description_from_python_launch_file(sys.argv[1]).get_launch_arguments()
+PY
+    done
+    covered 'the four launch files load from the installation'
+    step 'plan_and_execute.launch.py, and a prediction'
+    python - <<'PY'
+import multiprocessing
+from launch import LaunchDescription, LaunchService
+from launch.actions import IncludeLaunchDescription
+from launch.launch_description_sources import PythonLaunchDescriptionSource
+from geo4d_ros.resources import resource
+from geo4d_ros.ros.graph.probe import LoopProbe
+
+def serve():
+    service = LaunchService()
+    source = PythonLaunchDescriptionSource(str(resource('launch', 'plan_and_execute.launch.py')))
+    service.include_launch_description(LaunchDescription([IncludeLaunchDescription(source)]))
+    service.run()
+
+process = multiprocessing.get_context('fork').Process(target=serve)
+process.start()
+try:
+    with LoopProbe() as probe:
+        good = probe.wait_for(lambda: probe.predict(60.0)[0], 180.0)
+finally:
+    process.terminate()
+    process.join()
+assert good, 'no prediction in 180 s'
+PY
+    covered 'ros2 launch geo4d_ros plan_and_execute.launch.py, then /geo4d/predict'
+else
+    missing 'ros2 launch (set LAUNCH_SOURCES)'
+fi
+missing 'RViz, MoveIt, RealSense drivers'
+echo
+printf 'covered: %s\n' "${covered[@]}"
+printf 'not covered: %s\n' "${missing[@]}"
