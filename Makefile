@@ -17,10 +17,11 @@ REALSENSE := $(call stamp,realsense,requirements/realsense.txt requirements/inst
 GL := $(call stamp,gl,requirements/install_gl.sh)
 SELF := $(call stamp,self,setup.py setup.cfg)
 
-# The viewer is large and optional.
+# The viewer is large and optional, and so is the site's maker.
 VIEWER := $(call stamp,viewer,requirements/viewer.txt)
+DOCS := $(call stamp,docs,requirements/docs.txt)
 
-.PHONY: setup viewer demo test test-slow test-numpy1 mutation baselines lint clean
+.PHONY: setup viewer docs demo test test-slow test-numpy1 mutation baselines lint clean
 .DELETE_ON_ERROR:
 # The steps share pip and the environment, so they run one after the other.
 .NOTPARALLEL:
@@ -29,6 +30,11 @@ setup: $(TORCH) $(PACKAGES) $(ROS) $(ASSETS) $(GL) $(REALSENSE) $(SELF)
 	@$(BIN)/python -m geo4d_ros.ros.interface_build
 
 viewer: setup $(VIEWER)
+
+# The site in outputs/site; a warning, or a link to nowhere, is an error.
+docs: setup $(DOCS)
+	@$(BIN)/python -m geo4d_ros.cli.pages.reference
+	@$(BIN)/python -m mkdocs build --quiet --strict
 
 demo: setup
 	@$(BIN)/geo4d demo
@@ -114,6 +120,10 @@ $(GL): | $(BIN)/python
 
 $(VIEWER): | $(PACKAGES)
 	@$(PIP) -r requirements/viewer.txt
+	@touch $@
+
+$(DOCS): | $(PACKAGES)
+	@$(PIP) -r requirements/docs.txt
 	@touch $@
 
 $(REALSENSE): | $(PACKAGES)

@@ -49,7 +49,7 @@ build() {
 }
 if python -c 'import colcon_ros' 2> /dev/null; then colcon=yes; else pip install -q colcon-core colcon-ros colcon-bash && colcon=pip; fi
 pick=()
-if ! python -c 'import ament_package' 2> /dev/null; then
+if [ -z "${AMENT_PREFIX_PATH:-}" ]; then  # of a ROS installation; our own comes later
     missing 'colcon build of geo4d_interfaces (needs ament_cmake and rosidl; make setup compiles the same definitions)'
     pick=(--packages-select geo4d_ros)
 fi
