@@ -65,7 +65,7 @@ def test_a_recorded_folder_gives_what_the_cameras_saw(tmp_path, capsys):
     rig = SimulatedRig(size=(48, 64), noise='none')
     frames = []
     for camera in rig.cameras:
-        writer = FolderWriter(tmp_path / 'recorded' / camera.name, camera)
+        writer = FolderWriter(tmp_path / 'recorded', camera)
         frames.append(camera.read())
         writer.write(frames[-1])
         writer.close()
