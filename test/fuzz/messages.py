@@ -49,7 +49,7 @@ def values(text: str, name: str = '') -> st.SearchStrategy:
         if inner in ('uint8', 'octet') and not fixed and inner == 'uint8':
             return st.binary(max_size=longest * 8).map(lambda data: array.array('B', data))
         simple = '/' not in inner
-        return st.lists(values(inner), min_size=size or 0, max_size=longest if simple else size or 5)
+        return st.lists(values(inner), min_size=size or 0, max_size=longest if simple or fixed else min(5, longest))
     if text == 'string' or text.startswith('string<'):
         bound = int(text[7:-1]) if '<' in text else None
         return (st.sampled_from(WORDS) | st.text(st.characters(exclude_categories=['Cs']), max_size=30)).filter(
