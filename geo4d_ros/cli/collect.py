@@ -7,7 +7,7 @@ import os
 import time
 from pathlib import Path
 
-from geo4d_ros.cli.common import add_json_argument, write_report
+from geo4d_ros.cli.common import add_json_argument, add_robot_argument, write_report
 from geo4d_ros.errors import InvalidInputError, require
 
 
@@ -41,6 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--jobs', type=int, default=os.cpu_count() or 1, metavar='J',
                         help='worker processes (default: the cores)')
     parser.add_argument('--ray', action='store_true', help='run the workers on a Ray cluster')
+    add_robot_argument(parser)
     add_json_argument(parser)
 
 
@@ -49,6 +50,7 @@ def run(args: argparse.Namespace) -> int:
     from tqdm import tqdm
 
     from geo4d_ros.data import collect
+    from geo4d_ros.robots.registry import load_robot
     from geo4d_ros.simulation.tasks import TASKS
 
     tasks = args.task or list(TASKS)
@@ -58,7 +60,8 @@ def run(args: argparse.Namespace) -> int:
             f'--demos and --jobs should be positive and --seed-start not negative but got '
             f'{args.demos}, {args.jobs}, {args.seed_start}', InvalidInputError)
     recording = collect.Recording(str(args.out), args.cameras, args.split, *args.size, args.perturb, args.noise,
-                                     args.keep_failures, args.scenes, args.observations)
+                                     args.keep_failures, args.scenes, args.observations, args.robot)
+    load_robot(args.robot).prepare()  # its meshes are made once, before the processes start
     jobs = collect.interleave(tasks, args.seed_start, args.demos)
     started, outcomes = time.monotonic(), []
     source = (collect.collect_on_ray(recording, jobs) if args.ray

@@ -50,6 +50,14 @@ def wilson_interval(successes: int, n: int, z: float = 1.96) -> tuple[float, flo
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
+def add_robot_argument(parser: argparse.ArgumentParser) -> None:
+    """`--robot NAME`: which arm stands in the simulated cell."""
+    from geo4d_ros.robots.registry import DEFAULT
+
+    parser.add_argument('--robot', default=DEFAULT, metavar='R',
+                        help='name of a robot or its YAML file (default %(default)s)')
+
+
 def checked_tasks(names: list[str] | None) -> list[str]:
     """The tasks asked for, all of them by default; InvalidInputError names an unknown one."""
     from geo4d_ros.simulation.tasks import TASKS

@@ -29,6 +29,7 @@ from geo4d_ros.data.episodes import (
     write_episode,
 )
 from geo4d_ros.errors import BackendUnavailableError, ConfigurationError, DatasetError, SimulationError, require
+from geo4d_ros.robots.registry import DEFAULT, load_robot
 from geo4d_ros.workers import end_with_parent
 
 log = logging.getLogger(__name__)
@@ -51,7 +52,8 @@ class Recording:
     `noise` a model of simulation.noise; `split` the camera region; failed demonstrations are dropped
     unless `keep_failures`. `scenes` is one of `simulation.tasks.arrangement.SCENES`: with other tasks' things on
     the table, or nothing to do. With `observations` a run gives no episode but so many two-view pictures of random
-    moments (data/observations.py).
+    moments (data/observations.py). `robot` is a name or a YAML file of
+    `robots.registry`.
     """
 
     directory: str
@@ -64,12 +66,14 @@ class Recording:
     keep_failures: bool = False
     scenes: str = 'single'
     observations: int = 0
+    robot: str = DEFAULT
 
     def __post_init__(self) -> None:
         from geo4d_ros.simulation.cameras import SPLITS
         from geo4d_ros.simulation.noise import NOISE_MODELS
         from geo4d_ros.simulation.tasks.arrangement import SCENES
 
+        load_robot(self.robot)
         require(self.scenes in SCENES, f'scenes should be one of {SCENES} but got {self.scenes!r}')
         require(self.observations >= 0, f'observations should not be negative but got {self.observations}')
         require(self.cameras >= 1, f'cameras should be at least 1 but got {self.cameras}')
@@ -129,7 +133,7 @@ def record(recording: Recording, task: str, seed: int) -> Outcome:
                   'segments': result.segments, 'disturbances': result.disturbances,
                   'instruction': instruction_of(task, recording.split, rng),
                   'target': arrangement.target, 'others': [*arrangement.others, *arrangement.bystanders],
-                  'joint_names': list(recorder.cell.robot.joints), 'robot': recorder.cell.robot.name}
+                  'joint_names': list(recorder.cell.robot.joints), 'robot': recording.robot}
     write_episode(path.parent, recorder.arrays(), attributes)
     return Outcome(task, seed, 'kept', frames, time.perf_counter() - started)
 
@@ -151,6 +155,7 @@ def existing(recording: Recording, path: Path, task: str, seed: int, whole: bool
              'noise': (has.get('noise', 'none'), recording.noise),
              'split': (has.get('split', 'train'), recording.split),
              'scenes': (has.get('scenes', recording.scenes), recording.scenes),
+             'robot': (has.get('robot', DEFAULT), recording.robot),
              'cameras': (episode.cameras, recording.cameras), 'height': (shape[2], recording.height),
              'width': (shape[3], recording.width)}
     for name, (found, wanted) in pairs.items():
@@ -210,7 +215,8 @@ class _Recorder:
 
         self.recording, self._rng = recording, rng
         arrangement = draw_arrangement(recording.scenes, task, seed)
-        self.cell = Cell(task, seed, ASTRAY_START_NOISE if astray else START_NOISE, arrangement)
+        self.cell = Cell(task, seed, ASTRAY_START_NOISE if astray else START_NOISE, arrangement,
+                         load_robot(recording.robot))
         self.cameras = sample_cameras(rng, recording.cameras, recording.split, recording.width, recording.height)
         self._images: list[tuple[np.ndarray, ...]] = []
         self._states: list[tuple[Any, ...]] = []

@@ -190,6 +190,11 @@ class Episode:
         return self.attributes.get('instruction')
 
     @property
+    def robot(self) -> str | None:
+        """Name of the robot (`robots.registry`); None in older episodes, which are of the default one."""
+        return self.attributes.get('robot')
+
+    @property
     def joint_names(self) -> tuple[str, ...]:
         """Names of the columns of `joints`; () where the episode has no joints."""
         if 'joints' not in self.group:

@@ -67,7 +67,7 @@ def undisturbed(times: np.ndarray, start: int, disturbances: Sequence[Sequence[f
 
 class WindowSampler:
     """Endless random windows from a directory that may still grow.
-    Dicts of `cut_window` plus expected, task, seed, instruction (or None) and target.
+    Dicts of `cut_window` plus expected, task, seed, instruction, robot (None each where unknown) and target.
 
     Each episode read gives `windows_per_episode` windows, mixed through a shuffle buffer. With
     `future_frames` = K only K random future frames are cut, else all 10.
@@ -161,7 +161,8 @@ class WindowSampler:
         window = cut_window(arrays, start, views, steps)
         expected = undisturbed(arrays['times'], start, disturbances)
         return {**window, 'expected': expected, 'task': episode.task, 'seed': episode.seed,
-                'instruction': episode.instruction, 'target': episode.attributes.get('target', 'present')}
+                'instruction': episode.instruction, 'robot': episode.robot,
+                'target': episode.attributes.get('target', 'present')}
 
     def _draw_start(self, times: np.ndarray, disturbances: Sequence[Sequence[float]]) -> int:
         """Any frame, with a share of fresh ones: soon after the start or a disturbance the path is hardest to tell."""

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from geo4d_ros.errors import ConfigurationError, InvalidInputError, require
+from geo4d_ros.geometry.transforms import invert, rotation_angle, transform_points
 from geo4d_ros.robots.description import RobotDescription
 from geo4d_ros.robots.registry import load_robot
 from geo4d_ros.robots.urdf import Urdf
@@ -23,6 +24,7 @@ HAND, LEFT_FINGER, RIGHT_FINGER = 0, 1, 2
 FINGER_SIGN = np.array([0.0, 1.0, -1.0])
 MIN_EXTENT_M, MAX_EXTENT_M = 0.03, 0.6
 MAX_FACES = 600
+FORWARD_STATIONS = 17  # openings at which the way of swinging fingers along the approach is kept
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,8 @@ class GripperModel:
 
     vertices: three (N, 3) float64 arrays [m]; faces: three (M, 3) int64 arrays. Order: hand, left finger
     (moves towards +y), right finger. max_opening [m]. half_turn: the shape is (nearly) the same after
-    180 deg about the approach axis z, so a tracker may flip.
+    180 deg about the approach axis z, so a tracker may flip. forward: (opening, z) [m] stations, rising, of how far
+    swinging fingers stand along the approach, relative to opening 0; () for sliding ones.
     """
 
     name: str
@@ -39,6 +42,7 @@ class GripperModel:
     faces: tuple[np.ndarray, np.ndarray, np.ndarray]
     max_opening: float = 0.08
     half_turn: bool = True
+    forward: tuple[tuple[float, float], ...] = ()
 
     def __post_init__(self) -> None:
         require(len(self.vertices) == 3 and len(self.faces) == 3, 'a gripper has a hand, a left and a right finger')
@@ -67,18 +71,28 @@ class GripperModel:
         digest = hashlib.sha256()
         for array in (*self.vertices, *self.faces):
             digest.update(np.ascontiguousarray(array).tobytes())
+        if self.forward:
+            digest.update(np.array(self.forward).tobytes())
         return digest.hexdigest()
 
     def posed(self, opening: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Vertices (N, 3), faces (M, 3) and part of each face (M,) at an opening [m], in the tool frame."""
         vertices, faces, part, offset = [], [], [], 0
         for index in range(3):
-            shift = np.array([0.0, FINGER_SIGN[index] * opening / 2, 0.0])
-            vertices.append(self.vertices[index] + shift)
+            vertices.append(self.vertices[index] + self.finger_shift(opening, index))
             faces.append(self.faces[index] + offset)
             part.append(np.full(len(self.faces[index]), index))
             offset += len(self.vertices[index])
         return np.concatenate(vertices), np.concatenate(faces), np.concatenate(part)
+
+    def finger_shift(self, opening: float | np.ndarray, part: int) -> np.ndarray:
+        """How far (..., 3) [m] a part stands from its place at opening 0, in the tool frame, at openings (...) [m]."""
+        opening = np.asarray(opening, np.float64)
+        shift = np.zeros((*opening.shape, 3))
+        shift[..., 1] = FINGER_SIGN[part] * opening / 2
+        if self.forward and part != HAND:
+            shift[..., 2] = np.interp(opening, *zip(*self.forward, strict=True))
+        return shift
 
     def surface_points(self, opening: float, count: int = 400) -> np.ndarray:
         """Area-weighted points (count, 3) [m] on the surface in the tool frame; always the same ones."""
@@ -135,15 +149,19 @@ def _loft(hulls: tuple, z_offset: float, mirror: bool) -> tuple[np.ndarray, np.n
 
 
 def gripper_of(robot: RobotDescription | None = None) -> GripperModel:
-    """The gripper of a described robot (the default one), for the tracker: from convex hulls where it has them."""
+    """The gripper of a described robot (the default one), for the tracker.
+
+    From its convex hulls where it has them, else from the visual meshes of its hand links and of the first link of
+    each finger, which has to keep its direction as the gripper opens. Raises SimulationError without the meshes.
+    """
     return _gripper_of(robot or load_robot())
 
 
 @lru_cache(maxsize=8)
 def _gripper_of(robot: RobotDescription) -> GripperModel:
     shape, urdf = robot.gripper, robot.urdf
-    require(bool(shape.hulls), f'{robot.name} has no hulls of its gripper; give hand_hulls and finger_hulls',
-            ConfigurationError)
+    if not shape.hulls:
+        return _gripper_of_meshes(robot)
     tool_z = _height(urdf, shape.hand[0], robot.tool_frame)
     finger_z = _height(urdf, shape.hand[0], shape.left_finger[0])
     parts = (_loft(shape.hulls['hand_hulls'], -tool_z, False), _loft(shape.hulls['finger_hulls'], finger_z - tool_z,
@@ -151,6 +169,38 @@ def _gripper_of(robot: RobotDescription) -> GripperModel:
              _loft(shape.hulls['finger_hulls'], finger_z - tool_z, True))
     return GripperModel(shape.shape or robot.name, tuple(p[0] for p in parts), tuple(p[1] for p in parts),
                         shape.stroke, shape.half_turn)
+
+
+def _gripper_of_meshes(robot: RobotDescription) -> GripperModel:
+    shape, stations = robot.gripper, np.linspace(0.0, robot.gripper.stroke, FORWARD_STATIONS)
+    T_tool_link = []
+    for opening in stations:
+        poses = robot.urdf.link_poses(robot.finger_positions(float(opening)))
+        T_tool_link.append({name: invert(poses[robot.tool_frame]) @ T for name, T in poses.items()})
+    left = shape.left_finger[0]
+    turned = max(float(rotation_angle(T[left], T_tool_link[0][left])) for T in T_tool_link)
+    require(turned < 0.02, f'{robot.name}: finger link {left!r} turns by {turned:.2f} rad as the gripper opens; name '
+            'the link that keeps its direction first in left_finger and right_finger', ConfigurationError)
+    parts = [_link_mesh(robot, links, T_tool_link[0]) for links in (shape.hand, shape.left_finger[:1],
+                                                                    shape.right_finger[:1])]
+    z = np.array([T[left][2, 3] for T in T_tool_link])
+    forward = tuple(zip(stations.tolist(), (z - z[0]).tolist(), strict=True)) if np.ptp(z) > 1e-4 else ()
+    return GripperModel(shape.shape or robot.name, tuple(p[0] for p in parts), tuple(p[1] for p in parts),
+                        shape.stroke, shape.half_turn, forward)
+
+
+def _link_mesh(robot: RobotDescription, links: tuple[str, ...], T_tool_link: dict[str, np.ndarray],
+               ) -> tuple[np.ndarray, np.ndarray]:
+    vertices, faces, offset = [], [], 0
+    for link in links:
+        for visual in robot.urdf.links[link].visuals:
+            if visual.kind == 'mesh':
+                points, triangles = _read_mesh(robot.mesh_path(visual.file), np.array(visual.size))
+                vertices.append(transform_points(T_tool_link[link] @ visual.origin.T, points))
+                faces.append(triangles + offset)
+                offset += len(points)
+    require(bool(vertices), f'{robot.name}: gripper links {links} have no visual meshes', ConfigurationError)
+    return np.concatenate(vertices), np.concatenate(faces)
 
 
 def _height(urdf: Urdf, link: str, below: str) -> float:
@@ -161,7 +211,7 @@ def _height(urdf: Urdf, link: str, below: str) -> float:
     return float(T[2, 3])
 
 
-def _read_mesh(path: Path, scale: float) -> tuple[np.ndarray, np.ndarray]:
+def _read_mesh(path: Path, scale: float | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Vertices [m] and at most MAX_FACES faces of a mesh file."""
     import trimesh
 

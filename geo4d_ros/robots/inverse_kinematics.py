@@ -119,6 +119,6 @@ def _kinematics_of(robot: RobotDescription) -> ArmKinematics:
     return ArmKinematics(robot)
 
 
-def shared_kinematics(robot: RobotDescription | None = None) -> ArmKinematics:
-    """One instance per robot (the default one) for single-threaded users: scene sampling, the expert."""
-    return _kinematics_of(robot or load_robot())
+def shared_kinematics(robot: RobotDescription | str | None = None) -> ArmKinematics:
+    """One instance per robot, or name of one (None: the default), for single-threaded users: the expert, trainings."""
+    return _kinematics_of(robot if isinstance(robot, RobotDescription) else load_robot(robot))

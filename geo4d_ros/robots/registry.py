@@ -27,12 +27,12 @@ def _read(path: Path) -> RobotDescription:
     return read_robot(path)
 
 
-def load_robot(name: str | Path = DEFAULT) -> RobotDescription:
-    """The robot of that name, or of that YAML file; the same object every time.
+def load_robot(name: str | Path | None = None) -> RobotDescription:
+    """The robot of that name (None: the default one), or of that YAML file; the same object every time.
 
     Raises ConfigurationError: an unknown name lists what exists, a faulty file says what is wrong.
     """
-    text = str(name)
+    text = str(name or DEFAULT)
     if text.endswith(('.yaml', '.yml')):
         path = Path(text).expanduser().resolve()
         require(path.is_file(), f'robot description {path} does not exist', ConfigurationError)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from geo4d_ros.robots.gripper import FINGER_SIGN, HAND, GripperModel
+from geo4d_ros.robots.gripper import HAND, GripperModel
 from geo4d_ros.tracking.outlines import MAX_CROP_PX, MIN_DEPTH_M, PADDING_PX
 
 OUTSIDE_PX = 0.6  # an outline point has background this far outside it
@@ -150,19 +150,18 @@ def paste(drawing: Drawing, index: int, size: tuple[int, int]) -> np.ndarray:
 
 
 class DrawnGripper:
-    """A gripper ready to be drawn at many openings: vertices (N, 3) at opening 0, slide (N,) of each along y per m of
-    opening; whole, hand and fingers: what can be drawn; between_z: height of the plane between hand and fingers."""
+    """A gripper ready to be drawn at many openings: vertices (N, 3) at opening 0; whole, hand and fingers:
+    what can be drawn; between_z: height of the plane between hand and fingers."""
 
     def __init__(self, gripper: GripperModel) -> None:
         self.vertices, faces, part = gripper.posed(0.0)
-        vertex_part = np.repeat(np.arange(3), [len(v) for v in gripper.vertices])
-        self.slide = FINGER_SIGN[vertex_part] / 2
+        self._gripper, self._counts = gripper, [len(v) for v in gripper.vertices]
+        vertex_part = np.repeat(np.arange(3), self._counts)
         self.whole, self.hand, self.fingers = Shape(faces), Shape(faces[part == HAND]), Shape(faces[part != HAND])
         z = self.vertices[:, 2]
         self.between_z = float(z[vertex_part == HAND].max() + z[vertex_part != HAND].min()) / 2
 
     def at(self, openings: np.ndarray) -> np.ndarray:
         """Vertices (B, N, 3) [m] in the tool frame at openings (B,) [m]."""
-        vertices = np.repeat(self.vertices[None], len(openings), axis=0)
-        vertices[..., 1] += self.slide * np.asarray(openings)[:, None]
-        return vertices
+        shifts = [self._gripper.finger_shift(openings, part) for part in range(3)]
+        return self.vertices + np.repeat(np.stack(shifts, axis=1), self._counts, axis=1)

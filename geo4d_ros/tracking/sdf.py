@@ -14,7 +14,7 @@ import numpy as np
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from geo4d_ros.robots.gripper import FINGER_SIGN, GripperModel, sample_surface
+from geo4d_ros.robots.gripper import GripperModel, sample_surface
 from geo4d_ros.tracking.rasteriser import DrawnGripper
 
 logger = logging.getLogger(__name__)
@@ -64,10 +64,8 @@ class GripperSdf:
         """Distance (N,) [m] and gradient (N, 3) at points (N, 3) of the tool frame, fingers at `opening` [m], one or
         one per point (N,)."""
         distances, gradients = [], []
-        for grid, sign in zip(self.grids, FINGER_SIGN, strict=True):
-            moved = points.copy()
-            moved[:, 1] -= sign * opening / 2
-            d, g = grid.query(moved)
+        for part, grid in enumerate(self.grids):
+            d, g = grid.query(points - self.gripper.finger_shift(opening, part))
             distances.append(d)
             gradients.append(g)
         distance = np.stack(distances)

@@ -11,6 +11,7 @@ from typing import Any
 
 from geo4d_ros.cli.common import (
     add_json_argument,
+    add_robot_argument,
     check_report_place,
     checked_tasks,
     checkpoint_directory,
@@ -47,6 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help='worker processes (default: the cores)')
     parser.add_argument('--rrd', type=Path, metavar='DIR', help='write a Rerun recording of every episode there')
     parser.add_argument('--films', type=Path, metavar='DIR', help='write an mp4 of every failed episode there')
+    add_robot_argument(parser)
     add_json_argument(parser)
 
 
@@ -73,7 +75,8 @@ def run(args: argparse.Namespace) -> int:
         rows[name] = {'readout': row_options.readout, 'model_sha256': digest,
                       **training_of(Path(row_options.checkpoint)),
                       **{key: found[key] for key in ('tasks', 'success_rate', 'ci95')}}
-    out = {'generator': args.generator, 'readout': options.readout, 'checkpoint': reported_path(options.checkpoint),
+    out = {'generator': args.generator, 'robot': args.robot, 'readout': options.readout,
+           'checkpoint': reported_path(options.checkpoint),
            'model_sha256': model_sha256, 'cameras': args.cameras, 'noise': args.noise, 'tracker': args.tracker,
            'horizon_executed': args.horizon_executed, 'seed_start': args.seed_start, 'episodes': args.episodes,
            **summarise(reports, tasks), **({'baselines': rows} if rows else {}),
@@ -140,7 +143,7 @@ def options_of(args: argparse.Namespace) -> tuple[Any, str | None]:
     digest = None if checkpoint is None else weights_sha256(checkpoint, args.device)
     options = EpisodeOptions(checkpoint, readout, args.tracker, args.cameras, args.noise,
                              args.horizon_executed, args.max_cycles, args.device, args.films and str(args.films),
-                             args.rrd and str(args.rrd))
+                             args.rrd and str(args.rrd), args.robot)
     return options, digest
 
 

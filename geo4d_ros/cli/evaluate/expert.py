@@ -11,10 +11,10 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
-from geo4d_ros.cli.common import add_json_argument, wilson_interval, write_report
+from geo4d_ros.cli.common import add_json_argument, add_robot_argument, wilson_interval, write_report
 from geo4d_ros.errors import require
 
-Job = tuple[str, int, bool]
+Job = tuple[str, int, bool, str]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--seed-start', type=int, default=500_000, help='first scene seed (default 500000: held out)')
     parser.add_argument('--jobs', type=int, default=os.cpu_count() or 1, help='processes (default: the cores)')
     parser.add_argument('--perturb', action='store_true', help='disturb every episode once: push, missed grasp, drop')
+    add_robot_argument(parser)
     add_json_argument(parser)
 
 
@@ -35,14 +36,15 @@ def run(args: argparse.Namespace) -> int:
     for name in ('episodes', 'jobs'):
         require(getattr(args, name) >= 1, f'--{name} should be at least 1 but got {getattr(args, name)}')
     require(args.seed_start >= 0, f'--seed-start should be at least 0 but got {args.seed_start}')
-    robot = load_robot()
+    robot = load_robot(args.robot)
     tasks = [task_class(name).name for name in args.task or TASKS]
     robot.prepare()  # its meshes are made once, before the processes start
     started = time.monotonic()
-    jobs = [(task, args.seed_start + i, args.perturb) for task in tasks for i in range(args.episodes)]
+    jobs = [(task, args.seed_start + i, args.perturb, args.robot) for task in tasks for i in range(args.episodes)]
     results = _run_jobs(jobs, args.jobs)
-    report: dict[str, Any] = {'model_sha256': None, 'seed_start': args.seed_start, 'episodes': args.episodes,
-                              'perturbed': args.perturb, 'wall_s': round(time.monotonic() - started, 2),
+    report: dict[str, Any] = {'model_sha256': None, 'robot': args.robot, 'seed_start': args.seed_start,
+                              'episodes': args.episodes, 'perturbed': args.perturb,
+                              'wall_s': round(time.monotonic() - started, 2),
                               'tasks': {task: _summary([r for r in results if r['task'] == task]) for task in tasks}}
     write_report('evaluate_expert', report, args.json)
     for task, row in report['tasks'].items():
@@ -72,11 +74,12 @@ def _with_progress(results: Iterable[dict[str, Any]], total: int) -> list[dict[s
 def _episode(job: Job) -> dict[str, Any]:
     import numpy as np
 
+    from geo4d_ros.robots.registry import load_robot
     from geo4d_ros.simulation.cell import Cell
     from geo4d_ros.simulation.rollout import random_perturbations, rollout
 
-    task, seed, perturbed = job
-    cell = Cell(task, seed)
+    task, seed, perturbed, robot = job
+    cell = Cell(task, seed, robot=load_robot(robot))
     disturbances = random_perturbations(np.random.default_rng([seed, 1]), task) if perturbed else []
     result = rollout(cell, perturb=disturbances)
     return {'task': task, 'seed': seed, 'success': result.success, 'duration': result.duration,

@@ -26,6 +26,7 @@ class EpisodeOptions:
     device: str = 'cpu'
     films: str | None = None
     rrd: str | None = None
+    robot: str | None = None
 
 
 @dataclass(frozen=True)
@@ -52,17 +53,18 @@ class EpisodeReport:
 @lru_cache(maxsize=1)
 def loop_parts(options: EpisodeOptions) -> tuple[Any, Any, Any]:
     """Generator (None for the oracle), tracker and robot of this process."""
+    from geo4d_ros.robots.gripper import gripper_of
     from geo4d_ros.robots.kinematics import RobotModel
     from geo4d_ros.robots.registry import load_robot
     from geo4d_ros.tracking.factory import create_tracker
 
-    generator = None
+    robot, generator = load_robot(options.robot), None
     if options.checkpoint is not None:
         from geo4d_ros.generation.loading import open_generator, read_by
 
         generator = read_by(open_generator(options.checkpoint, options.device), options.readout)
-    tracker = create_tracker(options.tracker, readout=options.readout)
-    return generator, tracker, RobotModel.of(load_robot())
+    tracker = create_tracker(options.tracker, readout=options.readout, gripper=gripper_of(robot))
+    return generator, tracker, RobotModel.of(robot)
 
 
 def run_episode(options: EpisodeOptions, task: str, seed: int) -> EpisodeReport:
@@ -72,17 +74,21 @@ def run_episode(options: EpisodeOptions, task: str, seed: int) -> EpisodeReport:
     from geo4d_ros.evaluation.closed_loop.failure_analysis import judge_cycles
     from geo4d_ros.evaluation.closed_loop.oracle import OracleGenerator
     from geo4d_ros.loop.machine import LoopConfig
+    from geo4d_ros.motion.limits import MotionLimits
+    from geo4d_ros.robots.registry import load_robot
     from geo4d_ros.simulation.cell import Cell
 
-    generator, tracker, robot = loop_parts(options)
+    generator, tracker, model = loop_parts(options)
+    robot = load_robot(options.robot)
     try:
-        cell = Cell(task, seed)
+        cell = Cell(task, seed, robot=robot)
     except SimulationError as error:
         return EpisodeReport(task, seed, False, str(error), 'simulation', [], 0.0)
     with CellRig(cell.model, episode_cameras(seed, options.cameras), options.noise, seed) as rig:
         generator = generator or OracleGenerator(cell, rig)
         config = LoopConfig(dry_run=False, auto=True, recover=True, max_cycles=options.max_cycles)
-        setup = LoopSetup(generator, tracker, robot, config=config, executed_poses=options.executed_poses, seed=seed)
+        setup = LoopSetup(generator, tracker, model, MotionLimits(stroke=robot.gripper.stroke), config,
+                          executed_poses=options.executed_poses, seed=seed)
         result = run_loop(cell, rig, setup, film=options.films is not None)
         _write_scene(options, task, seed, rig.cameras[0].T_base_camera, result)
         if result.success:

@@ -60,7 +60,7 @@ def _clips(episode: Episode, count: int, rng: np.random.Generator) -> Iterator[T
     recording = Recording(
         episode.read('rgb')[:2], decode_depth(episode.read('depth')[:2]), episode.read('labels')[:2],
         episode.read('K')[:2], episode.read('T_base_camera')[:2], episode.read('T_base_gripper'),
-        episode.read('opening'), shared_kinematics().arm_points(episode.read('joints')),
+        episode.read('opening'), shared_kinematics(episode.robot).arm_points(episode.read('joints')),
         np.rint(episode.read('times') * 1e9).astype(np.int64))
     latest = max(1, len(recording) - STRIDE * FRAMES)
     edges = np.linspace(0, latest, count + 1).astype(int)

@@ -82,7 +82,7 @@ def _recorded(path: Path, dt: float, size: tuple[int, int]) -> tuple[Recording, 
     stamps = np.round(episode.read('times') * 1e9).astype(np.int64)
     recording = Recording(data['rgb'], decode_depth(data['depth']), data['labels'], data['K'], data['T_base_camera'],
                           episode.read('T_base_gripper'), episode.read('opening'),
-                          shared_kinematics().arm_points(episode.read('joints')), stamps,
+                          shared_kinematics(episode.robot).arm_points(episode.read('joints')), stamps,
                           episode.read('object_pose'))
     return recording, stride
 

@@ -10,7 +10,7 @@ from PIL import Image
 
 from geo4d_ros.errors import ConfigurationError, InvalidInputError, require
 from geo4d_ros.geometry.transforms import transform_points
-from geo4d_ros.robots.gripper import GripperModel
+from geo4d_ros.robots.gripper import GripperModel, gripper_of
 from geo4d_ros.tracking.clip import Chunk, Masks
 from geo4d_ros.tracking.outlines import rasterise
 from geo4d_ros.tracking.problem import covered
@@ -114,9 +114,11 @@ class FileMasks:
 
 def mask_source(name: str, gripper: GripperModel, segmenter: Path | str | None = None,
                 folder: Path | None = None) -> MaskSource:
-    """The source by name; 'auto' takes the segmenter, and where its weights are missing the generator's mask: on 27
-    validation predictions the video's median position error was 1.9 cm with the segmenter, 2.4 cm with the
-    generator's own mask. Tracks say in `details` which it was.
+    """The source by name.
+
+    'auto' takes the segmenter; where its weights are missing, or are the shipped ones and the gripper is another than
+    theirs, the generator's mask. On 27 validation predictions the video's median position error was 1.9 cm with the
+    segmenter, 2.4 cm with the generator's own mask. Tracks say in `details` which it was.
 
     'files' reads `folder`. Raises ConfigurationError for an unknown name, CheckpointError for missing weights.
     """
@@ -130,13 +132,14 @@ def mask_source(name: str, gripper: GripperModel, segmenter: Path | str | None =
     if name in ('segmenter', 'auto'):
         from geo4d_ros.tracking.segmentation.segmenter import Segmenter
 
-        return _Auto(segmenter) if name == 'auto' else Segmenter.load(segmenter).masks
+        return _Auto(segmenter, gripper) if name == 'auto' else Segmenter.load(segmenter).masks
     raise ConfigurationError(f'masks should be one of {(*SOURCES, "files")} but got {name!r}')
 
 
 class _Auto:
-    def __init__(self, folder: Path | str | None) -> None:
+    def __init__(self, folder: Path | str | None, gripper: GripperModel) -> None:
         self._folder, self._source = folder, None
+        self._is_known = folder is not None or gripper.sha256 == gripper_of().sha256
 
     def __call__(self, chunk: Chunk, T_ref_gripper: np.ndarray, opening: float) -> Masks:
         if self._source is None:
@@ -145,7 +148,7 @@ class _Auto:
 
             folder = Path(self._folder) if self._folder is not None else default_folder()
             # A folder that is there but damaged raises; only none at all makes room for the generator's mask.
-            absent = chunk.gripper_mask is not None and not (folder / CONFIG).exists()
+            absent = chunk.gripper_mask is not None and not (self._is_known and (folder / CONFIG).exists())
             self._source = generator_masks if absent else Segmenter.load(folder).masks
         return self._source(chunk, T_ref_gripper, opening)
 

@@ -62,7 +62,7 @@ def _window(episode: Episode, rng: np.random.Generator) -> dict[str, Any]:
     arrays = episode.load()
     views = tuple(rng.choice(episode.cameras, min(2, episode.cameras), replace=False).tolist())
     start = int(rng.integers(max(1, episode.frames - STRIDE * HORIZON // 2)))
-    return cut_window(arrays, start, views, np.arange(1, HORIZON + 1))
+    return {**cut_window(arrays, start, views, np.arange(1, HORIZON + 1)), 'robot': episode.robot}
 
 
 def paint_along(generator: Any, window: dict[str, Any]) -> Video4D:
@@ -75,7 +75,8 @@ def paint_along(generator: Any, window: dict[str, Any]) -> Video4D:
     frames = tuple(RgbdFrame(rgb[0], depth[0], K)
                    for rgb, depth, K in zip(window['rgb'], window['depth'], window['K'], strict=True))
     try:
-        arm = transform_points(invert(window['T_base_ref']), shared_kinematics().arm_points(window['joints'][0]))
+        arm = transform_points(invert(window['T_base_ref']),
+                               shared_kinematics(window.get('robot')).arm_points(window['joints'][0]))
         return generator.predict(Observation(frames, T[0], float(window['opening'][0]), arm_points=arm))
     finally:
         network.state_head = kept

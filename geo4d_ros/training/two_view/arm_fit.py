@@ -27,7 +27,7 @@ def pairs(data: str) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         episode = open_or_warn(path)
         if episode is None:
             continue
-        arm, T = shared_kinematics().arm_points(episode.read('joints')), episode.read('T_base_gripper')
+        arm, T = shared_kinematics(episode.robot).arm_points(episode.read('joints')), episode.read('T_base_gripper')
         now = np.arange(0, len(T), EVERY)
         later = np.minimum(now[:, None] + STRIDE * np.arange(1, HORIZON + 1, 3), len(T) - 1)
         first = np.repeat(now, later.shape[1])

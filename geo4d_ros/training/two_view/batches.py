@@ -59,7 +59,7 @@ def window_arrays(window: dict[str, Any], rng: np.random.Generator, noise: Augme
 
     rgb0 (V, 3, H, W) in [-1, 1], depth0 (V, 1, H, W) [m], points (V, H, W, 3) in g0, valid, segments (V, H, W);
     T_g0_view, T_view_g0 (V, 4, 4); K (V, 3, 3); seen (V,); opening0; poses (10, 4, 4), openings (10,), expected (10,);
-    arm0 (7, 3) the arm's joints in g0 [m]; targets of F frames: steps (F,), rgb, depth, labels.
+    arm0 (J, 3) the arm's joints in g0 [m]; targets of F frames: steps (F,), rgb, depth, labels.
     """
     rgb, depth = window['rgb'].astype(np.float32) / 127.5 - 1, window['depth']
     T_ref_g, T_ref_view = window['T_ref_gripper'], window['T_ref_view']
@@ -93,9 +93,9 @@ def window_arrays(window: dict[str, Any], rng: np.random.Generator, noise: Augme
 
 
 def arm_in_gripper(window: dict[str, Any]) -> np.ndarray:
-    """Joints of the arm (7, 3) [m] at the observation, in the gripper's frame."""
+    """Joints of the arm (J, 3) [m] at the observation, in the gripper's frame."""
     T_g0_base = invert(window['T_base_ref'] @ window['T_ref_gripper'][0])
-    return transform_points(T_g0_base, shared_kinematics().arm_points(window['joints'][0]))
+    return transform_points(T_g0_base, shared_kinematics(window.get('robot')).arm_points(window['joints'][0]))
 
 
 def collate(examples: list[dict[str, np.ndarray]]) -> dict[str, torch.Tensor]:

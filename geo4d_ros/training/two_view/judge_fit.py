@@ -75,7 +75,7 @@ def encoded(network: TwoViewNetwork, episode: Episode, index: int, rng: np.rando
     K = episode.read('K')
     frames = [RgbdFrame(episode.read('rgb', int(c))[index], decode_depth(episode.read('depth', int(c))[index]), K[c])
               for c in cameras]
-    arm = shared_kinematics().arm_points(episode.read('joints')[index:index + 1])[0]
+    arm = shared_kinematics(episode.robot).arm_points(episode.read('joints')[index:index + 1])[0]
     observation = Observation(tuple(frames), T_ref_base @ episode.read('T_base_gripper')[index],
                               float(episode.read('opening')[index]), arm_points=transform_points(T_ref_base, arm))
     batch: dict[str, Any] = observation_tensors(frames, T_ref_base @ T_base_camera, np.ones(2, bool), observation)
