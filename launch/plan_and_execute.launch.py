@@ -21,6 +21,7 @@ from geo4d_ros.ros.graph.launch_arguments import (
     recorded,
 )
 from geo4d_ros.ros.serve.environment import simulation_environment, transport_environment
+from geo4d_ros.simulation.tasks import TASKS
 
 FROM_FILE = ' Empty: as in params_file.'
 BOOLEAN = ['true', 'false']
@@ -30,7 +31,7 @@ ARGUMENTS = [
                           description='Namespace of everything that starts here, such as cell2; empty: none.'),
     DeclareLaunchArgument('sim', default_value='true', choices=BOOLEAN,
                           description='Start the simulated cell; false: your cameras, robot and controllers.'),
-    DeclareLaunchArgument('task', default_value='apple', choices=['cereal', 'spatula', 'apple'],
+    DeclareLaunchArgument('task', default_value='apple', choices=list(TASKS),
                           description='Task of the simulated cell.'),
     DeclareLaunchArgument('seed', default_value='500000', description='Seed of the simulated cell.'),
     DeclareLaunchArgument('rviz', default_value='false', choices=BOOLEAN, description='Start RViz.'),

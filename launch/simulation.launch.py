@@ -7,11 +7,12 @@ from launch_ros.actions import Node
 from geo4d_ros.resources import resource
 from geo4d_ros.ros.graph.launch_arguments import cell_remappings, check_namespace
 from geo4d_ros.ros.serve.environment import simulation_environment
+from geo4d_ros.simulation.tasks import TASKS
 
 ARGUMENTS = [
     DeclareLaunchArgument('namespace', default_value='',
                           description='Namespace of the simulated cell, such as cell2; empty: none.'),
-    DeclareLaunchArgument('task', default_value='apple', choices=['cereal', 'spatula', 'apple'],
+    DeclareLaunchArgument('task', default_value='apple', choices=list(TASKS),
                           description='What the cell is set up for.'),
     DeclareLaunchArgument('seed', default_value='500000', description='Seed of objects, colours and lights.'),
     DeclareLaunchArgument('cameras', default_value='held-out', choices=['train', 'held-out'],

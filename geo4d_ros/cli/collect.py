@@ -7,7 +7,7 @@ import os
 import time
 from pathlib import Path
 
-from geo4d_ros.cli.common import add_json_argument, add_robot_argument, write_report
+from geo4d_ros.cli.common import add_json_argument, add_robot_argument, checked_tasks, write_report
 from geo4d_ros.errors import InvalidInputError, require
 
 
@@ -51,11 +51,8 @@ def run(args: argparse.Namespace) -> int:
 
     from geo4d_ros.data import collect
     from geo4d_ros.robots.registry import load_robot
-    from geo4d_ros.simulation.tasks import TASKS
 
-    tasks = args.task or list(TASKS)
-    unknown = [task for task in tasks if task not in TASKS]
-    require(not unknown, f'unknown task {", ".join(unknown)}; pick from {", ".join(TASKS)}')
+    tasks = checked_tasks(args.task)
     require(args.demos >= 1 and args.jobs >= 1 and args.seed_start >= 0,
             f'--demos and --jobs should be positive and --seed-start not negative but got '
             f'{args.demos}, {args.jobs}, {args.seed_start}', InvalidInputError)

@@ -59,12 +59,12 @@ def add_robot_argument(parser: argparse.ArgumentParser) -> None:
 
 
 def checked_tasks(names: list[str] | None) -> list[str]:
-    """The tasks asked for, all of them by default; InvalidInputError names an unknown one."""
-    from geo4d_ros.simulation.tasks import TASKS
+    """The tasks asked for, the built-in ones by default; InvalidInputError names an unknown one."""
+    from geo4d_ros.simulation.tasks import BUILT_IN, TASKS
 
     unknown = [name for name in names or () if name not in TASKS]
     require(not unknown, f'unknown task {", ".join(unknown)}; pick from {", ".join(TASKS)}', InvalidInputError)
-    return list(dict.fromkeys(names or TASKS))
+    return list(dict.fromkeys(names or BUILT_IN))
 
 
 def checkpoint_directory(path: Path | None) -> Path:

@@ -11,6 +11,7 @@ from typing import Any
 
 from geo4d_ros.cli.common import (
     add_generator_argument,
+    add_robot_argument,
     check_report_place,
     checked_tasks,
     revision,
@@ -26,6 +27,7 @@ START_SECONDS, END_SECONDS = 240.0, 20.0
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Options of the command."""
     parser.add_argument('--task', default='apple', metavar='T', help='cereal, spatula or apple (default apple)')
+    add_robot_argument(parser)
     parser.add_argument('--seed', type=int, default=SEED, metavar='S',
                         help=f'scene and cameras, of the held-out ones from 500000 on (default {SEED})')
     parser.add_argument('--checkpoint', default='geo4d-sim-small', metavar='P',
@@ -40,8 +42,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Start, watch, stop, report. 0: the loop ran without a fault (whether or not the task succeeded)."""
     from geo4d_ros.resources import find_checkpoint
+    from geo4d_ros.robots.registry import load_robot
 
     checked_tasks([args.task])
+    load_robot(args.robot).prepare()
     require(args.seed >= 0 and args.max_cycles >= 1 and args.max_seconds > 0,
             '--seed should not be negative, --max-cycles and --max-seconds positive', InvalidInputError)
     generator = args.generator or str(find_checkpoint(args.checkpoint).resolve())
@@ -61,7 +65,8 @@ def run(args: argparse.Namespace) -> int:
     except (DemoFault, ProcessDied) as error:
         print(f'geo4d demo: {error}', file=sys.stderr)
         return 3
-    summary = {'task': args.task, 'seed': args.seed, 'success': outcome.success, 'cycles': outcome.cycles,
+    summary = {'task': args.task, 'robot': args.robot, 'seed': args.seed, 'success': outcome.success,
+               'cycles': outcome.cycles,
                'fault': outcome.fault, 'reason': outcome.reason, 'stages_ms': outcome.stages_ms,
                'readout': args.readout, 'cameras': 'held-out', 'checkpoint': str(args.generator or args.checkpoint),
                'model_sha256': digest, 'revision': revision(), 'processes': outcome.processes,
@@ -81,7 +86,7 @@ def _drive(args: argparse.Namespace, generator: str, folder: Path) -> Any:
     from geo4d_ros.ros.graph.demo_graph import DemoGraph, DemoOptions
 
     options = DemoOptions(args.task, args.seed, generator, args.readout, args.max_cycles,
-                          args.max_seconds, folder, CAMERAS)
+                          args.max_seconds, folder, CAMERAS, args.robot)
     with DemoGraph(options, _Line()) as graph:
         graph.start(START_SECONDS)
         graph.follow()

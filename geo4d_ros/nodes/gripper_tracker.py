@@ -17,7 +17,7 @@ from rclpy.node import Node
 from geo4d_ros.errors import ConfigurationError, Geo4dError, require
 from geo4d_ros.loop.verdict import judge
 from geo4d_ros.reasons import Reason, Refusal
-from geo4d_ros.robots.gripper import GripperModel, load_gripper
+from geo4d_ros.robots.gripper import GripperModel, gripper_of, load_gripper
 from geo4d_ros.robots.registry import load_robot
 from geo4d_ros.ros.observe.receiver import Receiver
 from geo4d_ros.ros.observe.transforms import TransformBuffer, TransformError, TransformListener
@@ -45,6 +45,8 @@ class TrackerParameters:
     readout: str = parameter('fused', 'What the path is read from: the video, the state stream, or both.',
                              choices=READOUTS, read_only=True)
     masks: str = parameter('auto', 'Where the gripper masks come from.', choices=MASKS, read_only=True)
+    robot: str = parameter('', "Name of a described robot, or its YAML file, whose gripper is tracked; empty: see "
+                           '`gripper`.', read_only=True)
     gripper: str = parameter('', "YAML file that describes the gripper (meshes, opening); empty: the default robot's.",
                              read_only=True)
     segmenter: str = parameter('', 'Directory of the segmenter weights; empty: the shipped ones.', read_only=True)
@@ -98,7 +100,8 @@ class GripperTrackerNode(Node):
             from geo4d_ros.ros.observe.isaac_tracker import IsaacPoseClient
 
             options = {'client': IsaacPoseClient(self, p.frame_deadline)}
-        return create_tracker(p.tracker, readout=p.readout, masks=p.masks, gripper=read_gripper(p.gripper),
+        return create_tracker(p.tracker, readout=p.readout, masks=p.masks,
+                              gripper=gripper_of(load_robot(p.robot)) if p.robot else read_gripper(p.gripper),
                               segmenter=p.segmenter or None, **options)
 
     def track(self, prediction: Prediction) -> PlanMessage:

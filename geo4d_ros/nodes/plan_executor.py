@@ -21,7 +21,14 @@ from geo4d_ros.loop.machine import RESTING, Phase
 from geo4d_ros.reasons import Reason, Refusal
 from geo4d_ros.robots.kinematics import RobotModel
 from geo4d_ros.ros.execute.actions import GripperClient, Patience, TrajectoryClient
-from geo4d_ros.ros.execute.executor_parameters import ExecutorParameters, loop_config, motion_limits, scene
+from geo4d_ros.ros.execute.executor_parameters import (
+    ExecutorParameters,
+    finger_motion,
+    loop_config,
+    motion_limits,
+    robot_model,
+    scene,
+)
 from geo4d_ros.ros.execute.plan_inbox import PlanInbox
 from geo4d_ros.ros.execute.port import RosPort
 from geo4d_ros.ros.execute.predictor_client import PredictClient
@@ -50,8 +57,8 @@ class PlanExecutor(Node):
         self.diagnostics = diagnostics.Diagnostics(self)
         self.boundary = Boundary(self, self.diagnostics)
         patience = Patience(p.answer_seconds, p.feedback_silence)
-        gripper = GripperClient(self, p.gripper_action, p.gripper_type, p.gripper_joint, p.gripper_scale,
-                                p.gripper_offset, p.gripper_effort, patience)
+        gripper = GripperClient(self, p.gripper_action, p.gripper_type, p.gripper_joint,
+                                finger_motion(p), p.gripper_effort, patience)
         self._senses = Receiver(self, 'senses', clock=True)
         robot = RobotMonitor(self.boundary, p.arm_joints, p.gripper_joint, gripper.opening, self._build_model,
                              p.joint_state_silence, self._senses)
@@ -99,8 +106,7 @@ class PlanExecutor(Node):
         p = self.parameters.values
         # Where package:// in the description points to.
         shares = [f'{prefix}/share' for prefix in os.environ.get('AMENT_PREFIX_PATH', '').split(os.pathsep) if prefix]
-        return RobotModel.from_urdf(urdf, p.tool_frame, p.arm_joints, p.base_frame,
-                                    acceleration_limits=p.joint_acceleration, package_dirs=shares)
+        return robot_model(p, urdf, shares)
 
     # --- the operator ---
 

@@ -18,6 +18,7 @@ from std_srvs.srv import Trigger
 
 from geo4d_ros.errors import Geo4dError, NodeFailure
 from geo4d_ros.reasons import Reason, Refusal
+from geo4d_ros.robots.registry import DEFAULT, load_robot
 from geo4d_ros.ros.serve import diagnostics
 from geo4d_ros.ros.serve.liveness import announce
 from geo4d_ros.ros.serve.parameters import NodeParameters, parameter
@@ -30,6 +31,7 @@ from geo4d_ros.simulation.cameras import SPLITS, sample_cameras
 from geo4d_ros.simulation.cell import Cell
 from geo4d_ros.simulation.noise import NOISE_MODELS
 from geo4d_ros.simulation.runner import CellRunner
+from geo4d_ros.simulation.tasks import TASKS
 
 WIDTH, HEIGHT = 640, 480
 
@@ -38,7 +40,8 @@ WIDTH, HEIGHT = 640, 480
 class CellParameters:
     """Parameters of the node; `task` and `seed` take effect on the next /geo4d/cell/reset."""
 
-    task: str = parameter('apple', 'Task of the cell, taken on reset.', choices=('cereal', 'spatula', 'apple'))
+    task: str = parameter('apple', 'Task of the cell, taken on reset.', choices=tuple(TASKS))
+    robot: str = parameter(DEFAULT, 'Name of a described robot, or its YAML file.', read_only=True)
     seed: int = parameter(500000, 'Seed of the scene, taken on reset.', minimum=0, maximum=2**31 - 1)
     cameras: str = parameter('held-out', 'Region of the camera rig.', choices=SPLITS, read_only=True)
     camera_seed: int = parameter(0, 'Seed of the two camera poses.', minimum=0, maximum=2**31 - 1, read_only=True)
@@ -64,7 +67,8 @@ class SimulatedCell(Node):
         super().__init__('simulated_cell')
         self.parameters = NodeParameters(self, CellParameters)
         p = self.parameters.values
-        self.runner = CellRunner(lambda: Cell(p.task, p.seed), p.realtime_factor)
+        robot = load_robot(p.robot)
+        self.runner = CellRunner(lambda: Cell(p.task, p.seed, robot=robot), p.realtime_factor)
         self._robot_publisher = self.robot_publisher(self, self.runner.cell.robot, self.runner.link_names)
         self.runner.on_state = self._unless_ending(self._robot_publisher.publish)
         cameras = sample_cameras(np.random.default_rng(p.camera_seed), 2, p.cameras, WIDTH, HEIGHT)
@@ -109,7 +113,7 @@ class SimulatedCell(Node):
             response.success, response.message = False, Refusal(Reason.BUSY, 'a reset is under way').message
             return response
         try:
-            self.runner.reset(lambda: Cell(p.task, p.seed))
+            self.runner.reset(lambda: Cell(p.task, p.seed, robot=self.runner.cell.robot))
             response.success, response.message = True, json.dumps({'task': p.task, 'seed': p.seed})
         except Geo4dError as error:
             response.success, response.message = False, str(error)

@@ -48,6 +48,19 @@ class FingerMotion:
             return float(np.interp(position, self.positions, self.openings))
         return float(np.interp(position, self.positions[::-1], self.openings[::-1]))
 
+    def measured(self, position: float) -> float:
+        """As `opening`, going straight on beyond the ends: a reading that cannot be stays one."""
+        inside = float(np.clip(position, min(self.positions), max(self.positions)))
+        end = 0 if inside == self.positions[0] else -2
+        slope = (self.openings[end + 1] - self.openings[end]) / (self.positions[end + 1] - self.positions[end])
+        return self.opening(inside) + (position - inside) * slope
+
+
+def linear(scale: float, offset: float, stroke: float) -> FingerMotion:
+    """opening = offset + scale * position."""
+    require(scale != 0, 'the scale of the gripper joint should not be 0', ConfigurationError)
+    return FingerMotion((0.0, stroke), ((0.0 - offset) / scale, (stroke - offset) / scale))
+
 
 def sliding(stroke: float, joints: tuple[str, ...]) -> FingerMotion:
     """Fingers that share the opening evenly."""

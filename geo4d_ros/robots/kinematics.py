@@ -63,12 +63,9 @@ class RobotModel:
     @classmethod
     def of(cls, robot: RobotDescription) -> RobotModel:
         """The model of a described robot. Raises SimulationError where its meshes are not installed."""
-        wide = np.linspace(0.0, robot.gripper.stroke, _finger_stations(robot))
-        fingers = [robot.finger_positions(float(opening)) for opening in wide]
         return cls.from_urdf(robot.urdf_text, robot.tool_frame, robot.joints, robot.base_frame, robot.posture,
                              acceleration_limits=robot.planned_acceleration,
-                             fingers={name: [at[name] for at in fingers] for name in robot.finger_joints},
-                             never_touch=robot.never_touch)
+                             fingers=finger_stations(robot), never_touch=robot.never_touch)
 
     @classmethod
     def from_urdf(cls, text: str, tool_frame: str | None = None, arm_joints: Sequence[str] | None = None,
@@ -191,9 +188,14 @@ class RobotModel:
         return step * min(1.0, _NULL_SPACE_STEP / max(float(np.abs(step).max()), 1e-9))
 
 
-def _finger_stations(robot: RobotDescription) -> int:
-    """Two for fingers that slide, more for those on curves, which are straight pieces between them."""
-    return 2 if len(robot.gripper.motion.openings) == 2 else 9
+def finger_stations(robot: RobotDescription) -> dict[str, list[float]]:
+    """Positions of each finger joint at openings evenly from shut to wide open, for `RobotModel.from_urdf`.
+
+    Two for fingers that slide, more for those on curves, which are straight pieces between them.
+    """
+    openings = np.linspace(0.0, robot.gripper.stroke, 2 if len(robot.gripper.motion.openings) == 2 else 9)
+    stations = [robot.finger_positions(float(opening)) for opening in openings]
+    return {name: [at[name] for at in stations] for name in robot.finger_joints}
 
 
 def _parsed(text: str, package_dirs: Sequence[str]) -> tuple[pin.Model, pin.GeometryModel]:

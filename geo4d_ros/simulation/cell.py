@@ -104,7 +104,7 @@ class Cell:
         before, address = self.save_state(), self._object_qpos(name)
         robot = np.flatnonzero(np.isin(self.geom_labels, (1, 2, 3, 4)))
         carried = np.flatnonzero(self.model.geom_bodyid == self._objects[name])
-        own = (5, 6) if name == self.task else scene.OTHER_LABELS[name]
+        own = (5, 6) if name == self.task else scene.other_labels(name)
         others = np.flatnonzero((self.geom_labels >= 5) & ~np.isin(self.geom_labels, own))
         poses = (self._configuration(point, address) for point in path)
         clear = path_is_clear(self.model, self.data, poses, np.concatenate([robot, carried]), others)

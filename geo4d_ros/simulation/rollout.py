@@ -11,6 +11,7 @@ from geo4d_ros.geometry.transforms import from_rotvec
 from geo4d_ros.robots.inverse_kinematics import shared_kinematics
 from geo4d_ros.simulation.cell import Cell
 from geo4d_ros.simulation.expert import PERIOD, Scene, Segment, next_segment, segment_samples
+from geo4d_ros.simulation.tasks import task_class
 
 _SUBSTEPS = 5  # servo targets per PERIOD
 _REST_PULL = 0.005  # elbow drift towards home per iteration: slow enough for the servos
@@ -50,8 +51,8 @@ Observer = Callable[[Cell], None]
 
 
 def random_perturbations(rng: np.random.Generator, task: str, count: int = 1) -> list[Perturbation]:
-    """Perturbations for recovery demonstrations: up to 10 cm and 25 degrees, early closing, drops (apple)."""
-    kinds = ['displace', 'close'] + (['drop'] if task == 'apple' else [])
+    """Perturbations for recovery demonstrations: up to 10 cm and 25 degrees, early closing, drops."""
+    kinds = ['displace', 'close'] + (['drop'] if task_class(task).may_be_dropped else [])
     out = []
     for _ in range(count):
         kind = str(rng.choice(kinds, p=[0.55, 0.45] if len(kinds) == 2 else [0.5, 0.3, 0.2]))

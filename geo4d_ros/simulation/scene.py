@@ -15,11 +15,9 @@ from geo4d_ros.robots import mjcf
 from geo4d_ros.robots.description import RobotDescription
 from geo4d_ros.simulation import shapes
 from geo4d_ros.simulation.colours import hue_colour
-from geo4d_ros.simulation.tasks import TASKS, Task
+from geo4d_ros.simulation.tasks import BUILT_IN, TASKS, Task
 
 LABELS = {'rest': 0, **mjcf.PARTS, 'object': 5, 'fixture': 6}
-# Object and fixtures of tasks that are not the instructed one; readers take every label above 6 as part of the rest.
-OTHER_LABELS = {task: (10 + 2 * i, 11 + 2 * i) for i, task in enumerate(sorted(TASKS))}
 TIMESTEP = 0.002  # [s]
 
 
@@ -28,9 +26,20 @@ def other_body(task: str, body: str) -> str:
     return f'other_{task}_{body}'
 
 
-_BODY_LABELS = (('object', 5), ('fixture_', 6),
-                *((other_body(task, 'object'), label) for task, (label, _) in OTHER_LABELS.items()),
-                *((other_body(task, 'fixture_'), label) for task, (_, label) in OTHER_LABELS.items()))
+def other_labels(task: str) -> tuple[int, int]:
+    """Labels of the object and the fixtures of a task that is not the instructed one.
+
+    Readers take every label above 6 as part of the rest.
+    """
+    names = [*sorted(BUILT_IN), *sorted(set(TASKS) - set(BUILT_IN))]  # one task more leaves the others' labels
+    return 10 + 2 * names.index(task), 11 + 2 * names.index(task)
+
+
+def _label_of(body: str) -> int:
+    if not body.startswith('other_'):
+        return LABELS['object'] if body.startswith('object') else LABELS['fixture'] * body.startswith('fixture_')
+    task = next(name for name in TASKS if body.startswith(other_body(name, '')))
+    return other_labels(task)[not body.startswith(other_body(task, 'object'))]
 
 
 def geom_labels(model: mujoco.MjModel) -> np.ndarray:
@@ -40,7 +49,7 @@ def geom_labels(model: mujoco.MjModel) -> np.ndarray:
         body = model.geom_bodyid[geom]
         part = int(model.body_user[body, 0])
         name = model.body(body).name
-        labels[geom] = part or next((label for start, label in _BODY_LABELS if name.startswith(start)), 0)
+        labels[geom] = part or _label_of(name)
     return labels
 
 

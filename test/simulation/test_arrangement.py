@@ -39,8 +39,8 @@ def test_only_the_instructed_object_has_the_object_label(pair):
         of_object = {cell.model.body(b).name for b in cell.model.geom_bodyid[geoms]}
         assert of_object == {'object'}
         body = cell.model.body(f'other_{other}_object').id
-        assert set(cell.geom_labels[cell.model.geom_bodyid == body]) == {scene.OTHER_LABELS[other][0]}
-        assert set(scene.OTHER_LABELS[other]) <= set(cell.geom_labels)
+        assert set(cell.geom_labels[cell.model.geom_bodyid == body]) == {scene.other_labels(other)[0]}
+        assert set(scene.other_labels(other)) <= set(cell.geom_labels)
 
 
 def test_the_expert_does_the_instructed_task_and_leaves_the_other_object_alone(pair):

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
-from geo4d_ros.cli.common import add_json_argument, add_robot_argument, wilson_interval, write_report
+from geo4d_ros.cli.common import add_json_argument, add_robot_argument, checked_tasks, wilson_interval, write_report
 from geo4d_ros.errors import require
 
 Job = tuple[str, int, bool, str]
@@ -31,13 +31,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the episodes, print one line per task and write the report."""
     from geo4d_ros.robots.registry import load_robot
-    from geo4d_ros.simulation.tasks import TASKS, task_class
 
     for name in ('episodes', 'jobs'):
         require(getattr(args, name) >= 1, f'--{name} should be at least 1 but got {getattr(args, name)}')
     require(args.seed_start >= 0, f'--seed-start should be at least 0 but got {args.seed_start}')
     robot = load_robot(args.robot)
-    tasks = [task_class(name).name for name in args.task or TASKS]
+    tasks = checked_tasks(args.task)
     robot.prepare()  # its meshes are made once, before the processes start
     started = time.monotonic()
     jobs = [(task, args.seed_start + i, args.perturb, args.robot) for task in tasks for i in range(args.episodes)]

@@ -15,7 +15,6 @@ import numpy as np
 from geo4d_ros.cli.common import add_json_argument, write_report
 from geo4d_ros.errors import ConfigurationError, require
 
-TASKS = ('apple', 'cereal', 'spatula')
 STRESS = ((0.04, 3.0, 0), (0.02, 6.0, 0), (0.04, 1.0, 1))  # depth error, mask damage, 1 = one view
 
 
@@ -69,16 +68,17 @@ def run(args: argparse.Namespace) -> int:
 
 def _sequences(args: argparse.Namespace, folder: Path) -> list:
     from geo4d_ros.evaluation.tracker.sequences import load_sequences, record_sequences
+    from geo4d_ros.simulation.tasks import BUILT_IN
 
     per_episode = 1
     if args.data is None:
         per_episode = 2
-        episodes = -(-args.sequences // (len(TASKS) * per_episode))
+        episodes = -(-args.sequences // (len(BUILT_IN) * per_episode))
         try:
             height, width = (int(x) for x in args.size.lower().split('x'))
         except ValueError:
             raise ConfigurationError(f'--size should be HxW, as 96x128, but got {args.size!r}') from None
-        record_sequences(folder, args.seed_start, episodes, TASKS, (height, width), args.jobs)
+        record_sequences(folder, args.seed_start, episodes, tuple(sorted(BUILT_IN)), (height, width), args.jobs)
     clips = list(load_sequences(folder, per_episode))
     by_task: dict[str, list] = {}
     for clip in clips:

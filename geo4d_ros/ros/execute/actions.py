@@ -23,6 +23,7 @@ from sensor_msgs.msg import JointState
 from geo4d_ros.motion.gripper_segments import GripperSegment
 from geo4d_ros.motion.timing import MoveSegment
 from geo4d_ros.reasons import Reason, Refusal
+from geo4d_ros.robots.finger_motion import FingerMotion
 from geo4d_ros.ros.execute.stop_process import PATIENCE, Stop
 from geo4d_ros.ros.wire.guard import Malformed
 from geo4d_ros.ros.wire.trajectory_messages import to_message
@@ -220,14 +221,14 @@ def _arm_outcome(status: int | None, result: Any) -> Refusal | None:
 class GripperClient:
     """A gripper behind ParallelGripperCommand or GripperCommand.
 
-    opening [m] = offset + scale * position of `joint`. Stalling while closing is a grasp, whatever status
+    motion: opening [m] <-> position of `joint`. Stalling while closing is a grasp, whatever status
     the server ends the goal with (without allow_stalling it aborts on a held object); while opening it is a
     failure. max_effort [N] is passed on, 0 leaves it to the server.
     """
 
-    def __init__(self, node: Node, name: str, kind: str, joint: str, scale: float, offset: float,
+    def __init__(self, node: Node, name: str, kind: str, joint: str, motion: FingerMotion,
                  max_effort: float, patience: Patience) -> None:
-        self._joint, self._scale, self._offset, self._max_effort = joint, scale, offset, max_effort
+        self._joint, self._motion, self._max_effort = joint, motion, max_effort
         self._parallel = kind == 'ParallelGripperCommand'
         self._peer = ActionPeer(node, ParallelGripperCommand if self._parallel else GripperCommand, name, patience)
 
@@ -243,7 +244,7 @@ class GripperClient:
 
     def opening(self, position: float) -> float:
         """Opening [m] at a measured joint position."""
-        return self._offset + self._scale * position
+        return self._motion.measured(position)
 
     def grip(self, segment: GripperSegment, done: Done) -> None:
         """Open or close; done(None) when the fingers arrived or, closing, hold something."""
@@ -251,7 +252,7 @@ class GripperClient:
                         lambda status, result: done(_gripper_outcome(status, result, segment.closing)))
 
     def _goal(self, opening: float) -> Any:
-        position = (opening - self._offset) / self._scale
+        position = self._motion.position(opening)
         if not self._parallel:
             goal = GripperCommand.Goal()
             goal.command.position, goal.command.max_effort = position, self._max_effort

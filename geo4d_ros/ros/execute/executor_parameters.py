@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 from geo4d_ros.errors import require
 from geo4d_ros.loop.machine import LoopConfig
 from geo4d_ros.motion.collision import Obstacle, Scene
 from geo4d_ros.motion.limits import SPEED_CAP, MotionLimits
+from geo4d_ros.robots.finger_motion import FingerMotion, linear
+from geo4d_ros.robots.kinematics import RobotModel, finger_stations
 from geo4d_ros.robots.registry import load_robot
 from geo4d_ros.ros.serve.liveness import LEASE
 from geo4d_ros.ros.serve.parameters import parameter
@@ -39,6 +42,8 @@ class ExecutorParameters:
     execution_slack: float = parameter(2.0, '... and so much more [s].', minimum=0.1, maximum=60.0)
     # The robot
     motion: str = parameter('trajectory', 'Who executes motions.', choices=('trajectory', 'moveit'), read_only=True)
+    robot: str = parameter('', 'Name of a described robot, or its YAML file: its fingers in place of gripper_scale, '
+                           'gripper_offset and those of the URDF that slide; empty: as those say.', read_only=True)
     arm_joints: tuple[str, ...] = parameter(ROBOT.joints, 'Joints of the arm, base to tool.', read_only=True)
     base_frame: str = parameter(ROBOT.base_frame, 'Frame plans are in.', read_only=True)
     tool_frame: str = parameter(ROBOT.tool_frame, 'Tool centre point in the robot description.', read_only=True)
@@ -168,3 +173,17 @@ def _shared(p: ExecutorParameters, schema: type) -> dict[str, object]:
 def _boxes(name: str, values: tuple[float, ...]) -> tuple[tuple[float, ...], ...]:
     require(len(values) % 6 == 0, f'{name} should hold six numbers per box but has {len(values)}')
     return tuple(tuple(values[i:i + 6]) for i in range(0, len(values), 6))
+
+
+def finger_motion(p: ExecutorParameters) -> FingerMotion:
+    """How the opening follows from the gripper's joint."""
+    return load_robot(p.robot).gripper.motion if p.robot else linear(p.gripper_scale, p.gripper_offset, p.stroke)
+
+
+def robot_model(p: ExecutorParameters, urdf: str, package_dirs: Sequence[str]) -> RobotModel:
+    """The model of the robot description that is published. Raises ConfigurationError."""
+    described = load_robot(p.robot) if p.robot else None
+    return RobotModel.from_urdf(urdf, p.tool_frame, p.arm_joints, p.base_frame, described and described.posture,
+                                acceleration_limits=p.joint_acceleration, package_dirs=package_dirs,
+                                fingers=described and finger_stations(described),
+                                never_touch=described.never_touch if described else ())

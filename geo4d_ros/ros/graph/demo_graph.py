@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 
 from geo4d_ros.errors import Geo4dError
+from geo4d_ros.robots.registry import DEFAULT
 from geo4d_ros.ros.graph.probe import LoopProbe
 from geo4d_ros.ros.graph.process_group import ProcessGroup
+from geo4d_ros.ros.graph.robot_parameters import robot_parameters
 from geo4d_ros.ros.graph.run_recorder import FilmPicture, PredictedClip, RunRecorder
 
 ENDED = ('DONE', 'FAULT', 'IDLE')
@@ -43,6 +45,7 @@ class DemoOptions:
     max_seconds: float
     folder: Path
     cameras: tuple[str, str]
+    robot: str = DEFAULT
 
 
 @dataclass
@@ -88,18 +91,20 @@ class DemoGraph:
 
     def start(self, seconds: float) -> None:
         """Bring the nodes up, reset the cell and start the loop; DemoFault when that takes too long."""
-        o = self._options
+        o, robot = self._options, robot_parameters(self._options.robot)
         cameras = {'reference_camera': o.cameras[0], 'second_camera': o.cameras[1]}
         clock = {'use_sim_time': True}
         self._group.start_node('simulated_cell', {'task': o.task, 'seed': o.seed, 'cameras': 'held-out',
-                                                  'camera_seed': o.seed, 'camera_rate': 4.0, **cameras})
+                                                  'camera_seed': o.seed, 'camera_rate': 4.0, **cameras,
+                                                  **robot['simulated_cell']})
         self._group.start_node('prediction', {'generator': o.generator, 'readout': o.readout, **PATIENT_PREDICTION,
-                                              **cameras, **clock})
+                                              **cameras, **clock, **robot['gripper_tracker'],
+                                              **robot['video_generator']})
         self._group.start_node('plan_executor', {
             'dry_run': False, 'auto': True, 'recover': True,
             'max_cycles': o.max_cycles, 'max_seconds': o.max_seconds, 'seed': o.seed,
             'record_directory': str(o.folder.resolve()), 'collision_boxes': TABLE,
-            **cameras, **clock, **PATIENT})
+            **cameras, **clock, **PATIENT, **robot['plan_executor']})
         self._pids = self._group.pids
         self._probe = LoopProbe()
         self._recorder = RunRecorder(self._probe.node, o.cameras)

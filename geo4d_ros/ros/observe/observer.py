@@ -52,6 +52,9 @@ class ObserverParameters:
                                 "y the finger opening; '' observes without robot state.", read_only=True)
     transform_tolerance: float = parameter(0.1, 'How long past its last stamp a transform or joint state is held '
                                            '[s].', minimum=0.0, maximum=2.0)
+    robot: str = parameter('', 'Name of a described robot, or its YAML file: the opening is that of its fingers, '
+                           'in place of finger_joints, opening_scale and opening_offset; empty: as those say.',
+                           read_only=True)
     arm_frames: tuple[str, ...] = parameter(ROBOT.arm_frames, 'Transform frames along the arm, base first, hand last: '
                                             "the generator moves the straight pieces between their origins; [''] for "
                                             'none.',
@@ -152,11 +155,15 @@ class Observer:
             if refusal is not None:
                 return refusal
         arm_points = np.stack(arm) if arm else None
-        if not p.finger_joints:
+        gripper = load_robot(p.robot).gripper if p.robot else None
+        joints = gripper.joints if gripper else p.finger_joints
+        if not joints:
             return T_ref_gripper, None, arm_points
-        fingers = self.joints.at(stamp, p.finger_joints, p.transform_tolerance)
+        fingers = self.joints.at(stamp, joints, p.transform_tolerance)
         if isinstance(fingers, Refusal):
             return fingers
+        if gripper:
+            return T_ref_gripper, gripper.motion.measured(float(fingers.mean())), arm_points
         return T_ref_gripper, p.opening_offset + p.opening_scale * float(fingers.sum()), arm_points
 
     def _check_rig(self, reference: RgbdFrame, second: RgbdFrame, p: ObserverParameters) -> Refusal | None:

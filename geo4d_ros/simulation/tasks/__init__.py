@@ -1,21 +1,24 @@
-"""The three tasks of the simulated cell, after those of the paper (arXiv 2507.01099, section 4)."""
+"""The tasks of the simulated cell by name: the paper's (arXiv 2507.01099, section 4), and those of other packages.
+
+A package adds a task by an entry point `geo4d_ros.tasks` that names its class (docs/tutorials/own_task.md).
+"""
 
 from __future__ import annotations
 
 from geo4d_ros.errors import SimulationError
+from geo4d_ros.registry import Registry
 from geo4d_ros.simulation.tasks.apple import AppleTask
 from geo4d_ros.simulation.tasks.base import Layout, Task
 from geo4d_ros.simulation.tasks.cereal import CerealTask
 from geo4d_ros.simulation.tasks.spatula import SpatulaTask
 
-TASKS: dict[str, type[Task]] = {task.name: task for task in (CerealTask, SpatulaTask, AppleTask)}
+BUILT_IN: dict[str, type[Task]] = {task.name: task for task in (CerealTask, SpatulaTask, AppleTask)}
+TASKS: Registry[type[Task]] = Registry('geo4d_ros.tasks', 'task', lambda: BUILT_IN, SimulationError)
 
 
 def task_class(name: str) -> type[Task]:
     """The class of a task by name; SimulationError lists the known ones."""
-    if name not in TASKS:
-        raise SimulationError(f'unknown task {name!r}; pick one of {", ".join(TASKS)}')
-    return TASKS[name]
+    return TASKS.get(name)
 
 
-__all__ = ['TASKS', 'Layout', 'Task', 'task_class']
+__all__ = ['BUILT_IN', 'TASKS', 'Layout', 'Task', 'task_class']

@@ -24,6 +24,8 @@ class AppleTask(Task):
     transport_z = 0.19
     retreat_z = 0.26
     goal_fixture = 'fixture_bin'
+    partners = ('cereal', 'spatula')
+    may_be_dropped = True
     instructions = ('put the apple into the bin', 'drop the apple in the bin', 'move the apple to the bin',
                     'take the apple out of the bowl and put it in the bin', 'pick up the red fruit and bin it',
                     'the apple goes into the box', 'throw the apple into the square bin', 'apple to bin')

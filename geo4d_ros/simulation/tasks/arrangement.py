@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from geo4d_ros.errors import SimulationError, require
-from geo4d_ros.simulation.tasks import TASKS, Task, task_class
+from geo4d_ros.simulation.tasks import BUILT_IN, TASKS, Task, task_class
 
 SCENES = ('single', 'mixed', 'idle', 'varied')
 TARGETS = ('present', 'absent', 'done')
@@ -57,11 +57,16 @@ def draw_arrangement(scenes: str, task: str, seed: int) -> Arrangement:
         kind = str(rng.choice([name for name, _ in _VARIED_SHARES], p=[share for _, share in _VARIED_SHARES]))
     if kind == 'single':
         return ALONE
-    partner = _partner(task, seed)
+    partners = task_class(task).partners
     if kind == 'idle':
-        others = (partner,) if rng.uniform() < 0.5 else ()
+        others = (partners[seed % len(partners)],) if rng.uniform() < 0.5 and partners else ()
         return Arrangement(others, (), str(rng.choice(['absent', 'done'])))
-    third = [name for name in TASKS if name not in (task, partner)]
+    if not partners and scenes == 'varied':
+        return ALONE
+    require(bool(partners), f'task {task!r} names no partners that fit on a table with it; use scenes "single"',
+            SimulationError)
+    partner = partners[seed % len(partners)]
+    third = [name for name in BUILT_IN if name not in (task, partner)]
     with_third = np.random.default_rng([seed, 0xB75]).uniform() < _BYSTANDER_SHARE
     return Arrangement((partner,), tuple(third) if with_third else ())
 
@@ -70,11 +75,6 @@ def instruction_of(task: str, split: str, rng: np.random.Generator) -> str:
     """One way to ask for a task; those of the 'held-out' split are never in training data."""
     kind = task_class(task)
     return str(rng.choice(kind.unseen_instructions if split == 'held-out' else kind.instructions))
-
-
-def _partner(task: str, seed: int) -> str:
-    """The apple goes with either of the others, by turns; they do not fit on one table with each other."""
-    return ('cereal', 'spatula')[seed % 2] if task == 'apple' else 'apple'
 
 
 def draw_layouts(rng: np.random.Generator, names: list[str], bystanders: tuple[str, ...],
@@ -90,12 +90,12 @@ def draw_layouts(rng: np.random.Generator, names: list[str], bystanders: tuple[s
         taken: list[Circle] = []
         for name in (*order, *bystanders):
             found = _free_layout(rng, name, taken, name in bystanders)
-            # Few layouts with a shelf can be served: whether this one can is asked before others are put around it.
-            if found is None or (name == 'cereal' and name in order and not can_serve(found)):
+            if found is None or (task_class(name).seldom_served and name in order and not can_serve(found)):
                 break
             placed[name] = found
             taken += _circles(found, name in bystanders)
-        if len(placed) == len(order) + len(bystanders) and all(can_serve(placed[n]) for n in order if n != 'cereal'):
+        if len(placed) == len(order) + len(bystanders) and all(
+                can_serve(placed[n]) for n in order if not task_class(n).seldom_served):
             return placed
     raise SimulationError(f'the things of {", ".join((*names, *bystanders))} do not fit on the table')
 

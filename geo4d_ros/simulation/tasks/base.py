@@ -72,6 +72,10 @@ class Task(ABC):
     transport_z: ClassVar[float]  # object height when carried freely [m]
     retreat_z: ClassVar[float]  # gripper height where the finished motion rests [m]
     goal_fixture: ClassVar[str]  # body that marks the goal
+    # Tasks that fit on a table with it, by turns; () for none.
+    partners: ClassVar[tuple[str, ...]] = ()
+    may_be_dropped: ClassVar[bool] = False  # a recovery demonstration may let the object fall on the way
+    seldom_served: ClassVar[bool] = False  # few layouts are in the arm's reach: asked before others are put around it
     # Ways to ask for it; the first is the usual one. Training draws from `instructions` only.
     instructions: ClassVar[tuple[str, ...]]
     unseen_instructions: ClassVar[tuple[str, ...]]

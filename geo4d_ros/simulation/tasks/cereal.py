@@ -27,6 +27,8 @@ class CerealTask(Task):
     transport_z = HALF[2] + _LIFTED
     retreat_z = 0.23
     goal_fixture = 'fixture_shelf'
+    partners = ('apple',)
+    seldom_served = True
     instructions = ('put the cereal box under the shelf', 'push the cereal under the shelf',
                     'move the cereal box to the shelf', 'slide the box of cereal onto the mat below the shelf',
                     'store the cereal under the board', 'the cereal box goes under the shelf',

@@ -32,6 +32,7 @@ class SpatulaTask(Task):
     transport_z = _OUT_Z
     retreat_z = 0.24
     goal_fixture = 'fixture_mat'
+    partners = ('apple',)
     instructions = ('lay the spatula on the mat', 'put the spatula on the mat', 'move the spatula to the mat',
                     'pull the spatula out of the crock and lay it on the mat', 'take the turner and lay it down',
                     'the spatula goes onto the mat', 'lay the kitchen tool flat on the mat', 'spatula to mat')

@@ -15,6 +15,7 @@ from rclpy.task import Future
 from geo4d_ros.motion.gripper_segments import GripperSegment
 from geo4d_ros.motion.timing import MoveSegment
 from geo4d_ros.reasons import Reason
+from geo4d_ros.robots.finger_motion import linear
 from geo4d_ros.ros.execute.actions import GripperClient, Patience, TrajectoryClient, joint_error
 from geo4d_ros.ros.serve.environment import loopback_environment
 from geo4d_ros.ros.wire.guard import Malformed
@@ -261,7 +262,7 @@ def gripper(graph, kind, **result):
         return kind.Result(**result)
 
     graph.serve(kind, '/hand', finish)
-    client = GripperClient(graph.client, '/hand', kind.__name__, 'finger', 2.0, 0.0, 20.0, PATIENCE)
+    client = GripperClient(graph.client, '/hand', kind.__name__, 'finger', linear(2.0, 0.0, 0.08), 20.0, PATIENCE)
     graph.spin(lambda: client.ready)
     return client
 
@@ -285,7 +286,7 @@ def test_grippers(graph, kind, segment, result, good):
 
 
 def test_openings_follow_scale_and_offset(graph):
-    client = GripperClient(graph.client, '/hand', 'GripperCommand', 'finger', -0.1, 0.085, 0.0, PATIENCE)
+    client = GripperClient(graph.client, '/hand', 'GripperCommand', 'finger', linear(-0.1, 0.085, 0.085), 0.0, PATIENCE)
     assert client.opening(0.0) == 0.085
     assert client.opening(0.8) == pytest.approx(0.005)
     assert client._goal(0.085).command.position == pytest.approx(0.0)
