@@ -16,6 +16,7 @@ from geo4d_ros.errors import Geo4dError, InvalidInputError, require
 COMMANDS: dict[str, tuple[str, str]] = {
     'demo': ('demo', 'run the closed loop in the simulated cell and write a report'),
     'doctor': ('doctor', 'check this machine and say how to mend what is missing'),
+    'robot check': ('robot', 'check the description of a robot and draw it'),
     'collect': ('collect', 'record expert demonstrations as zarr episodes'),
     'train': ('train.generator', 'train a generator from a config'),
     'train segmenter': ('train.segmenter', 'train the gripper segmenter'),
