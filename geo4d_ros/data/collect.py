@@ -77,7 +77,7 @@ class Recording:
         require(self.scenes in SCENES, f'scenes should be one of {SCENES} but got {self.scenes!r}')
         require(self.observations >= 0, f'observations should not be negative but got {self.observations}')
         require(not self.observations or self.robot == DEFAULT,
-                f'observations are of the robot {DEFAULT} only, which their files do not name; collect episodes instead')
+                f'observations are of the robot {DEFAULT} only, since their files name none; collect episodes instead')
         require(self.cameras >= 1, f'cameras should be at least 1 but got {self.cameras}')
         require(self.split in SPLITS, f'split should be one of {SPLITS} but got {self.split!r}')
         require(self.noise in NOISE_MODELS, f'noise should be one of {NOISE_MODELS} but got {self.noise!r}')
