@@ -133,13 +133,14 @@ def select(names: str) -> tuple[Fault, ...]:
 
 
 def summarise(runs: dict[str, list[Run]]) -> dict[str, Any]:
-    """The report: per fault ok, code and times (p50, max), and the p99 from detection to the stop command."""
+    """The report: per fault ok, code and times (p50, max), and how long from detection to the stop command."""
     faults = {name: _summary(of_fault) for name, of_fault in runs.items()}
     commands = _known(run.stop_command_ms for of_fault in runs.values() for run in of_fault)
     return {
         'faults': faults,
         'detection_to_stop_ms_p99': float(np.percentile(commands, 99)) if commands else None,
         'detection_to_stop_n': len(commands),
+        'detection_to_stop_ms': sorted(round(value, 2) for value in commands),
         'ok': sum(fault['ok'] for fault in faults.values()),
         'n': len(faults),
     }

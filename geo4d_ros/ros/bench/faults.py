@@ -92,7 +92,7 @@ class FaultBench:
         alive = self._alive(fault)
         goals = sum(entry['event'] == 'goal' and entry['time'] > detected + 0.005 for entry in self.log)
         if fault.name == 'cancel_ignored':
-            goals -= 1  # the escalated stop is a goal: the order to stand
+            goals -= 2  # the escalated stop is a goal, the order to stand, and is repeated once
         goals -= 2 if fault.recover else 0
         diagnosed = fault.where == 'service' or fault.value == 'deaf' or len(self.probe.errors) > heard
         note = '' if ended else f'did not come to rest: {self.probe.state.get("state")}'
