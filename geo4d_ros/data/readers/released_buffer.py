@@ -57,7 +57,8 @@ class BufferEpisode:
         require(length > frames, f'{self.path} has {length} frames, expected at least {frames + 1}', DatasetError)
         start = self.first + int(rng.integers(length - frames))
         pick = slice(start, start + frames + 1)
-        if is_static([self._read(f'obs.{arm}', pick) for arm in ARMS if f'obs.{arm}' in self.arrays]):
+        if is_static([self._read(name, pick) for name in self.arrays.array_keys()
+                      if ARMS.fullmatch(name.removeprefix('obs.'))]):
             return None
         labels = [self._read(f'obs.{c}_label', pick) if f'obs.{c}_label' in self.arrays else None for c in cameras]
         return released_window(

@@ -6,10 +6,10 @@ The files in config/sros2/ are what `policy` gives for the nodes of the loop; a 
 from __future__ import annotations
 
 import xml.etree.ElementTree as ElementTree
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rclpy.action import get_action_client_names_and_types_by_node, get_action_server_names_and_types_by_node
-from rclpy.node import Node
+if TYPE_CHECKING:
+    from rclpy.node import Node
 
 # enclave (one per process) -> names of its nodes; their helpers belong to them
 PROCESSES = {
@@ -23,6 +23,9 @@ KINDS = (('topics', 'publish'), ('topics', 'subscribe'), ('services', 'reply'), 
 
 def access(observer: Node, name: str) -> dict[tuple[str, str], set[str]]:
     """(kind, permission) -> names that the node called `name` (root namespace) uses, as observer sees it."""
+    # Here, since the pages of the documentation are made from the policies where no ROS is.
+    from rclpy.action import get_action_client_names_and_types_by_node, get_action_server_names_and_types_by_node
+
     found: dict[tuple[str, str], set[str]] = {
         ('topics', 'publish'): _names(observer.get_publisher_names_and_types_by_node(name, '/')),
         ('topics', 'subscribe'): _names(observer.get_subscriber_names_and_types_by_node(name, '/')),

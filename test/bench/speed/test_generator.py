@@ -111,6 +111,8 @@ def tiny_svd(monkeypatch):
         'unet': TINY_UNET, 'vae': vae, 'clip': TINY_CLIP, 'pipeline': {'height': 16, 'width': 16, 'frames': 2}})
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_command_reports_the_same_output_in_less_time(tiny_svd, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     target = tmp_path / 'report.json'
