@@ -7,13 +7,14 @@ import numpy as np
 from geo4d_ros.data.recordings import Recording
 from geo4d_ros.errors import DatasetError, require
 from geo4d_ros.geometry.transforms import invert, transform_points
+from geo4d_ros.robots.inverse_kinematics import ArmKinematics
 from geo4d_ros.types import Observation, RgbdFrame
 
 MAX_SKEW_NS = 50_000_000
 MAX_GAP_NS = 500_000_000
 
 
-def observation_of(recording: Recording, seconds: float = 0.0, kinematics: object | None = None) -> Observation:
+def observation_of(recording: Recording, seconds: float = 0.0, kinematics: ArmKinematics | None = None) -> Observation:
     """The look `seconds` after the first moment at which all cameras run; the first camera is the reference.
 
     Robot state goes with it as far as the recording has it: the gripper's pose where the reference is calibrated, its
@@ -43,7 +44,7 @@ def observation_of(recording: Recording, seconds: float = 0.0, kinematics: objec
     return Observation(tuple(frames), **_robot_state(recording, stamp, kinematics))
 
 
-def _robot_state(recording: Recording, stamp: int, kinematics: object | None) -> dict[str, np.ndarray | float]:
+def _robot_state(recording: Recording, stamp: int, kinematics: ArmKinematics | None) -> dict[str, np.ndarray | float]:
     state: dict[str, np.ndarray | float] = {}
     T_base_ref = recording.cameras[0].T_base_camera
     if recording.opening is not None:
@@ -54,6 +55,6 @@ def _robot_state(recording: Recording, stamp: int, kinematics: object | None) ->
     if recording.T_base_gripper is not None:
         state['T_ref_gripper'] = T_ref_base @ recording.T_base_gripper.at(stamp, MAX_GAP_NS)
     if recording.joints is not None and kinematics is not None:
-        points = kinematics.arm_points(recording.joints.at(stamp, MAX_GAP_NS))  # type: ignore[attr-defined]
+        points = kinematics.arm_points(recording.joints.at(stamp, MAX_GAP_NS))
         state['arm_points'] = transform_points(T_ref_base, points)
     return state
