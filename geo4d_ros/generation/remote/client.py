@@ -112,20 +112,21 @@ class RemoteGenerator:
     def ask(self, observation: Observation, seed: int = 0, *, video: bool = True, track: bool = False) -> Reply:
         """Video and / or track of an observation; errors as `predict`."""
         start = time.monotonic()
-        deadline = start + self.address.timeout
+        deadline, busy = start + self.address.timeout, False
         with self._lock:
             while True:
                 self._connect(deadline)
                 self._count += 1
                 data, request_id = self._request(observation, seed, video, track), self._count
-                answer, size = self._exchange(data, deadline)
+                answer, size = self._exchange(data, deadline, busy)
                 if answer.get('id') != request_id:
                     self._drop()
                     raise InvalidInputError('the server answered another question')
                 if answer.get('code') != Code.BUSY.value:
                     break
+                busy = True
                 if time.monotonic() + BUSY_WAIT > deadline:
-                    raise PredictionTimeoutError(f'{self.address.uri} is busy; serve with more replicas or ask less')
+                    raise PredictionTimeoutError(self._late(busy))
                 time.sleep(BUSY_WAIT)
         reply = read_reply(answer, len(data), size)
         trip = (time.monotonic() - start) * 1e3
@@ -149,7 +150,7 @@ class RemoteGenerator:
                 f'{meta.max_request_bytes}; serve with a larger --max-request-mib')
         return data
 
-    def _exchange(self, data: bytes, deadline: float) -> tuple[dict[str, Any], int]:
+    def _exchange(self, data: bytes, deadline: float, busy: bool) -> tuple[dict[str, Any], int]:
         """Send and receive; any failure ends the connection, so that a late answer never meets the next question."""
         connection = self._connection
         assert connection is not None
@@ -164,14 +165,18 @@ class RemoteGenerator:
         except (OSError, WebSocketException) as error:  # a TimeoutError is an OSError
             self._drop()
             if time.monotonic() >= deadline or isinstance(error, TimeoutError):
-                raise PredictionTimeoutError(
-                    f'{self.address.uri} did not answer within {self.address.timeout:g} s') from None
+                raise PredictionTimeoutError(self._late(busy)) from None
             raise PeerLostError(f'{self.address.uri} went away ({error}); is `geo4d serve` still running?') from None
         except Geo4dError:
             self._drop()
             raise
         finally:
             alarm.cancel()
+
+    def _late(self, busy: bool) -> str:
+        if busy:  # that the last question was cut off by the deadline is not the cause
+            return f'{self.address.uri} is busy; serve with more replicas or ask less'
+        return f'{self.address.uri} did not answer within {self.address.timeout:g} s'
 
     def _connect(self, deadline: float) -> None:
         if self._connection is not None and self._connection.state is State.OPEN:
