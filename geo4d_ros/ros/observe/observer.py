@@ -116,7 +116,9 @@ class Observer:
             return self._refuse(state)
         T_ref_gripper, opening, arm_points = state
         observation = Observation(frames, T_ref_gripper, opening, arm_points=arm_points)
-        wrong = check_depth_unit(observation, p.depth_unit) or self._frozen(observation, starts)
+        # The unit first: depth ten times too far lets the cameras' surfaces disagree as well, which is not the cause.
+        wrong = (check_depth_unit(observation, p.depth_unit) or self._check_rig(frames, p)
+                 or self._frozen(observation, starts))
         if wrong:
             return self._refuse(wrong)
         self._last = starts, observation
@@ -150,10 +152,6 @@ class Observer:
                    for frame in p.arm_frames if frame]
         except TransformError as error:
             return Refusal(Reason.TRANSFORM_MISSING, str(error))
-        for frame in frames[1:]:
-            refusal = self._check_rig(frames[0], frame, p)
-            if refusal is not None:
-                return refusal
         arm_points = np.stack(arm) if arm else None
         gripper = load_robot(p.robot).gripper if p.robot else None
         joints = gripper.joints if gripper else p.finger_joints
@@ -166,7 +164,12 @@ class Observer:
             return T_ref_gripper, gripper.motion.measured(float(fingers.mean())), arm_points
         return T_ref_gripper, p.opening_offset + p.opening_scale * float(fingers.sum()), arm_points
 
-    def _check_rig(self, reference: RgbdFrame, second: RgbdFrame, p: ObserverParameters) -> Refusal | None:
+    def _check_rig(self, frames: tuple[RgbdFrame, ...], p: ObserverParameters) -> Refusal | None:
+        """The first refusal of a camera beside the reference."""
+        refusals = (self._check_pair(frames[0], frame, p) for frame in frames[1:])
+        return next((refusal for refusal in refusals if refusal is not None), None)
+
+    def _check_pair(self, reference: RgbdFrame, second: RgbdFrame, p: ObserverParameters) -> Refusal | None:
         """Where both cameras are calibrated: do they stand apart, and see the same surfaces from there?"""
         try:
             T = self.transforms.lookup(reference.frame_id, second.frame_id)
