@@ -17,7 +17,7 @@ from geo4d_ros.robots.description import RobotDescription
 from geo4d_ros.robots.inverse_kinematics import shared_kinematics
 from geo4d_ros.robots.registry import load_robot
 from geo4d_ros.simulation import scene
-from geo4d_ros.simulation.expert import Scene
+from geo4d_ros.simulation.expert import Scene, stage_at_work
 from geo4d_ros.simulation.feasibility import PathPoint, can_follow, joint_path, path_is_clear, pose_values
 from geo4d_ros.simulation.tasks import Task, task_class
 from geo4d_ros.simulation.tasks.arrangement import ALONE, Arrangement, draw_layouts
@@ -72,7 +72,7 @@ class Cell:
             raise SimulationError(f'task {task!r}, seed {seed}: no scene came to rest well; report this seed')
         if arrangement.target != 'present':
             self._leave_nothing_to_do(rng)
-        self._start_poses = {name: self.object_pose(name) for name in self.specs}
+        self._start_poses = {name: self.object_poses(name) for name in self.specs}
         self.data.time = 0.0
 
     def _layouts(self, rng: np.random.Generator) -> dict[str, Task]:
@@ -81,7 +81,7 @@ class Cell:
         T_home = shared_kinematics(self.robot).forward(home)
 
         def can_serve(task: Task) -> bool:
-            seen = Scene(T_home, self.stroke, task.layout.T_object, self.stroke)
+            seen = Scene(T_home, self.stroke, task.layout.T_object, self.stroke, task.layout.further)
             return can_follow(self.robot, task, seen, home)
 
         return draw_layouts(rng, self._served, self.arrangement.bystanders, can_serve)
@@ -91,8 +91,8 @@ class Cell:
         if self.robot_in_contact():
             return False
         for name in self._served:
-            seen = Scene(self.T_base_gripper, self.opening, self.object_pose(name), self.stroke)
-            if not self.specs[name].well_started(seen.T_object):
+            seen, stages = Scene.of(self, name), self.specs[name].stages()
+            if not all(s.well_started(T) for s, T in zip(stages, self.object_poses(name), strict=True)):
                 return False
             path = joint_path(self.robot, self.specs[name], seen, self.joint_positions)
             if path is None or (len(self.specs) > 1 and not self._keeps_clear(name, path)):
@@ -101,9 +101,9 @@ class Cell:
 
     def _keeps_clear(self, name: str, path: list[PathPoint]) -> bool:
         """Whether robot and carried object keep a distance from the other tasks' things all along the path."""
-        before, address = self.save_state(), self._object_qpos(name)
+        before, address = self.save_state(), self._object_qpos(self._objects[name][0])
         robot = np.flatnonzero(np.isin(self.geom_labels, (1, 2, 3, 4)))
-        carried = np.flatnonzero(self.model.geom_bodyid == self._objects[name])
+        carried = np.flatnonzero(np.isin(self.model.geom_bodyid, self._objects[name]))
         own = (5, 6) if name == self.task else scene.other_labels(name)
         others = np.flatnonzero((self.geom_labels >= 5) & ~np.isin(self.geom_labels, own))
         poses = (self._configuration(point, address) for point in path)
@@ -122,17 +122,20 @@ class Cell:
         return np.array(list(self.robot.finger_positions(opening).values()))
 
     def _leave_nothing_to_do(self, rng: np.random.Generator) -> None:
-        """Take the instructed object out of the scene, or put it at its goal and let it come to rest."""
-        address = self._object_qpos(self.task)
-        T = make_transform(None, np.array([_AWAY_X, 0.0, 0.0]))
-        if self.arrangement.target == 'done':
-            grasp = self.spec.grasps(self.object_pose(), self.T_base_gripper)[int(rng.integers(0, 2)) - 1]
-            T = self.spec.release_pose(self.object_pose(), grasp)
-            T[:2, 3] += rng.uniform(-_GOAL_JITTER, _GOAL_JITTER, 2)
-        self.data.qpos[address:address + 7] = pose_values(T)
-        self.data.qvel[self._object_dof:self._object_dof + 6] = 0
+        """Take the instructed objects out of the scene, or put them at their goals and let them come to rest."""
+        shift, done = None, self.arrangement.target == 'done'
+        for i, (stage, body) in enumerate(zip(self.spec.stages(), self._objects[self.task], strict=True)):
+            T = make_transform(None, np.array([_AWAY_X, float(i), 0.0]))
+            if done:
+                grasp = stage.grasps(self._pose(body), self.T_base_gripper)[int(rng.integers(0, 2)) - 1]
+                T = stage.release_pose(self._pose(body), grasp)
+                shift = rng.uniform(-_GOAL_JITTER, _GOAL_JITTER, 2) if shift is None else shift
+                T[:2, 3] += shift
+            address, dof = self._object_qpos(body), int(self.model.body_dofadr[body])
+            self.data.qpos[address:address + 7] = pose_values(T)
+            self.data.qvel[dof:dof + 6] = 0
         self.step(round(_SETTLE_TIME / self.dt))
-        if self.arrangement.target == 'done' and not self.spec.at_goal(self.object_pose()):
+        if done and not self._all_at_goal():
             raise SimulationError(f'task {self.task!r}, seed {self.seed}: the object does not stay at its goal')
 
     def _build(self, xml: str) -> None:
@@ -140,10 +143,8 @@ class Cell:
         self.data = mujoco.MjData(self.model)
         self.geom_labels = scene.geom_labels(self.model)
         self._tool = self.model.site(self.robot.tool_frame).id
-        self._objects = {name: self.model.body('object' if name == self.task else scene.other_body(name, 'object')).id
-                         for name in self.specs}
-        self._object = self._objects[self.task]
-        self._object_dof = int(self.model.body_dofadr[self._object])
+        self._objects = {name: [self.model.body(s.body if name == self.task else scene.other_body(name, s.body)).id
+                                for s in spec.stages()] for name, spec in self.specs.items()}
         self._joints = np.array([self.model.joint(n).qposadr[0] for n in self.robot.joints])
         self._dofs = np.array([self.model.joint(n).dofadr[0] for n in self.robot.joints])
         self._fingers = np.array([self.model.joint(n).qposadr[0] for n in self.robot.finger_joints])
@@ -205,42 +206,55 @@ class Cell:
         return np.stack([self.data.body(name).xpos for name in self.robot.arm_frames])
 
     def object_pose(self, task: str | None = None) -> np.ndarray:
-        """T_base_object (4, 4) of the instructed object, or of another task's on the table."""
-        body = self._objects[task or self.task]
+        """T_base_object (4, 4) of the instructed object, or of another task's on the table; of several that of the
+        stage at work."""
+        poses = self.object_poses(task)
+        return poses[stage_at_work(self.specs[task or self.task], Scene.of(self, task))] if len(poses) > 1 else poses[0]
+
+    def object_poses(self, task: str | None = None) -> tuple[np.ndarray, ...]:
+        """T_base_object (4, 4) of the objects of all stages of the instructed task, or of another one on the table."""
+        return tuple(self._pose(body) for body in self._objects[task or self.task])
+
+    def _pose(self, body: int) -> np.ndarray:
         return make_transform(self.data.xmat[body].reshape(3, 3), self.data.xpos[body])
 
     def moved_objects(self) -> dict[str, float]:
-        """How far [m] every task's object is from where it stood at time 0."""
-        return {name: float(np.linalg.norm(self.object_pose(name)[:3, 3] - T[:3, 3]))
-                for name, T in self._start_poses.items()}
+        """How far [m] every task's object (the farthest one) is from where it stood at time 0."""
+        return {name: max(float(np.linalg.norm(now[:3, 3] - T[:3, 3]))
+                          for now, T in zip(self.object_poses(name), before, strict=True))
+                for name, before in self._start_poses.items()}
 
-    def _object_qpos(self, task: str) -> int:
-        return int(self.model.jnt_qposadr[self.model.body_jntadr[self._objects[task]]])
+    def _object_qpos(self, body: int) -> int:
+        return int(self.model.jnt_qposadr[self.model.body_jntadr[body]])
 
     def object_speed(self) -> tuple[float, float]:
-        """Speed of the object [m/s] and [rad/s]."""
-        v = self.data.qvel[self._object_dof:self._object_dof + 6]
-        return float(np.linalg.norm(v[:3])), float(np.linalg.norm(v[3:]))
+        """Speed of the instructed object [m/s] and [rad/s], of several the fastest."""
+        starts = self.model.body_dofadr[self._objects[self.task]]
+        v = np.stack([self.data.qvel[a:a + 6] for a in starts])
+        return float(np.linalg.norm(v[:, :3], axis=1).max()), float(np.linalg.norm(v[:, 3:], axis=1).max())
+
+    def _all_at_goal(self) -> bool:
+        return all(stage.at_goal(T) for stage, T in zip(self.spec.stages(), self.object_poses(), strict=True))
 
     def touching(self) -> set[int]:
-        """Which finger pads (geom ids) touch the object."""
+        """Which finger pads (geom ids) touch an object of the task."""
         touched = set()
         for contact in self.data.contact[:self.data.ncon]:
             for pad, other in ((contact.geom1, contact.geom2), (contact.geom2, contact.geom1)):
-                if pad in self._pads and self.model.geom_bodyid[other] == self._object:
+                if pad in self._pads and self.model.geom_bodyid[other] in self._objects[self.task]:
                     touched.add(int(pad))
         return touched
 
     def succeeded(self) -> bool:
         """Whether the object is at its goal, let go of, and at rest (simulator's state, never an estimate)."""
         linear, angular = self.object_speed()
-        return bool(self.spec.at_goal(self.object_pose()) and not self.touching() and linear < 0.03 and angular < 0.5)
+        return bool(self._all_at_goal() and not self.touching() and linear < 0.03 and angular < 0.5)
 
     def status(self) -> dict[str, Any]:
         """JSON-ready summary of the episode so far."""
         linear, _ = self.object_speed()
         return {'task': self.task, 'seed': self.seed, 'time': round(self.time, 4), 'success': self.succeeded(),
-                'object_at_goal': bool(self.spec.at_goal(self.object_pose())), 'held': len(self.touching()) == 2,
+                'object_at_goal': self._all_at_goal(), 'held': len(self.touching()) == 2,
                 'object_speed': linear, 'object_position': self.object_pose()[:3, 3].tolist(),
                 'opening': self.opening, 'target': self.arrangement.target,
                 'others': [*self.arrangement.others, *self.arrangement.bystanders]}

@@ -10,12 +10,15 @@ forward kinematically; `rollout.rollout` executes it, asking anew after every se
     object between closed fingers  -> lift, over the goal, down, open
     fingers closed on nothing      -> retreat upwards while opening
     otherwise                      -> pre-grasp, straight in, close
+
+A task of several stages is done in their order: the first whose object is not at its goal is at work, once the hand is
+clear of the one before.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -35,23 +38,29 @@ FREE_OPENING_RATE = 0.12  # opening on the move [m/s]
 PERIOD = 0.02  # of the samples in a plan [s]
 _AT_GRASP = (0.008, np.deg2rad(8))  # [m], [rad]
 _CORRIDOR = (0.012, np.deg2rad(8))  # lateral [m], rotation [rad]
-_MAX_SEGMENTS = 24
+_MAX_SEGMENTS = 48
+_NEAR = 0.07  # of an object: the hand may still hold or touch it [m]
 _REACH = 1.1  # of the arm, about its base [m]
 
 
 @dataclass(frozen=True)
 class Scene:
-    """Everything the expert may look at: gripper pose (4, 4), opening [m], object pose (4, 4); and the stroke [m]."""
+    """Everything the expert may look at: gripper pose (4, 4), opening [m], object pose (4, 4); and the stroke [m].
+
+    further: poses (4, 4) of the objects of a task's later stages; T_object is the first one's.
+    """
 
     T_gripper: np.ndarray
     opening: float
     T_object: np.ndarray
     stroke: float
+    further: tuple[np.ndarray, ...] = ()
 
     @classmethod
-    def of(cls, cell: Cell) -> Scene:
-        """What is visible in the cell now."""
-        return cls(cell.T_base_gripper, cell.opening, cell.object_pose(), cell.stroke)
+    def of(cls, cell: Cell, task: str | None = None) -> Scene:
+        """What is visible in the cell now, for the instructed task or another one on the table."""
+        first, *further = cell.object_poses(task)
+        return cls(cell.T_base_gripper, cell.opening, first, cell.stroke, tuple(further))
 
 
 @dataclass(frozen=True)
@@ -95,8 +104,32 @@ class MotionPlan:
         return self.T_base_gripper[index], self.opening[index]
 
 
+def stage_at_work(task: Task, scene: Scene) -> int:
+    """Which of the task's stages is to be gone on with."""
+    stages = task.stages()
+    if len(stages) == 1:
+        return 0
+    seen = [_of_stage(scene, i) for i in range(len(stages))]
+    held = [_holds(stage, now) for stage, now in zip(stages, seen, strict=True)]
+    at = next((i for i, (stage, now) in enumerate(zip(stages, seen, strict=True))
+               if held[i] or not stage.at_goal(now.T_object)), len(stages) - 1)
+    if at and not held[at] and translation_distance(scene.T_gripper, seen[at - 1].T_object) < _NEAR:
+        return at if stages[at].at_goal(seen[at].T_object) else at - 1
+    return at
+
+
+def _of_stage(scene: Scene, stage: int) -> Scene:
+    """The scene with the object of one stage only."""
+    return replace(scene, T_object=(scene.T_object, *scene.further)[stage], further=())
+
+
 def is_held(task: Task, scene: Scene) -> bool:
-    """Whether the object fills the space between the fingers, as far as one can see."""
+    """Whether the object at work fills the space between the fingers, as far as one can see."""
+    at = stage_at_work(task, scene)
+    return _holds(task.stages()[at], _of_stage(scene, at))
+
+
+def _holds(task: Task, scene: Scene) -> bool:
     fits = task.grip_width - task.grip_slack < scene.opening < task.grip_width + 0.002
     return fits and task.between_fingers(scene.T_gripper, scene.T_object)
 
@@ -108,7 +141,9 @@ def in_reach(T_object: np.ndarray) -> bool:
 
 def next_segment(task: Task, scene: Scene) -> Segment | None:
     """What to do in this instant; None when the task is done and the arm rests clear of it."""
-    if is_held(task, scene):
+    at = stage_at_work(task, scene)
+    task, scene = task.stages()[at], _of_stage(scene, at)
+    if _holds(task, scene):
         return _carry(task, scene)
     if task.at_goal(scene.T_object) or not in_reach(scene.T_object):
         return _leave(task, scene)
@@ -140,7 +175,7 @@ def _open(scene: Scene, name: str, task: Task) -> Segment:
 
 
 def _leave(task: Task, scene: Scene) -> Segment | None:
-    near = translation_distance(scene.T_gripper, scene.T_object) < 0.07
+    near = translation_distance(scene.T_gripper, scene.T_object) < _NEAR
     if near and scene.opening < scene.stroke - 0.006:
         return _open(scene, 'release', task)
     waypoints = task.retreat(scene.T_gripper)
@@ -198,12 +233,13 @@ def plan_segments(task: Task, scene: Scene) -> Iterator[tuple[Scene, Segment]]:
 
 
 def _after(task: Task, scene: Scene, segment: Segment) -> Scene:
-    T_object = scene.T_object
-    if is_held(task, scene):
-        T_object = segment.T_gripper @ invert(scene.T_gripper) @ T_object
+    at = stage_at_work(task, scene)
+    stage, poses = task.stages()[at], [scene.T_object, *scene.further]
+    if _holds(stage, _of_stage(scene, at)):
+        poses[at] = segment.T_gripper @ invert(scene.T_gripper) @ poses[at]
         if segment.name == 'release':
-            T_object = task.settled(T_object)
-    return Scene(segment.T_gripper, segment.opening, T_object, scene.stroke)
+            poses[at] = stage.settled(poses[at])
+    return Scene(segment.T_gripper, segment.opening, poses[0], scene.stroke, tuple(poses[1:]))
 
 
 def plan_motion(cell: Cell) -> MotionPlan:

@@ -13,9 +13,9 @@ from geo4d_ros.geometry.transforms import pose_to_quaternion
 from geo4d_ros.robots import meshes
 from geo4d_ros.robots.inverse_kinematics import shared_kinematics
 from geo4d_ros.simulation.cell import Cell
-from geo4d_ros.simulation.tasks import TASKS
+from geo4d_ros.simulation.tasks import BUILT_IN, TASKS
 
-ALL = sorted(TASKS)
+ALL = sorted(BUILT_IN)
 
 
 def put_object(cell, T):

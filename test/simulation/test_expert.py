@@ -20,9 +20,9 @@ from geo4d_ros.simulation.expert import (
     plan_motion,
 )
 from geo4d_ros.simulation.rollout import PERTURBATIONS, Perturbation, random_perturbations, rollout
-from geo4d_ros.simulation.tasks import TASKS
+from geo4d_ros.simulation.tasks import BUILT_IN
 
-ALL = sorted(TASKS)
+ALL = sorted(BUILT_IN)
 OFFSET = make_transform(None, np.array([0.05, 0.02, -0.05]))
 
 

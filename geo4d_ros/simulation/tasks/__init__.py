@@ -1,4 +1,4 @@
-"""The tasks of the simulated cell by name: the paper's (arXiv 2507.01099, section 4), and those of other packages.
+"""The tasks of the simulated cell by name: the paper's (arXiv 2507.01099, section 4), longer ones, other packages'.
 
 A package adds a task by an entry point `geo4d_ros.tasks` that names its class (docs/tutorials/own_task.md).
 """
@@ -11,9 +11,12 @@ from geo4d_ros.simulation.tasks.apple import AppleTask
 from geo4d_ros.simulation.tasks.base import Layout, Task
 from geo4d_ros.simulation.tasks.cereal import CerealTask
 from geo4d_ros.simulation.tasks.spatula import SpatulaTask
+from geo4d_ros.simulation.tasks.stack import StackTask
 
+# What is meant where no task is named: the shipped models know these.
 BUILT_IN: dict[str, type[Task]] = {task.name: task for task in (CerealTask, SpatulaTask, AppleTask)}
-TASKS: Registry[type[Task]] = Registry('geo4d_ros.tasks', 'task', lambda: BUILT_IN, SimulationError)
+LONGER: dict[str, type[Task]] = {StackTask.name: StackTask}
+TASKS: Registry[type[Task]] = Registry('geo4d_ros.tasks', 'task', lambda: BUILT_IN | LONGER, SimulationError)
 
 
 def task_class(name: str) -> type[Task]:

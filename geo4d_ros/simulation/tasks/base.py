@@ -52,7 +52,8 @@ class Layout:
     """One random scene in the base frame.
 
     T_object, T_goal, T_container (4, 4): start of the object, the goal fixture and what holds the
-    object at the start; colours: RGB per part; keep_out: (x, y, radius) circles [m] free of clutter.
+    object at the start; colours: RGB per part; keep_out: (x, y, radius) circles [m] free of clutter; further: starts of
+    the objects of later stages.
     """
 
     T_object: np.ndarray
@@ -60,10 +61,15 @@ class Layout:
     T_container: np.ndarray
     colours: dict[str, tuple[float, float, float]]
     keep_out: tuple[tuple[float, float, float], ...]
+    further: tuple[np.ndarray, ...] = ()
 
 
 class Task(ABC):
-    """One task, for one layout. All poses are in the base frame; nothing here depends on time."""
+    """One task, for one layout. All poses are in the base frame; nothing here depends on time.
+
+    A longer one has `stages`, one object each, in the order in which they are to be done; what it says itself is then
+    of the first.
+    """
 
     name: ClassVar[str]
     grip_width: ClassVar[float]  # opening [m] with the object between the pads
@@ -80,8 +86,14 @@ class Task(ABC):
     instructions: ClassVar[tuple[str, ...]]
     unseen_instructions: ClassVar[tuple[str, ...]]
 
+    body: str = 'object'  # the free body that is handled
+
     def __init__(self, layout: Layout) -> None:
         self.layout = layout
+
+    def stages(self) -> tuple[Task, ...]:
+        """What is to be done one after the other, of this same layout."""
+        return (self,)
 
     @classmethod
     @abstractmethod
@@ -94,7 +106,7 @@ class Task(ABC):
 
     @abstractmethod
     def bodies(self) -> str:
-        """MJCF bodies: the free body `object`, and fixtures named `fixture_*`."""
+        """MJCF bodies: the free body `object` (`object_*` of later stages), and fixtures named `fixture_*`."""
 
     @abstractmethod
     def grasps(self, T_object: np.ndarray, T_gripper: np.ndarray) -> list[np.ndarray]:
