@@ -67,11 +67,15 @@ def checked_tasks(names: list[str] | None) -> list[str]:
     return list(dict.fromkeys(names or BUILT_IN))
 
 
-def checkpoint_directory(path: Path | None) -> Path:
-    """The directory asked for, by default the shipped weights; ConfigurationError when there is none."""
+def checkpoint_directory(path: Path | str | None, robot: str | None = None) -> Path:
+    """The directory asked for, by default the weights that know the robot; ConfigurationError when there are none."""
     from geo4d_ros.resources import find_checkpoint
+    from geo4d_ros.robots.registry import load_robot
 
-    return find_checkpoint(str(path or DEFAULT_CHECKPOINT))
+    described = load_robot(robot)
+    require(bool(path or described.checkpoint), f'no shipped model knows the robot {described.name}; train one '
+            '(docs/tutorials/own_arm.md) and give --checkpoint', ConfigurationError)
+    return find_checkpoint(str(path or described.checkpoint))
 
 
 def reported_path(path: Path | str | None) -> str | None:

@@ -14,6 +14,8 @@ from geo4d_ros.cli.common import (
     add_robot_argument,
     check_report_place,
     checked_tasks,
+    checkpoint_directory,
+    reported_path,
     revision,
     weights_sha256,
 )
@@ -30,8 +32,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_robot_argument(parser)
     parser.add_argument('--seed', type=int, default=SEED, metavar='S',
                         help=f'scene and cameras, of the held-out ones from 500000 on (default {SEED})')
-    parser.add_argument('--checkpoint', default='geo4d-sim-small', metavar='P',
-                        help='model directory or the name of a shipped one (default geo4d-sim-small)')
+    parser.add_argument('--checkpoint', metavar='P',
+                        help='model directory or the name of a shipped one (default: that of the robot)')
     add_generator_argument(parser)
     parser.add_argument('--readout', choices=('fused', 'video', 'state'), default='fused', help='default fused')
     parser.add_argument('--max-cycles', type=int, default=12, metavar='C', help='default 12')
@@ -41,14 +43,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Start, watch, stop, report. 0: the loop ran without a fault (whether or not the task succeeded)."""
-    from geo4d_ros.resources import find_checkpoint
     from geo4d_ros.robots.registry import load_robot
 
     checked_tasks([args.task])
     load_robot(args.robot).prepare()
     require(args.seed >= 0 and args.max_cycles >= 1 and args.max_seconds > 0,
             '--seed should not be negative, --max-cycles and --max-seconds positive', InvalidInputError)
-    generator = args.generator or str(find_checkpoint(args.checkpoint).resolve())
+    generator = args.generator or str(checkpoint_directory(args.checkpoint, args.robot).resolve())
     digest = weights_sha256(generator)
     folder = args.out / time.strftime('%Y%m%d-%H%M%S')
     check_report_place(None, folder)
@@ -68,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
     summary = {'task': args.task, 'robot': args.robot, 'seed': args.seed, 'success': outcome.success,
                'cycles': outcome.cycles,
                'fault': outcome.fault, 'reason': outcome.reason, 'stages_ms': outcome.stages_ms,
-               'readout': args.readout, 'cameras': 'held-out', 'checkpoint': str(args.generator or args.checkpoint),
+               'readout': args.readout, 'cameras': 'held-out', 'checkpoint': reported_path(generator),
                'model_sha256': digest, 'revision': revision(), 'processes': outcome.processes,
                'wall_s': round(outcome.seconds, 1)}
     from geo4d_ros.reports.demo import write_demo

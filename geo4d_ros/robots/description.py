@@ -90,7 +90,8 @@ class RobotDescription:
     towards. arm_frames: links between whose origins the arm is straight, base first. acceleration (n,) [rad/s^2]
     limits of the joints; planned_acceleration [rad/s^2] what motions are planned with. never_touch: pairs of links
     that self-collision leaves out (the SRDF's). folder, meshes: where its files are. Descriptions are equal when they
-    are the same object: `load_robot` gives one per name.
+    are the same object: `load_robot` gives one per name. checkpoint: name of a shipped model or folder of one that
+    knows this robot, '' where there is none yet.
     """
 
     name: str
@@ -110,6 +111,7 @@ class RobotDescription:
     never_touch: tuple[tuple[str, str], ...] = ()
     folder: Path = Path('.')
     meshes: MeshSource | None = None
+    checkpoint: str = ''
 
     def __post_init__(self) -> None:
         n = len(self.joints)

@@ -22,7 +22,7 @@ from geo4d_ros.robots.meshes import MeshSource
 from geo4d_ros.robots.urdf import Urdf, parse_urdf
 
 _SECTIONS = {
-    'robot': {'name', 'urdf', 'srdf', 'meshes', 'arm', 'gripper', 'controllers', 'simulation'},
+    'robot': {'name', 'urdf', 'srdf', 'meshes', 'arm', 'gripper', 'controllers', 'simulation', 'checkpoint'},
     'meshes': {'package', 'folder', 'install', 'files'},
     'arm': {'group', 'base_frame', 'tool_frame', 'flange', 'joints', 'frames', 'rest', 'posture', 'acceleration',
             'planned_acceleration'},
@@ -98,7 +98,8 @@ def read_robot(file: Path) -> RobotDescription:
     controllers = Controllers(*(control.text(k, getattr(defaults, k)) for k in
                                 ('arm_action', 'gripper_action', 'gripper_type', 'moveit_group')))
     return RobotDescription(robot.text('name', file.stem), urdf_source, **arm, gripper=gripper, controllers=controllers,
-                            drives=drives, never_touch=_never_touch(srdf), folder=file.parent, meshes=_meshes(robot))
+                            drives=drives, never_touch=_never_touch(srdf), folder=file.parent, meshes=_meshes(robot),
+                            checkpoint=robot.text('checkpoint', ''))
 
 
 def _file(robot: _Section, key: str) -> str:

@@ -57,6 +57,9 @@ def _value(hint: Any, value: Any, what: str) -> Any:
         require(isinstance(value, list | tuple) and len(value) == len(parts),
                 f'{what} should be {len(parts)} values but is {value!r}', ConfigurationError)
         return tuple(_value(part, v, what) for part, v in zip(parts, value, strict=True))
+    if origin is list:
+        require(isinstance(value, list), f'{what} should be a list but is {value!r}', ConfigurationError)
+        return [_value(get_args(kind)[0], v, what) for v in value]
     if origin in (int, float) and not isinstance(value, bool):
         return _number(origin, value, what)
     names = {int: 'a whole number', float: 'a number', str: 'a text', bool: 'true or false', dict: 'a mapping of keys'}

@@ -42,7 +42,7 @@ def test_an_empty_folder_is_refused_and_none_is_no_row(tmp_path):
 
 def test_rows_of_the_report(folder, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(command, 'checkpoint_directory', lambda path: tmp_path / 'shipped' / 'model')
+    monkeypatch.setattr(command, 'checkpoint_directory', lambda path, robot: tmp_path / 'shipped' / 'model')
 
     def episodes(args, options, tasks, name):
         return [EpisodeReport(task, seed, name == 'ours', '', None if name == 'ours' else 'prediction', [], 1.0)

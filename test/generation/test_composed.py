@@ -22,6 +22,7 @@ from geo4d_ros.generation.two_view.scene_head import SceneHead
 from geo4d_ros.geometry.cameras import intrinsics, look_at, unproject
 from geo4d_ros.geometry.transforms import invert, make_transform, transform_points
 from geo4d_ros.robots.inverse_kinematics import shared_kinematics
+from geo4d_ros.robots.registry import load_robot
 from geo4d_ros.types import Observation, RgbdFrame
 
 SIZE = (48, 64)
@@ -65,6 +66,13 @@ def test_the_robot_is_located_from_its_link_origins(scene):
     true = T_ref_base @ surface.link_poses(HOME[None], np.array([0.0]))[0, hand]
     np.testing.assert_allclose(placed, true, atol=1e-4)
     np.testing.assert_allclose(T_found[:3, 2], T_ref_base[:3, 2], atol=1e-6)
+
+
+def test_links_of_another_robot_are_refused(scene):
+    surface, other = scene[0], load_robot('ur5e_2f85')
+    kinematics = shared_kinematics('ur5e_2f85')
+    with pytest.raises(InvalidInputError, match='fit no posture of panda'):
+        surface.locate(kinematics.arm_points(other.home[None])[0], kinematics.forward(other.home))
 
 
 def test_drawn_depth_is_the_mesh_seen_by_a_ray(scene):

@@ -3,18 +3,22 @@
 import numpy as np
 import pytest
 import torch
+import zarr
 from fakes.panda import HOME
+from safetensors.torch import load_file
 
 from geo4d_ros.data.episodes import encode_depth, write_episode
 from geo4d_ros.data.windows import WindowSampler, undisturbed
-from geo4d_ros.errors import ConfigurationError
+from geo4d_ros.errors import CheckpointError, ConfigurationError
 from geo4d_ros.generation.loading import load_generator
 from geo4d_ros.generation.two_view.arm import ArmHead
 from geo4d_ros.generation.two_view.network import TwoViewNetwork
 from geo4d_ros.generation.two_view.predictor import TwoViewPredictor
+from geo4d_ros.generation.two_view.weights import FILE, read_weights
 from geo4d_ros.geometry.cameras import intrinsics, look_at
 from geo4d_ros.geometry.transforms import invert
 from geo4d_ros.robots.inverse_kinematics import shared_kinematics
+from geo4d_ros.robots.registry import load_robot
 from geo4d_ros.training.two_view.arm_fit import fit_arm_head, pairs
 from geo4d_ros.training.two_view.batches import Augmentation, arm_in_gripper, collate, window_arrays
 from geo4d_ros.training.two_view.losses import motion_target, noisy_poses, pose_loss, total_loss
@@ -143,6 +147,46 @@ def test_a_short_run_writes_loadable_weights(episodes, tmp_path):
     Trainer(config(episodes, tmp_path / 'run', minutes=0.02)).run()
     assert (tmp_path / 'run' / 'run.json').is_file()
     load_generator(tmp_path / 'run' / 'model')
+
+
+def test_frozen_parts_stay_and_a_tuned_model_leaves_them_out(episodes, tmp_path):
+    torch.manual_seed(1)
+    base, tuned = tmp_path / 'base', tmp_path / 'tuned'
+    TwoViewPredictor(TwoViewNetwork(**TINY)).save_pretrained(base)
+    trainer = Trainer(config(episodes, tmp_path / 'run', start=str(base), frozen=['encoder.blocks']))
+    trainer._train_step(batch_of(episodes), 0.5)
+    trainer.step = 1
+    trainer.save()
+    before, whole = read_weights(base), read_weights(tmp_path / 'run' / 'model')
+    kept = {name for name, value in whole.items() if torch.equal(value, before[name])}
+    assert any(n.startswith('encoder.blocks') for n in before) and len(kept) < len(before)
+    assert {n for n in before if n.startswith('encoder.blocks')} <= kept
+
+    load_generator(tmp_path / 'run' / 'model').save_pretrained(tuned, base)
+    assert {n for n in load_file(tuned / 'network' / FILE)} == set(before) - kept
+    found = load_generator(tuned).network.state_dict()
+    assert all(torch.equal(found[name], value.float()) for name, value in whole.items())
+
+    TwoViewPredictor(TwoViewNetwork(**TINY)).save_pretrained(base)
+    with pytest.raises(CheckpointError, match='other weights'):
+        load_generator(tuned)
+
+
+def test_a_part_to_freeze_that_is_not_there_is_named(episodes, tmp_path):
+    with pytest.raises(ConfigurationError, match=r"'encoder\.block_s'.*decoder"):
+        Trainer(config(episodes, tmp_path / 'run', frozen=['encoder.block_s']))
+
+
+def test_a_model_is_as_wide_as_the_gripper_of_its_data_and_says_whose_that_is(episodes, tmp_path):
+    for path in episodes.glob('*.zarr'):
+        zarr.open_group(path, mode='r+').attrs['robot'] = 'ur5e_2f85'
+    trainer = Trainer(config(episodes, tmp_path / 'run'))
+    assert trainer.network.config.max_opening == load_robot('ur5e_2f85').gripper.stroke
+    trainer.save()
+    assert load_generator(tmp_path / 'run' / 'model').robot == 'ur5e_2f85'
+    zarr.open_group(next(episodes.glob('*.zarr')), mode='r+').attrs['robot'] = 'panda'
+    with pytest.raises(ConfigurationError, match='several robots'):
+        Trainer(config(episodes, tmp_path / 'other'))
 
 
 def test_the_arm_ends_at_the_gripper(episodes):

@@ -28,7 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--generator', default='model', metavar='G',
                         help="model: the checkpoint; oracle: the expert's true future, rendered; remote://host:port: "
                              'a `geo4d serve` (default model)')
-    parser.add_argument('--checkpoint', type=Path, metavar='P', help='model directory (default: the shipped one)')
+    parser.add_argument('--checkpoint', type=Path, metavar='P',
+                        help='model directory (default: the shipped one of the robot)')
     parser.add_argument('--baselines', type=Path, metavar='DIR',
                         help='folder of trained baselines, each in a directory of its name: one more row each, read '
                              'out by --readout where the baseline has it, else by its own first one')
@@ -139,7 +140,9 @@ def options_of(args: argparse.Namespace) -> tuple[Any, str | None]:
             f'--checkpoint and --generator {args.generator} exclude each other', InvalidInputError)
     require(not remote or is_remote(args.generator), f'--generator should be model, oracle or remote://host:port but '
             f'got {args.generator!r}', InvalidInputError)
-    checkpoint = None if oracle else args.generator if remote else str(checkpoint_directory(args.checkpoint))
+    checkpoint = args.generator if remote else None
+    if not (oracle or remote):
+        checkpoint = str(checkpoint_directory(args.checkpoint, args.robot))
     digest = None if checkpoint is None else weights_sha256(checkpoint, args.device)
     options = EpisodeOptions(checkpoint, readout, args.tracker, args.cameras, args.noise,
                              args.horizon_executed, args.max_cycles, args.device, args.films and str(args.films),

@@ -31,6 +31,7 @@ from geo4d_ros.generation.two_view.predictor import (
 )
 from geo4d_ros.generation.two_view.robot_surface import HAND, RobotSurface, surface_of
 from geo4d_ros.generation.two_view.scene_head import FIRST_TASK_CLASS, REST, ROBOT, SceneHead, scene_inputs
+from geo4d_ros.generation.two_view.weights import read_index, read_network
 from geo4d_ros.geometry.resampling import resize_frame
 from geo4d_ros.geometry.transforms import invert
 from geo4d_ros.types import Observation, RgbdFrame, Video4D
@@ -47,24 +48,25 @@ class ComposedPredictor:
 
     def __init__(self, network: TwoViewNetwork, scene_head: SceneHead, reader: InstructionReader,
                  surface: RobotSurface | None = None, name: str = 'geo4d-sim-composed',
-                 judge: SceneJudge | None = None) -> None:
-        self.judge = judge
+                 judge: SceneJudge | None = None, robot: str = '') -> None:
+        self.judge, self.robot = judge, robot
         self.network, self.scene_head, self.reader = network.eval(), scene_head.eval(), reader
-        self.surface = surface or surface_of()
+        self.surface = surface or surface_of(robot)
         self.name, self.frames, self.dt = name, network.config.frames, network.config.dt
 
     @classmethod
     def from_pretrained(cls, directory: str | Path) -> ComposedPredictor:
         """Load `scene/`, `instructions.json` and the motion network of the checkpoint that model_index.json names."""
         directory = Path(directory)
-        motion = directory / json.loads((directory / 'model_index.json').read_text())['motion']
+        index = read_index(directory)
+        motion = directory / str(index.get('motion'))
         if not motion.is_dir():
             raise CheckpointError(f'{directory} takes its motion network from {motion}, which is missing')
         verify_manifest(motion)
-        network = TwoViewNetwork.from_pretrained(motion / 'network', local_files_only=True)
+        network, robot = read_network(motion), str(index.get('robot') or read_index(motion).get('robot', ''))
         head = SceneHead.from_pretrained(directory / 'scene', local_files_only=True)
         reader = InstructionReader.load(directory / 'instructions.json')
-        return cls(network.float(), head.float(), reader, name=directory.name, judge=SceneJudge.load(motion))
+        return cls(network, head.float(), reader, None, directory.name, SceneJudge.load(motion), robot)
 
     def save_pretrained(self, directory: str | Path, motion: str) -> None:
         """Write what `from_pretrained` reads; motion: the motion network's checkpoint, relative to `directory`."""
@@ -72,7 +74,7 @@ class ComposedPredictor:
         directory.mkdir(parents=True, exist_ok=True)
         copy.deepcopy(self.scene_head).half().save_pretrained(directory / 'scene')
         self.reader.save(directory / 'instructions.json')
-        index = {'_class_name': 'ComposedPredictor', 'motion': motion}
+        index = {'_class_name': 'ComposedPredictor', **({'robot': self.robot} if self.robot else {}), 'motion': motion}
         (directory / 'model_index.json').write_text(json.dumps(index) + '\n')
         write_manifest(directory)
 
@@ -84,7 +86,7 @@ class ComposedPredictor:
 
     def pure_video(self) -> TwoViewPredictor:
         """The same network with its own painter: no mesh, no moved surfels in the picture."""
-        return TwoViewPredictor(self.network, self.name)
+        return TwoViewPredictor(self.network, self.name, robot=self.robot)
 
     @torch.no_grad()
     def predict(self, observation: Observation, seed: int = 0) -> Video4D:

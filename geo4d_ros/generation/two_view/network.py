@@ -49,17 +49,18 @@ class TwoViewNetwork(ModelMixin, ConfigMixin):
     video: off = a direct policy, only the gripper's path is predicted and frame 0 repeated.
     arm_joints: how many joints of the arm, base and hand included, are measured and moved (0: none).
     given_poses: on = baseline that is told the cameras' true poses and does not register the views.
+    max_opening: of the gripper [m]; the predicted openings lie below it.
     """
 
     @register_to_config
     def __init__(self, height: int = 96, width: int = 128, frames: int = 10, dt: float = 0.5, channels: int = 64,
                  dim: int = 192, encoder_layers: int = 4, decoder_layers: int = 1, heads: int = 6, pointers: int = 6,
                  refinements: int = 2, cross_view: bool = True, guide: bool = True, video: bool = True,
-                 arm_joints: int = 0, given_poses: bool = False) -> None:
+                 arm_joints: int = 0, given_poses: bool = False, max_opening: float = 0.08) -> None:
         super().__init__()
         self.encoder = Encoder(frames, channels, dim, encoder_layers, heads)
         self.segment = nn.Conv2d(channels, PATCH**2 * SEGMENT_CLASSES, 1)
-        self.state_head = StateHead(channels, dim, pointers, refinements)
+        self.state_head = StateHead(channels, dim, pointers, refinements, max_opening)
         painted_arm = arm_joints if video and guide else 0
         self.arm_head = ArmHead(dim, painted_arm) if painted_arm else None
         self.decoder = Decoder(channels, dim, decoder_layers, heads, max(painted_arm - 1, 0)) if video else None

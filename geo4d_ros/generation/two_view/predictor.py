@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import time
 from dataclasses import replace
@@ -17,6 +16,7 @@ from geo4d_ros.generation.manifest import write_manifest
 from geo4d_ros.generation.two_view.encoder import Scene
 from geo4d_ros.generation.two_view.judge import SceneJudge
 from geo4d_ros.generation.two_view.network import OBJECT_SEGMENT, TwoViewNetwork, one_view_each
+from geo4d_ros.generation.two_view.weights import read_index, read_network, write_network
 from geo4d_ros.geometry.cameras import unproject
 from geo4d_ros.geometry.registration import register_views
 from geo4d_ros.geometry.resampling import resize_frame
@@ -39,25 +39,31 @@ class TwoViewPredictor:
     The measured gripper pose and opening are needed (the network works in the gripper's frame).
     """
 
-    def __init__(self, network: TwoViewNetwork, name: str = 'geo4d-sim-small', judge: SceneJudge | None = None) -> None:
+    def __init__(self, network: TwoViewNetwork, name: str = 'geo4d-sim-small', judge: SceneJudge | None = None,
+                 robot: str = '') -> None:
         self.network, self.judge = network.eval(), judge
-        self.name = name
+        self.name, self.robot = name, robot
         self.frames, self.dt = network.config.frames, network.config.dt
 
     @classmethod
     def from_pretrained(cls, directory: str | Path) -> TwoViewPredictor:
         """Load `network/` weights; stored in half precision, used in single."""
-        network = TwoViewNetwork.from_pretrained(Path(directory) / 'network', local_files_only=True)
-        return cls(network.float(), Path(directory).name, SceneJudge.load(Path(directory)))
+        directory = Path(directory)
+        return cls(read_network(directory), directory.name, SceneJudge.load(directory),
+                   str(read_index(directory).get('robot', '')))
 
-    def save_pretrained(self, directory: str | Path) -> None:
-        """Write model_index.json, half-precision network weights and the sha256 manifest."""
+    def save_pretrained(self, directory: str | Path, base: str | Path | None = None) -> None:
+        """Write model_index.json, half-precision network weights and the sha256 manifest.
+
+        base: checkpoint that this one was tuned from and will lie beside; weights that it has are left out.
+        """
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
-        copy.deepcopy(self.network).half().save_pretrained(directory / 'network')
+        index = {'_class_name': 'TwoViewPredictor', **({'robot': self.robot} if self.robot else {}),
+                 **write_network(self.network, directory, None if base is None else Path(base))}
         if self.judge is not None:
             self.judge.save(directory)
-        (directory / 'model_index.json').write_text(json.dumps({'_class_name': 'TwoViewPredictor'}) + '\n')
+        (directory / 'model_index.json').write_text(json.dumps(index) + '\n')
         write_manifest(directory)
 
     def to(self, device: str) -> TwoViewPredictor:

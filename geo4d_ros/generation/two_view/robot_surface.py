@@ -21,6 +21,7 @@ SPACING_M = 0.004  # between points: about half a pixel of 96x128 images where t
 HAND_SPACING_M = 0.0028
 ARM, HAND, FINGER = 1, 2, 3  # groups of links, numbered like the episode's labels
 STATES_ITERATIONS = 40
+OTHER_ROBOT_M = 0.03  # links that lie this far from where any posture puts them are not this robot's
 
 
 class RobotSurface:
@@ -94,6 +95,9 @@ class RobotSurface:
             q = np.clip(q + step, self.robot.lower, self.robot.upper)
             if np.abs(step).max() < 1e-5:
                 break
+        off = float(np.abs(self._residual(q, goal, T_tool)[0]).max())
+        require(off < OTHER_ROBOT_M, f'the measured links fit no posture of {self.description.name} (off by '
+                f'{1000 * off:.0f} mm); use a checkpoint of this robot, and check arm_frames')
         return T_ref_base, q
 
     def _residual(self, q: np.ndarray, goal: np.ndarray, T_tool: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

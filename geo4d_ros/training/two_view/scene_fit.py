@@ -19,7 +19,8 @@ from geo4d_ros.generation.two_view.composed import ComposedPredictor
 from geo4d_ros.generation.two_view.instruction import InstructionReader
 from geo4d_ros.generation.two_view.network import TwoViewNetwork
 from geo4d_ros.generation.two_view.scene_head import FIRST_TASK_CLASS, ROBOT, SceneHead, scene_inputs
-from geo4d_ros.simulation.tasks import TASKS
+from geo4d_ros.generation.two_view.weights import read_index, read_network
+from geo4d_ros.simulation.tasks import BUILT_IN
 from geo4d_ros.training.two_view.batches import Augmentation, collate, window_arrays
 
 OBJECT, FIXTURE, OTHERS = 5, 6, 10  # episode labels; from 10 on two for every other task in the scene
@@ -143,11 +144,11 @@ def train(values: dict[str, Any]) -> Path:
     output = Path(values['output'])
     directory = output / 'model'
     directory.mkdir(parents=True, exist_ok=True)
-    network = TwoViewNetwork.from_pretrained(directory / values['motion'] / 'network', local_files_only=True)
-    network = network.float().eval()
+    network = read_network(directory / values['motion']).eval()
     head, report = fit_scene_head(network, config)
-    reader = InstructionReader.fit({name: list(TASKS[name].instructions) for name in sorted(TASKS)})
-    ComposedPredictor(network, head, reader).save_pretrained(directory, values['motion'])
+    reader = InstructionReader.fit({name: list(BUILT_IN[name].instructions) for name in sorted(BUILT_IN)})
+    robot = str(read_index(directory / values['motion']).get('robot', ''))
+    ComposedPredictor(network, head, reader, robot=robot).save_pretrained(directory, values['motion'])
     (output / 'summary.json').write_text(json.dumps({'config': asdict(config), 'iou': report}, indent=1) + '\n')
     return output
 

@@ -15,17 +15,20 @@ from diffusers.training_utils import EMAModel
 from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
+from geo4d_ros.data.episodes import list_episodes, open_or_warn
 from geo4d_ros.errors import ConfigurationError
 from geo4d_ros.generation.manifest import verify_manifest
 from geo4d_ros.generation.two_view.network import TwoViewNetwork
 from geo4d_ros.generation.two_view.predictor import TwoViewPredictor
+from geo4d_ros.generation.two_view.weights import read_weights
+from geo4d_ros.resources import find_checkpoint
+from geo4d_ros.robots.registry import load_robot
 from geo4d_ros.training.budget import Budget, require_steps
 from geo4d_ros.training.config_values import checked_config
 from geo4d_ros.training.two_view.arm_fit import fit_arm_head
 from geo4d_ros.training.two_view.batches import Augmentation, BatchConfig, batches
 from geo4d_ros.training.two_view.losses import total_loss
 
-WEIGHTS = 'diffusion_pytorch_model.safetensors'
 log = logging.getLogger(__name__)
 
 
@@ -35,7 +38,9 @@ class TrainConfig:
     learning-rate schedule.
 
     start: checkpoint whose weights a new run begins with; parts that it lacks are new, parts it has too many an error.
-    arm_steps: of fitting a new arm head (arm_fit.py) at the run's beginning, part of the budget; it is frozen then.
+    frozen: parts of the network that keep those weights, by the beginning of their names. arm_steps: of fitting a new
+    arm head (arm_fit.py) at the run's beginning, part of the budget; it is frozen then. network: what it does not say
+    of the gripper's widest opening is the described robot's, whose data is in `data`.
     """
 
     data: str = 'outputs/data/train'
@@ -53,6 +58,7 @@ class TrainConfig:
     clip: float = 1.0
     seed: int = 0
     start: str = ''
+    frozen: list[str] = field(default_factory=list)
     arm_steps: int = 12000
     save_every_s: float = 240.0
     network: dict[str, Any] = field(default_factory=dict)
@@ -77,13 +83,36 @@ def _under(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Ten
 
 def start_from(network: TwoViewNetwork, checkpoint: str) -> None:
     """Copy a checkpoint's weights; what the network has beside them stays new and is named in the log."""
-    verify_manifest(Path(checkpoint))
-    weights = load_file(Path(checkpoint) / 'network' / WEIGHTS)  # from_pretrained would leave new parts without memory
+    directory = find_checkpoint(checkpoint)
+    verify_manifest(directory)
+    weights = read_weights(directory)  # from_pretrained would leave new parts without memory
     missing, unexpected = network.load_state_dict(weights, strict=False)
     if unexpected:
         raise ConfigurationError(f'{checkpoint} has parts that this network lacks: {sorted(unexpected)[:3]} ...')
     new = sorted({k.rsplit('.', 2)[0] for k in missing})
     log.warning('started from %s; new parts: %s', checkpoint, ', '.join(new) or 'none')
+
+
+def freeze(network: TwoViewNetwork, prefixes: list[str]) -> None:
+    """Keep the weights whose names begin so; ConfigurationError for a beginning that none has."""
+    for prefix in prefixes:
+        found = [p for name, p in network.named_parameters() if name.startswith(prefix)]
+        if not found:
+            parts = ', '.join(name for name, _ in network.named_children())
+            raise ConfigurationError(f'training key frozen: no part of the network begins with {prefix!r}; there are '
+                                     f'{parts}')
+        for parameter in found:
+            parameter.requires_grad_(False)
+
+
+def robot_of(data: str) -> str:
+    """The robot of all the episodes below `data`, '' for the default one; ConfigurationError where there are several."""
+    episodes = map(open_or_warn, list_episodes(data))
+    names = {episode.robot or '' for episode in episodes if episode is not None}
+    if len({load_robot(name) for name in names}) > 1:
+        raise ConfigurationError(f'{data} holds episodes of several robots ({", ".join(sorted(names))}); a model '
+                                 'learns one: keep them in folders of their own')
+    return max(names, default='')
 
 
 class Trainer:
@@ -94,9 +123,12 @@ class Trainer:
         self.config, self.directory = config, Path(config.output)
         self.directory.mkdir(parents=True, exist_ok=True)
         self.accelerator = Accelerator()
-        network = TwoViewNetwork(**config.network)
+        self.robot = robot_of(config.data)
+        stroke = load_robot(self.robot).gripper.stroke
+        network = TwoViewNetwork(**{'max_opening': stroke, **config.network})
         if config.start:
             start_from(network, config.start)
+        freeze(network, config.frozen)
         if network.arm_head is not None:
             network.arm_head.requires_grad_(False)  # it is fitted alone, to far more poses than a run shows
         trained = [p for p in network.parameters() if p.requires_grad]
@@ -140,7 +172,7 @@ class Trainer:
         partial.replace(self.directory / 'state.safetensors')
         self.ema.store(network.parameters())
         self.ema.copy_to(network.parameters())
-        TwoViewPredictor(network).save_pretrained(self.directory / 'model')
+        TwoViewPredictor(network, robot=self.robot).save_pretrained(self.directory / 'model')
         network.train()
         self.ema.restore(network.parameters())
         report = {'config': asdict(self.config), 'steps': self.step, 'trained_min': self.budget.spent_s / 60}
