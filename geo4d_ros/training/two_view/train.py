@@ -106,7 +106,8 @@ def freeze(network: TwoViewNetwork, prefixes: list[str]) -> None:
 
 
 def robot_of(data: str) -> str:
-    """The robot of all the episodes below `data`, '' for the default one; ConfigurationError where there are several."""
+    """Name of the robot of the episodes below `data`, '' for the default one; ConfigurationError where they are of
+    several."""
     episodes = map(open_or_warn, list_episodes(data))
     names = {episode.robot or '' for episode in episodes if episode is not None}
     if len({load_robot(name) for name in names}) > 1:
