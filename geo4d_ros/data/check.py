@@ -13,13 +13,12 @@ import numpy as np
 from geo4d_ros.data.episodes import RATE_HZ, Episode, decode_depth, list_episodes
 from geo4d_ros.data.trainings import trainable
 from geo4d_ros.errors import DatasetError
-from geo4d_ros.geometry.agreement import view_agreement
+from geo4d_ros.geometry.agreement import MIN_AGREEMENT, view_agreement
 from geo4d_ros.geometry.cameras import project
 from geo4d_ros.geometry.transforms import invert, transform_points
 from geo4d_ros.types import RgbdFrame
 
 MIN_VALID_DEPTH = 0.3  # of a picture's pixels; below, a camera looks past its range or its depth is broken
-MIN_AGREEMENT = 0.6  # as the video generator's parameter min_agreement
 MAX_GRIPPER_OFF = 0.05  # of the picture's width: tool centre point against the nearest pixel labelled gripper
 MAX_FROZEN = 0.3  # share of pictures equal to the one before: a stuck camera, not a resting scene
 MAX_SKEW_MS = 50.0

@@ -9,6 +9,7 @@ from geo4d_ros.geometry.resampling import nearest_indices
 from geo4d_ros.geometry.transforms import transform_points
 from geo4d_ros.types import RgbdFrame
 
+MIN_AGREEMENT = 0.6  # share of the surfaces that two calibrated cameras see in one place; swapped ones fall below
 _ROWS, _COLUMNS = 60, 80  # of the grid of points that are compared
 
 

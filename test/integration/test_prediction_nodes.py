@@ -22,11 +22,12 @@ from visualization_msgs.msg import MarkerArray
 from geo4d_ros.bench.speed.serve import served
 from geo4d_ros.generation.remote.address import Address
 from geo4d_ros.generation.remote.client import RemoteGenerator
+from geo4d_ros.geometry.image_messages import read_depth
 from geo4d_ros.geometry.transforms import make_transform
 from geo4d_ros.nodes.prediction import compose
 from geo4d_ros.ros.serve.environment import free_domain_id, loopback_environment
 from geo4d_ros.ros.serve.qos import PREDICTION_QOS, STATE_QOS
-from geo4d_ros.ros.wire.conversions import read_depth, read_pose, to_nanoseconds
+from geo4d_ros.ros.wire.conversions import read_pose, to_nanoseconds
 from geo4d_ros.ros.wire.plan_message import parse_plan
 
 PATIENCE = 30.0  # [s] for what takes a fraction of a second on an idle machine

@@ -11,11 +11,12 @@ from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import String
 from tf2_msgs.msg import TFMessage
 
+from geo4d_ros.geometry.image_messages import read_colour, read_depth
 from geo4d_ros.robots.kinematics import RobotModel
 from geo4d_ros.ros.graph.probe import LoopProbe
 from geo4d_ros.ros.serve.qos import IMAGE_QOS, STATE_QOS, TF_QOS, TF_STATIC_QOS
 from geo4d_ros.ros.wire.camera import parse_camera_info
-from geo4d_ros.ros.wire.conversions import read_colour, read_depth, to_nanoseconds
+from geo4d_ros.ros.wire.conversions import to_nanoseconds
 
 PATIENCE = 60.0
 

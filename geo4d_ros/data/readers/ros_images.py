@@ -1,7 +1,4 @@
-"""Pixels of recorded image messages, read by the names of their fields, so that no ROS is needed.
-
-The encoding decides the unit (REP-118): 16UC1 is millimetres, 32FC1 metres.
-"""
+"""Recorded image messages, compressed or not, and camera_info; no ROS is needed."""
 
 from __future__ import annotations
 
@@ -12,23 +9,9 @@ import numpy as np
 from PIL import Image
 
 from geo4d_ros.errors import DatasetError, require
+from geo4d_ros.geometry import image_messages
 
-# Channels in memory order, and which of them are red, green, blue.
-_COLOUR = {'rgb8': (3, (0, 1, 2)), 'bgr8': (3, (2, 1, 0)), 'rgba8': (4, (0, 1, 2)), 'bgra8': (4, (2, 1, 0)),
-           'mono8': (1, (0, 0, 0)), '8UC1': (1, (0, 0, 0))}
-_DEPTH = {'16UC1': ('u2', 0.001), 'mono16': ('u2', 0.001), '32FC1': ('f4', 1.0)}
 _COMPRESSED_DEPTH_HEADER = 12  # bytes before the PNG in `compressedDepth`
-
-
-def _rows(message: Any, kind: str, channels: int) -> np.ndarray:
-    dtype = np.dtype(kind).newbyteorder('>' if message.is_bigendian else '<')
-    row = message.width * channels * dtype.itemsize
-    size = message.height * message.step
-    require(message.height > 0 and message.width > 0 and message.step >= row and len(message.data) >= size,
-            f'an image of {message.width}x{message.height} {message.encoding} carries {len(message.data)} bytes with '
-            f'step {message.step}', DatasetError)
-    data = np.asarray(message.data, np.uint8)[:size].reshape(message.height, message.step)[:, :row]
-    return np.ascontiguousarray(data).view(dtype).reshape(message.height, message.width, channels)
 
 
 def _decoded(data: Any) -> np.ndarray:
@@ -51,32 +34,24 @@ def read_colour(message: Any) -> np.ndarray:
         require(picture.ndim == 3, f'compressed colour has format {message.format!r}, expected 8-bit colour',
                 DatasetError)
         return picture
-    require(message.encoding in _COLOUR, f'a colour image has encoding {message.encoding!r}, expected one of '
-            f'{", ".join(_COLOUR)}', DatasetError)
-    channels, order = _COLOUR[message.encoding]
-    return np.ascontiguousarray(_rows(message, 'u1', channels)[..., order])
+    return image_messages.read_colour(message, DatasetError)
 
 
 def read_depth(message: Any, unit_m: float | None = None) -> np.ndarray:
     """(H, W) float32 [m], 0 = invalid; `unit_m` replaces the millimetre of 16-bit encodings."""
-    if is_compressed(message):
-        require('compressedDepth' in message.format and message.format.startswith('16UC1'),
-                f'compressed depth has format {message.format!r}, expected 16UC1 compressedDepth png', DatasetError)
-        counts, scale, integer = _decoded(message.data[_COMPRESSED_DEPTH_HEADER:]), 0.001, True
-    else:
-        require(message.encoding in _DEPTH, f'a depth image has encoding {message.encoding!r}, expected one of '
-                f'{", ".join(_DEPTH)}', DatasetError)
-        kind, scale = _DEPTH[message.encoding]
-        counts, integer = _rows(message, kind, 1)[..., 0], kind == 'u2'
-    depth = counts.astype(np.float32) * np.float32(unit_m if unit_m and integer else scale)
-    return np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(0))
+    unit = unit_m or image_messages.COUNT_M
+    if not is_compressed(message):
+        return image_messages.read_depth(message, unit, DatasetError)
+    require('compressedDepth' in message.format and message.format.startswith('16UC1'),
+            f'compressed depth has format {message.format!r}, expected 16UC1 compressedDepth png', DatasetError)
+    return image_messages.in_metres(_decoded(message.data[_COMPRESSED_DEPTH_HEADER:]), unit)
 
 
 def read_labels(message: Any) -> np.ndarray:
     """(H, W) uint8 classes of a mono8 image."""
     require(not is_compressed(message) and message.encoding in ('mono8', '8UC1'),
             'label images should be mono8', DatasetError)
-    return np.ascontiguousarray(_rows(message, 'u1', 1)[..., 0])
+    return np.ascontiguousarray(image_messages.pixel_rows(message, np.uint8, 1, DatasetError)[..., 0])
 
 
 def read_intrinsics(message: Any) -> np.ndarray:

@@ -11,9 +11,10 @@ from rclpy.node import Node
 from sensor_msgs.msg import Image
 from std_msgs.msg import String
 
+from geo4d_ros.geometry.image_messages import read_colour
 from geo4d_ros.geometry.resampling import nearest_indices
 from geo4d_ros.ros.serve.qos import IMAGE_QOS, PREDICTION_QOS, STATE_QOS
-from geo4d_ros.ros.wire.conversions import read_colour, to_nanoseconds
+from geo4d_ros.ros.wire.conversions import to_nanoseconds
 from geo4d_ros.ros.wire.prediction import ROOT, view_name
 
 

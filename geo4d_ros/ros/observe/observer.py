@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from rclpy.node import Node
 
-from geo4d_ros.geometry.agreement import view_agreement
+from geo4d_ros.geometry.agreement import MIN_AGREEMENT, view_agreement
 from geo4d_ros.geometry.transforms import invert, rotation_angle, translation_distance
 from geo4d_ros.reasons import Reason, Refusal
 from geo4d_ros.robots.registry import load_robot
@@ -43,9 +43,9 @@ class ObserverParameters:
                                            maximum=60.0)
     fresh: bool = parameter(True, 'Use only images taken after the request came in; false for replays.')
     min_valid_depth: float = parameter(0.05, 'Smallest share of valid depth pixels.', minimum=0.0, maximum=1.0)
-    min_agreement: float = parameter(0.6, 'Smallest share of the surfaces that two calibrated cameras should both see '
-                                     'in one place; 0 = unchecked. Swapped cameras fall below.', minimum=0.0,
-                                     maximum=1.0)
+    min_agreement: float = parameter(MIN_AGREEMENT, 'Smallest share of the surfaces that two calibrated cameras '
+                                     'should both see in one place; 0 = unchecked. Swapped cameras fall below.',
+                                     minimum=0.0, maximum=1.0)
     depth_unit: float = parameter(0.001, 'Metres per count of 16UC1 depth: 0.001 by REP-118, 0.0001 for a D405 that '
                                   'is not told otherwise.', minimum=1e-5, maximum=0.01, read_only=True)
     tool_frame: str = parameter(ROBOT.tool_frame, 'Transform frame of the tool centre point: z is the approach, '

@@ -9,6 +9,7 @@ import numpy as np
 from sensor_msgs.msg import CameraInfo, Image
 
 from geo4d_ros.errors import Geo4dError, require
+from geo4d_ros.geometry.image_messages import read_colour, read_depth
 from geo4d_ros.geometry.rectification import rectify
 from geo4d_ros.reasons import Reason, Refusal
 from geo4d_ros.ros.observe.receiver import Receiver
@@ -21,7 +22,7 @@ from geo4d_ros.ros.wire.camera import (
     parse_camera_info,
     parse_image_header,
 )
-from geo4d_ros.ros.wire.conversions import read_colour, read_depth, to_nanoseconds
+from geo4d_ros.ros.wire.conversions import to_nanoseconds
 from geo4d_ros.ros.wire.guard import SMALL, Boundary
 from geo4d_ros.ros.wire.sources import Source
 from geo4d_ros.types import RgbdFrame

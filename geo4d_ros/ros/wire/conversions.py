@@ -15,11 +15,6 @@ from sensor_msgs.msg import CameraInfo, Image, PointCloud2, PointField
 from geo4d_ros.errors import InvalidInputError, require
 from geo4d_ros.geometry.transforms import from_quaternion, pose_to_quaternion
 
-# Colour encodings that are read: channels in memory order, and which of them are red, green, blue.
-COLOUR_ENCODINGS = {'rgb8': (3, (0, 1, 2)), 'bgr8': (3, (2, 1, 0)), 'rgba8': (4, (0, 1, 2)),
-                    'bgra8': (4, (2, 1, 0)), 'mono8': (1, (0, 0, 0))}
-# REP-118: the encoding tells the unit; metres per count.
-DEPTH_ENCODINGS = {'16UC1': (np.uint16, 0.001), 'mono16': (np.uint16, 0.001), '32FC1': (np.float32, 1.0)}
 OPENING_JOINT = 'gripper_opening'
 
 
@@ -58,40 +53,6 @@ def image_message(pixels: np.ndarray, stamp: int, frame_id: str) -> Image:
     message.header.stamp, message.header.frame_id = to_stamp(stamp), frame_id
     message.data = _bytes(pixels)
     return message
-
-
-def _rows(message: Image, dtype: type, channels: int) -> np.ndarray:
-    """(H, W, channels) view of the message's memory; step may be larger than a row."""
-    item = np.dtype(dtype).newbyteorder('>' if message.is_bigendian else '<')
-    row = message.width * channels * item.itemsize
-    require(message.height > 0 and message.width > 0, f'image of {message.header.frame_id!r} is empty')
-    require(message.step >= row and len(message.data) >= message.height * message.step,
-            f'image of {message.header.frame_id!r} is {message.width}x{message.height} {message.encoding} '
-            f'but carries {len(message.data)} bytes with step {message.step}')
-    data = np.frombuffer(message.data, np.uint8)[:message.height * message.step]
-    rows = np.ascontiguousarray(data.reshape(message.height, message.step)[:, :row])
-    return rows.view(item).reshape(message.height, message.width, channels)
-
-
-def read_colour(message: Image) -> np.ndarray:
-    """(H, W, 3) uint8 RGB of a colour image; InvalidInputError names an encoding that is not read."""
-    require(message.encoding in COLOUR_ENCODINGS,
-            f'colour image has encoding {message.encoding!r}, expected one of {", ".join(COLOUR_ENCODINGS)}')
-    channels, order = COLOUR_ENCODINGS[message.encoding]
-    return np.ascontiguousarray(_rows(message, np.uint8, channels)[..., order])
-
-
-def read_depth(message: Image, unit: float = 0.001) -> np.ndarray:
-    """(H, W) float32 [m], 0 = invalid, from 16UC1 or 32FC1 m (REP-118); NaN, inf and < 0 become 0.
-
-    unit: metres per count of 16UC1, a millimetre by REP-118.
-    """
-    require(message.encoding in DEPTH_ENCODINGS,
-            f'depth image has encoding {message.encoding!r}, expected one of {", ".join(DEPTH_ENCODINGS)}')
-    dtype, scale = DEPTH_ENCODINGS[message.encoding]
-    scale = unit if dtype is np.uint16 else scale
-    depth = _rows(message, dtype, 1)[..., 0].astype(np.float32) * np.float32(scale)
-    return np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(0))
 
 
 def camera_info_message(K: np.ndarray, height: int, width: int, stamp: int, frame_id: str) -> CameraInfo:

@@ -16,6 +16,7 @@ from tf2_msgs.msg import TFMessage
 
 from geo4d_ros.errors import Geo4dError
 from geo4d_ros.geometry.cameras import unproject
+from geo4d_ros.geometry.image_messages import read_colour, read_depth
 from geo4d_ros.geometry.transforms import transform_points
 from geo4d_ros.ros.serve.qos import NO_PUBLISHER_EVENTS, PREDICTION_QOS, STATE_QOS, TF_STATIC_QOS
 from geo4d_ros.ros.wire.camera import IMAGE_BYTES
@@ -23,8 +24,6 @@ from geo4d_ros.ros.wire.conversions import (
     camera_info_message,
     image_message,
     point_cloud_message,
-    read_colour,
-    read_depth,
     to_nanoseconds,
     transform_message,
 )

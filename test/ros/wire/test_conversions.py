@@ -10,6 +10,7 @@ from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import Image
 
 from geo4d_ros.errors import InvalidInputError
+from geo4d_ros.geometry.image_messages import read_colour, read_depth
 from geo4d_ros.geometry.transforms import from_rotvec
 from geo4d_ros.ros.wire import conversions as c
 
@@ -28,7 +29,7 @@ def wire(message):
 
 def test_colour_survives_the_wire():
     message = wire(c.image_message(RGB, 5_000_000_001, 'camera'))
-    np.testing.assert_array_equal(c.read_colour(message), RGB)
+    np.testing.assert_array_equal(read_colour(message), RGB)
     assert c.to_nanoseconds(message.header.stamp) == 5_000_000_001 and message.header.frame_id == 'camera'
     assert isinstance(message.data, array.array)
 
@@ -37,38 +38,38 @@ def test_colour_survives_the_wire():
 def test_colour_encodings_are_put_in_order(encoding, order):
     pixels = np.ascontiguousarray(RGB[..., order])
     message = Image(height=6, width=8, encoding=encoding, step=8 * len(order), data=pixels.tobytes())
-    np.testing.assert_array_equal(c.read_colour(message), RGB)
+    np.testing.assert_array_equal(read_colour(message), RGB)
 
 
 def test_rows_may_be_padded():
     padded = np.zeros((6, 32), np.uint8)
     padded[:, :24] = RGB.reshape(6, 24)
     message = Image(height=6, width=8, encoding='rgb8', step=32, data=padded.tobytes())
-    np.testing.assert_array_equal(c.read_colour(message), RGB)
+    np.testing.assert_array_equal(read_colour(message), RGB)
 
 
 def test_depth_units_follow_the_encoding():
     millimetres = np.rint(DEPTH * 1000).astype(np.uint16)
-    np.testing.assert_allclose(c.read_depth(wire(c.image_message(millimetres, 0, ''))), millimetres * 0.001, rtol=1e-6)
-    np.testing.assert_array_equal(c.read_depth(wire(c.image_message(DEPTH, 0, ''))), DEPTH)
+    np.testing.assert_allclose(read_depth(wire(c.image_message(millimetres, 0, ''))), millimetres * 0.001, rtol=1e-6)
+    np.testing.assert_array_equal(read_depth(wire(c.image_message(DEPTH, 0, ''))), DEPTH)
 
 
 def test_big_endian_depth_is_read():
     message = c.image_message(np.rint(DEPTH * 1000).astype(np.uint16), 0, '')
     swapped = Image(height=6, width=8, encoding='16UC1', step=16, is_bigendian=1,
                     data=np.frombuffer(message.data, '<u2').astype('>u2').tobytes())
-    np.testing.assert_array_equal(c.read_depth(swapped), c.read_depth(message))
+    np.testing.assert_array_equal(read_depth(swapped), read_depth(message))
 
 
 def test_invalid_depth_becomes_zero():
     depth = DEPTH.copy()
     depth[0, :4] = [np.nan, np.inf, -np.inf, -1]
-    assert (c.read_depth(c.image_message(depth, 0, ''))[0, :4] == 0).all()
+    assert (read_depth(c.image_message(depth, 0, ''))[0, :4] == 0).all()
 
 
 def test_a_view_that_is_not_contiguous_is_written_right():
     mirrored = RGB[:, ::-1]
-    np.testing.assert_array_equal(c.read_colour(c.image_message(mirrored, 0, '')), mirrored)
+    np.testing.assert_array_equal(read_colour(c.image_message(mirrored, 0, '')), mirrored)
 
 
 @pytest.mark.parametrize('change, text', [
@@ -79,12 +80,12 @@ def test_unreadable_images_are_refused(change, text):
     for name, value in change.items():
         setattr(message, name, value)
     with pytest.raises(InvalidInputError, match=text):
-        c.read_colour(message)
+        read_colour(message)
 
 
 def test_a_colour_image_is_no_depth():
     with pytest.raises(InvalidInputError, match='rgb8'):
-        c.read_depth(c.image_message(RGB, 0, ''))
+        read_depth(c.image_message(RGB, 0, ''))
 
 
 def test_point_cloud_layout_is_what_rviz_reads():
