@@ -20,6 +20,7 @@ from geo4d_ros.ros.graph.launch_arguments import (
     check_namespace,
     recorded,
 )
+from geo4d_ros.ros.graph.robot_parameters import robot_parameters
 from geo4d_ros.ros.serve.environment import simulation_environment, transport_environment
 from geo4d_ros.simulation.tasks import TASKS
 
@@ -34,6 +35,10 @@ ARGUMENTS = [
     DeclareLaunchArgument('task', default_value='apple', choices=list(TASKS),
                           description='Task of the simulated cell.'),
     DeclareLaunchArgument('seed', default_value='500000', description='Seed of the simulated cell.'),
+    DeclareLaunchArgument('robot', default_value='',
+                          description='Preset of an arm with its gripper: fr3, panda, ur5e_2f85, one of another '
+                          'package, or a YAML file; sets frames, joints, and without sim the names of its driver\'s '
+                          'controllers.' + FROM_FILE),
     DeclareLaunchArgument('rviz', default_value='false', choices=BOOLEAN, description='Start RViz.'),
     DeclareLaunchArgument('realsense', default_value='false', choices=BOOLEAN,
                           description='Start two RealSense drivers (see cameras.launch.py for their arguments).'),
@@ -84,11 +89,11 @@ def included(name, value, arguments):
     return GroupAction([include], scoped=True, forwarding=False)
 
 
-def parameters(value, names, **more):
-    """The file, then whatever was given on the command line."""
+def parameters(value, names, preset=None, **more):
+    """The file, then the robot's preset, then whatever else was given on the command line."""
     given = {name: value[name] for name in names if value[name] != ''}
     simulated = value['use_sim_time'] or value['sim']
-    return [value['params_file'], {**given, **more, 'use_sim_time': simulated == 'true'}]
+    return [value['params_file'], {**(preset or {}), **given, **more, 'use_sim_time': simulated == 'true'}]
 
 
 def start(context):
@@ -97,6 +102,7 @@ def start(context):
     simulated = value['sim'] == 'true'
     check_checkpoint(value['checkpoint'])
     check_namespace(value['namespace'])
+    robot = robot_parameters(value['robot'], simulated)
     if not simulated and value['realsense'] == 'true':
         check_cameras(value)
     environment = simulation_environment(value['loopback'] == 'true') if simulated else transport_environment()
@@ -104,8 +110,8 @@ def start(context):
     place = {'namespace': value['namespace'], 'remappings': cell_remappings(value['namespace'], simulated)}
     common = {'package': 'geo4d_ros', 'output': 'screen', **place,
               'arguments': ['--ros-args', '--log-level', value['log_level']]}
-    generator = parameters(value, ('checkpoint', 'generator', 'device', *cameras))
-    tracker = parameters(value, ('tracker', 'readout'))
+    generator = parameters(value, ('checkpoint', 'generator', 'device', *cameras), robot['video_generator'])
+    tracker = parameters(value, ('tracker', 'readout'), robot['gripper_tracker'])
     if value['one_process'] == 'true':
         prediction = [Node(executable='prediction', parameters=[generator[0], {**generator[1], **tracker[1]}],
                            **common)]
@@ -113,11 +119,12 @@ def start(context):
         prediction = [Node(executable='video_generator', parameters=generator, **common),
                       Node(executable='gripper_tracker', parameters=tracker, **common)]
     modes = {name: value[name] == 'true' for name in ('dry_run', 'auto', 'recover')}
-    executor = Node(executable='plan_executor', parameters=parameters(value, ('motion', *cameras), **modes), **common)
+    executor = Node(executable='plan_executor', **common,
+                    parameters=parameters(value, ('motion', *cameras), robot['plan_executor'], **modes))
     actions = [SetEnvironmentVariable(*item) for item in environment.items()]
     if simulated:
-        actions.append(included('simulation.launch.py', value,
-                                ('namespace', 'task', 'seed', *cameras, 'params_file', 'loopback', 'log_level')))
+        actions.append(included('simulation.launch.py', value, (
+            'namespace', 'task', 'seed', 'robot', *cameras, 'params_file', 'loopback', 'log_level')))
     elif value['realsense'] == 'true':
         actions.append(included('cameras.launch.py', value,
                                 ('namespace', *cameras, 'reference_serial', 'second_serial')))

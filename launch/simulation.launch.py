@@ -6,6 +6,7 @@ from launch_ros.actions import Node
 
 from geo4d_ros.resources import resource
 from geo4d_ros.ros.graph.launch_arguments import cell_remappings, check_namespace
+from geo4d_ros.ros.graph.robot_parameters import robot_parameters
 from geo4d_ros.ros.serve.environment import simulation_environment
 from geo4d_ros.simulation.tasks import TASKS
 
@@ -14,6 +15,9 @@ ARGUMENTS = [
                           description='Namespace of the simulated cell, such as cell2; empty: none.'),
     DeclareLaunchArgument('task', default_value='apple', choices=list(TASKS),
                           description='What the cell is set up for.'),
+    DeclareLaunchArgument('robot', default_value='',
+                          description='Arm with its gripper: fr3, panda, ur5e_2f85, one of another package, or a YAML '
+                          'file. Empty: as in params_file.'),
     DeclareLaunchArgument('seed', default_value='500000', description='Seed of objects, colours and lights.'),
     DeclareLaunchArgument('cameras', default_value='held-out', choices=['train', 'held-out'],
                           description='Region from which the two camera poses are drawn.'),
@@ -42,7 +46,7 @@ def start(context):
     cell = Node(
         package='geo4d_ros', executable='simulated_cell', output='screen', namespace=value['namespace'],
         remappings=cell_remappings(value['namespace'], simulated=True),
-        parameters=[value['params_file'], {
+        parameters=[value['params_file'], robot_parameters(value['robot'])['simulated_cell'], {
             'task': value['task'], 'seed': int(value['seed']), 'cameras': value['cameras'],
             'camera_seed': int(value['camera_seed']), 'camera_rate': float(value['camera_rate']),
             'noise': value['noise'], 'reference_camera': value['reference_camera'],

@@ -8,8 +8,10 @@ from fakes import panda
 from geo4d_ros.errors import ConfigurationError
 from geo4d_ros.resources import resource
 from geo4d_ros.robots.finger_motion import FingerMotion
+from geo4d_ros.robots.gripper import gripper_of
 from geo4d_ros.robots.kinematics import RobotModel
 from geo4d_ros.robots.registry import ROBOTS, load_robot
+from geo4d_ros.tracking.opening_network import opening_reader
 
 
 def changed(tmp_path, **changes):
@@ -38,8 +40,20 @@ def test_one_object_per_robot_whatever_it_is_called_by():
 
 
 def test_an_unknown_robot_lists_what_exists():
-    with pytest.raises(ConfigurationError, match=r"unknown robot 'nobody'; pick one of panda"):
+    with pytest.raises(ConfigurationError, match=r"unknown robot 'nobody'; pick one of fr3, panda"):
         load_robot('nobody')
+
+
+def test_the_fr3_has_the_links_and_the_hand_of_the_panda_under_other_names_and_limits():
+    fr3, panda = load_robot('fr3'), load_robot()
+    for q in (panda.rest, panda.posture):
+        poses = [RobotModel.of(robot).forward(np.array(q)) for robot in (fr3, panda)]
+        np.testing.assert_array_equal(*poses)
+    assert all(name.startswith('fr3_') for name in (*fr3.joints, *fr3.arm_frames, fr3.tool_frame))
+    hands = gripper_of(fr3), gripper_of(panda)
+    assert opening_reader('auto', hands[0]) is not None and hands[0].name == hands[1].name
+    limits = [fr3.urdf.joint(name) for name in fr3.joints]
+    assert [j.lower for j in limits][5] == 0.5445 and [j.velocity for j in limits][4:] == [5.26, 4.18, 5.26]
 
 
 @pytest.mark.parametrize(('changes', 'message'), [

@@ -19,7 +19,9 @@ from launch.actions import (
 )
 from launch.launch_description_sources import get_launch_description_from_python_launch_file
 from launch_ros.actions import Node
+from launch_ros.utilities import evaluate_parameters
 
+from geo4d_ros.errors import ConfigurationError
 from geo4d_ros.resources import resource
 
 FILES = sorted(Path(resource('launch')).glob('*.launch.py'))
@@ -83,6 +85,43 @@ def test_a_namespace_reaches_every_node_and_the_simulation():
         assert ('/tf', 'tf') in node.expanded_remapping_rules and ('/clock', 'clock') in node.expanded_remapping_rules
     includes = [a for a in flattened(actions, context) if isinstance(a, IncludeLaunchDescription)]
     assert [dict(include.launch_arguments)['namespace'] for include in includes] == ['cell2']
+
+
+def given(node):
+    """The parameters that a launch file gives to a node, but for those of the file."""
+    context, values = LaunchContext(), {}
+    for one in node._Node__parameters:
+        if isinstance(one, dict):
+            values.update(evaluate_parameters(context, [one])[0])
+    return values
+
+
+def test_a_preset_reaches_every_node():
+    path = resource('launch', 'plan_and_execute.launch.py')
+    actions = started(path, robot='fr3', sim='false', motion='moveit', one_process='false')
+    generator, tracker, executor = (given(a) for a in actions if isinstance(a, Node))
+    assert generator['robot'] == tracker['robot'] == executor['robot'] == 'fr3'
+    assert generator['tool_frame'] == 'fr3_hand_tcp' and tracker['base_frame'] == 'fr3_link0'
+    assert executor['arm_action'] == 'fr3_arm_controller/follow_joint_trajectory' and executor['motion'] == 'moveit'
+    assert executor['gripper_action'] == 'franka_gripper/gripper_action'
+    plain = [given(a) for a in started(path) if isinstance(a, Node)]
+    assert not any('robot' in values or 'arm_action' in values for values in plain)
+
+
+def test_a_simulated_preset_keeps_the_simulated_controllers():
+    actions = started(resource('launch', 'plan_and_execute.launch.py'), robot='ur5e_2f85')
+    executor = [given(a) for a in actions if isinstance(a, Node)][-1]
+    assert executor['base_frame'] == 'base_link' and 'arm_action' not in executor
+    includes = [a for a in flattened(actions, LaunchContext()) if isinstance(a, IncludeLaunchDescription)]
+    assert [dict(include.launch_arguments)['robot'] for include in includes] == ['ur5e_2f85']
+    cell = next(a for a in started(resource('launch', 'simulation.launch.py'), robot='fr3') if isinstance(a, Node))
+    assert given(cell)['robot'] == 'fr3'
+
+
+@pytest.mark.parametrize('name', ['plan_and_execute.launch.py', 'simulation.launch.py'])
+def test_an_unknown_robot_lists_what_exists(name):
+    with pytest.raises(ConfigurationError, match=r'unknown robot .fr4.; pick one of fr3, panda, ur5e_2f85'):
+        started(resource('launch', name), robot='fr4')
 
 
 def test_nothing_leaks_into_the_drivers_of_two_namespaced_cameras():

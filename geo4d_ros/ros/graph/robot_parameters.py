@@ -8,12 +8,14 @@ from geo4d_ros.robots.registry import DEFAULT, load_robot
 
 
 def robot_parameters(name: str, simulated: bool = True) -> dict[str, dict[str, Any]]:
-    """Parameters per node for a robot by name or YAML file; {} each for the default one.
+    """Parameters per node for a robot by name or YAML file; {} each for '' and for the default one in simulation.
 
     simulated: with the simulated cell's controllers, whatever the robot's own are called.
+    Raises ConfigurationError: an unknown name lists what exists.
     """
-    robot, nodes = load_robot(name), ('simulated_cell', 'video_generator', 'gripper_tracker', 'plan_executor')
-    if robot is load_robot(DEFAULT):
+    nodes = ('simulated_cell', 'video_generator', 'gripper_tracker', 'plan_executor')
+    robot = load_robot(name)
+    if not name or (simulated and robot is load_robot(DEFAULT)):
         return {node: {} for node in nodes}
     executor: dict[str, Any] = {
         'robot': name, 'arm_joints': list(robot.joints), 'base_frame': robot.base_frame,
