@@ -1,6 +1,5 @@
 """RealSense cameras through librealsense's software device: alignment, units, dropped and frozen frames, unplugging."""
 
-import threading
 import time
 
 import numpy as np
@@ -12,78 +11,16 @@ except ImportError as error:
     pytest.skip(f'pyrealsense2 cannot be imported ({error}): make setup, or apt-get install libusb-1.0-0',
                 allow_module_level=True)
 
+from fakes.software_realsense import Showing, SoftwareRealSense
+
 from geo4d_ros.cameras.protocol import Camera, CameraError, RecordingEnded, observe
 from geo4d_ros.cameras.realsense import RealSenseCamera, RealSenseSettings, library, list_realsense
 from geo4d_ros.errors import ConfigurationError
 from geo4d_ros.reasons import Reason
 
-W, H = 64, 48
+W, H = SoftwareRealSense.SIZE[1], SoftwareRealSense.SIZE[0]
 SETTINGS = RealSenseSettings(W, H, 30)
 SECONDS = 20.0
-
-
-class SoftwareRealSense:
-    """A RealSense of software: depth and colour sensors 15 mm apart, fed by `show`."""
-
-    def __init__(self, unit=0.001, distortion=0.0):
-        self.unit = unit
-        self.device = rs.software_device()
-        self.depth, self.colour = self.device.add_sensor('Depth'), self.device.add_sensor('Color')
-        self.depth_profile = self._add(self.depth, rs.stream.depth, 0, rs.format.z16, 2, 0.0)
-        self.colour_profile = self._add(self.colour, rs.stream.color, 1, rs.format.rgb8, 3, distortion)
-        self.depth.add_read_only_option(rs.option.depth_units, unit)
-        extrinsics = rs.extrinsics()
-        extrinsics.rotation, extrinsics.translation = list(np.eye(3).ravel()), [0.0, 0.0, 0.0]
-        self.depth_profile.register_extrinsics_to(self.colour_profile, extrinsics)
-        self.device.create_matcher(rs.matchers.default)
-
-    def _add(self, sensor, kind, uid, form, depth, distortion):
-        lens = rs.intrinsics()
-        lens.width, lens.height, lens.fx, lens.fy, lens.ppx, lens.ppy = W, H, 60.0, 60.0, W / 2, H / 2
-        lens.model = rs.distortion.inverse_brown_conrady if distortion else rs.distortion.none
-        lens.coeffs = [distortion, 0.0, 0.0, 0.0, 0.0]
-        stream = rs.video_stream()
-        stream.type, stream.index, stream.uid, stream.width, stream.height = kind, 0, uid, W, H
-        stream.fps, stream.bpp, stream.fmt, stream.intrinsics = 30, depth, form, lens
-        return rs.video_stream_profile(sensor.add_video_stream(stream))
-
-    def show(self, number, counts=1000, grey=None, milliseconds=None):
-        """One pair of frames."""
-        z = np.full((H, W), counts, np.uint16)
-        c = np.full((H, W, 3), number % 256 if grey is None else grey, np.uint8)
-        stamp = number * 33.3 if milliseconds is None else milliseconds
-        for sensor, pixels, size, profile in ((self.depth, z, 2, self.depth_profile),
-                                              (self.colour, c, 3, self.colour_profile)):
-            frame = rs.software_video_frame()
-            frame.pixels, frame.stride, frame.bpp = pixels, W * size, size
-            frame.timestamp, frame.domain, frame.frame_number = stamp, rs.timestamp_domain.hardware_clock, number
-            frame.profile = profile
-            if size == 2:
-                frame.depth_units = self.unit
-            sensor.on_video_frame(frame)
-
-
-class Showing:
-    """Shows frames in the background until closed, as a camera does."""
-
-    def __init__(self, source, numbers=range(1, 100_000), period=0.02, **options):
-        self._source, self._numbers, self._period, self._options = source, numbers, period, options
-        self._end = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-
-    def _run(self):
-        for number in self._numbers:
-            if self._end.wait(self._period):
-                return
-            self._source.show(number, **self._options)
-
-    def __enter__(self):
-        self._thread.start()
-        return self
-
-    def __exit__(self, *error):
-        self._end.set()
-        self._thread.join(SECONDS)
 
 
 def test_frames_are_aligned_in_metres_with_intrinsics_and_stamp():
