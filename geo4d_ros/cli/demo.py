@@ -38,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--readout', choices=('fused', 'video', 'state'), default='fused', help='default fused')
     parser.add_argument('--max-cycles', type=int, default=12, metavar='C', help='default 12')
     parser.add_argument('--max-seconds', type=float, default=180.0, metavar='S', help='of the loop (default 180)')
+    parser.add_argument('--rrd', type=Path, metavar='FILE', help='also write the predictions as a Rerun recording')
     parser.add_argument('--out', type=Path, default=Path('outputs/demo'), metavar='DIR', help='default outputs/demo')
 
 
@@ -49,6 +50,10 @@ def run(args: argparse.Namespace) -> int:
     load_robot(args.robot).prepare()
     require(args.seed >= 0 and args.max_cycles >= 1 and args.max_seconds > 0,
             '--seed should not be negative, --max-cycles and --max-seconds positive', InvalidInputError)
+    if args.rrd:
+        from geo4d_ros.evaluation.rerun_scene import library
+
+        library()
     generator = args.generator or str(checkpoint_directory(args.checkpoint, args.robot).resolve())
     digest = weights_sha256(generator)
     folder = args.out / time.strftime('%Y%m%d-%H%M%S')
@@ -72,9 +77,11 @@ def run(args: argparse.Namespace) -> int:
                'readout': args.readout, 'cameras': 'held-out', 'checkpoint': reported_path(generator),
                'model_sha256': digest, 'revision': revision(), 'processes': outcome.processes,
                'wall_s': round(outcome.seconds, 1)}
-    from geo4d_ros.reports.demo import write_demo
+    from geo4d_ros.reports.demo import write_demo, write_rrd
 
     write_demo(folder, summary, outcome.pictures, outcome.predictions, outcome.spans, outcome.reasons)
+    if args.rrd:
+        write_rrd(args.rrd, outcome.predictions, outcome.reasons)
     _point_latest(args.out, folder)
     verdict = 'the task succeeded' if outcome.success else 'the task did not succeed'
     ended = f'fault {outcome.fault}' if outcome.fault else f'no fault ({outcome.reason})'

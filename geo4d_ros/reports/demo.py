@@ -13,6 +13,7 @@ from geo4d_ros.evaluation.films import film_frame
 from geo4d_ros.evaluation.movies import side_by_side, stack_rows, write_mp4
 from geo4d_ros.reports.cycles import STAGES, RunCycle, cycles_of
 from geo4d_ros.reports.html import HtmlReport
+from geo4d_ros.types import Video4D
 
 EXECUTED_FRAMES = 5
 FILM_FPS = 8.0
@@ -33,7 +34,7 @@ def write_demo(folder: Path, summary: dict[str, Any], pictures: list[Any], predi
     frames = film(pictures, predictions, spans)
     if frames:
         write_mp4(folder / 'episode.mp4', frames, FILM_FPS)
-    _write_page(folder, summary, frames, cycles)
+    _write_page(folder, summary, frames, cycles, [p.video for p in predictions if p.video is not None])
 
 
 def film(pictures: list[Any], predictions: list[Any], spans: list[tuple[float, float, str]]) -> list[np.ndarray]:
@@ -71,7 +72,20 @@ def phase_at(moment: float, spans: list[tuple[float, float, str]]) -> tuple[str,
     return name, float(np.clip((moment - execution[0]) / max(execution[1] - execution[0], 1e-6), 0, 1))
 
 
-def _write_page(folder: Path, summary: dict[str, Any], frames: list[np.ndarray], cycles: list[RunCycle]) -> None:
+def write_rrd(path: Path, predictions: list[Any], reasons: dict[int, str]) -> None:
+    """The predictions of a run, with the path of their state streams and what came of each cycle, for Rerun."""
+    from geo4d_ros.evaluation.rerun_scene import RerunScene
+
+    with RerunScene(path) as scene:
+        for number, video in enumerate((p.video for p in predictions if p.video is not None), 1):
+            scene.prediction(number, video)
+            if video.state is not None:
+                scene.track(number, video.state, video.stamps)
+            scene.verdict(number, reasons.get(number, 'executed'), number not in reasons)
+
+
+def _write_page(folder: Path, summary: dict[str, Any], frames: list[np.ndarray], cycles: list[RunCycle],
+                videos: list[Video4D]) -> None:
     page = HtmlReport(f'Closed loop on {summary["task"]}, seed {summary["seed"]}')
     success = summary['success']
     page.text('The task succeeded.' if success else 'The task did not succeed.', 'good' if success else 'bad')
@@ -92,6 +106,12 @@ def _write_page(folder: Path, summary: dict[str, Any], frames: list[np.ndarray],
         picks = np.linspace(0, len(frames) - 1, min(4, len(frames))).astype(int)
         for i in picks:
             page.image(frames[i], f'picture {i + 1} of {len(frames)}')
+    if videos:
+        page.heading('In 3D')
+    for number in sorted({1, len(videos)} if videos else ()):
+        page.cloud(videos[number - 1], f'Prediction {number}, both views in the frame of the reference camera: drag to '
+                                       'turn, wheel to come closer, the slider goes through its frames. The line is '
+                                       'the predicted path of the gripper.')
     page.write(folder / 'report.html')
 
 

@@ -1,4 +1,5 @@
-"""A report as one HTML file: tables, pictures, curves and videos inside it, no script, no network."""
+"""A report as one HTML file: tables, pictures, curves, videos and points inside it, no network, a script for the points
+only."""
 
 from __future__ import annotations
 
@@ -11,6 +12,8 @@ import numpy as np
 from PIL import Image
 
 from geo4d_ros.errors import ConfigurationError
+from geo4d_ros.reports.cloud import SCRIPT, cloud_figure
+from geo4d_ros.types import Video4D
 
 _STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 70rem; margin: 2rem auto; padding: 0 1rem;
@@ -21,7 +24,8 @@ td, th { border-bottom: 1px solid #d5dae2; padding: .25rem .7rem; text-align: ri
          font-variant-numeric: tabular-nums }
 th:first-child, td:first-child { text-align: left }
 figure { margin: 1rem 0 } figcaption { color: #5b6676; font-size: .9rem }
-img, video, svg { max-width: 100%; image-rendering: pixelated } svg { image-rendering: auto }
+img, video, svg, canvas { max-width: 100%; image-rendering: pixelated } svg { image-rendering: auto }
+.cloud canvas { background: #eef1f5; cursor: grab; touch-action: none } .cloud input { width: 24rem; max-width: 80% }
 .good { color: #17663a; font-weight: 600 } .bad { color: #a32020; font-weight: 600 }
 """
 _COLOURS = ('#1f5fa8', '#c2571a', '#2c7d4f', '#8a3b8f', '#7a6a12', '#555f6e', '#b02a4c')
@@ -33,6 +37,7 @@ class HtmlReport:
     def __init__(self, title: str) -> None:
         self._title = title
         self._parts: list[str] = []
+        self._script = ''
 
     def heading(self, text: str) -> None:
         """A section heading."""
@@ -69,6 +74,11 @@ class HtmlReport:
         """A line chart of named series over common x; NaN and None leave gaps."""
         self._figure(line_chart(x, series, x_label, y_label), caption)
 
+    def cloud(self, video: Video4D, caption: str) -> None:
+        """A predicted video as points, to be turned by mouse or arrow keys."""
+        self._parts.append(cloud_figure(video, caption))
+        self._script = f'<script>{SCRIPT}</script>'
+
     def _figure(self, inner: str, caption: str) -> None:
         self._parts.append(f'<figure>{inner}<figcaption>{escape(caption)}</figcaption></figure>')
 
@@ -77,7 +87,7 @@ class HtmlReport:
         title = escape(self._title)
         page = (f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
                 f'<link rel="icon" href="data:,"><style>{_STYLE}</style></head><body><h1>{title}</h1>'
-                + '\n'.join(self._parts) + '</body></html>\n')
+                + '\n'.join(self._parts) + f'{self._script}</body></html>\n')
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(page)

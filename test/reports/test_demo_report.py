@@ -1,13 +1,18 @@
 """What the demo writes, from made-up pictures; its bad input; its timing of stages."""
 
+import base64
+import html
 import json
+import re
 
 import numpy as np
 import pytest
 
 from geo4d_ros.cli.main import main
+from geo4d_ros.reports.cloud import cloud_figure
 from geo4d_ros.reports.cycles import cycles_of
 from geo4d_ros.reports.demo import film, phase_at, write_demo
+from geo4d_ros.types import Video4D
 
 SPANS = [(0.0, 1.0, 'OBSERVING'), (1.0, 3.0, 'PREDICTING'), (3.0, 4.0, 'PLANNING'), (4.0, 8.0, 'EXECUTING'),
          (8.0, 9.0, 'SETTLING'), (9.0, 9.5, 'OBSERVING'), (9.5, 11.5, 'PREDICTING')]
@@ -20,7 +25,7 @@ class Picture:
 
 
 class Prediction:
-    plan = 'p'
+    plan, video = 'p', None
     rgb = np.stack([np.full((2, 24, 32, 3), 20 * k, np.uint8) for k in range(11)], axis=1)
 
 
@@ -51,6 +56,30 @@ def test_demo_leaves_summary_film_and_page(tmp_path):
     assert (tmp_path / 'episode.mp4').stat().st_size > 500
     page = (tmp_path / 'report.html').read_text()
     assert 'The task succeeded.' in page and 'data:video/mp4;base64,' in page
+
+
+def test_predictions_can_be_turned_in_the_page(tmp_path):
+    shown = Prediction()
+    shown.video = Video4D.example()
+    write_demo(tmp_path, _summary(), [Picture(t, 0) for t in np.arange(1, 9, 0.5)], [shown, shown], SPANS)
+    page = (tmp_path / 'report.html').read_text()
+    assert page.count('<figure class="cloud"') == 2 and page.count('<script>') == 1
+    assert 'src="http' not in page and 'Prediction 2, both views' in page
+
+
+def test_a_cloud_holds_every_frame_in_millimetres():
+    video = Video4D.example()
+    figure = cloud_figure(video, 'a <caption>')
+    scene = json.loads(html.unescape(re.search('data-scene="([^"]*)"', figure)[1]))
+    data = base64.b64decode(re.search('data-points="([^"]*)"', figure)[1])
+    total = sum(scene['counts'])
+    xyz, rgb = np.frombuffer(data[:6 * total], '<i2').reshape(-1, 3), np.frombuffer(data[6 * total:], np.uint8)
+    assert len(scene['counts']) == video.frames and len(rgb) == 3 * total
+    first = video.points[:, 0][video.valid[:, 0]]
+    assert scene['counts'][0] == len(first)  # few enough points: none is left out
+    np.testing.assert_allclose(xyz[:len(first)] * 1e-3, first, atol=6e-4)
+    np.testing.assert_array_equal(rgb.reshape(-1, 3)[:len(first)], video.rgb[:, 0][video.valid[:, 0]])
+    assert '<caption>' not in figure and len(scene['path']) in (0, video.frames)
 
 
 def test_cycles_have_reasons_timings_and_what_came_of_the_prediction(tmp_path):

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass
 
 import numpy as np
 from rclpy.node import Node
 from sensor_msgs.msg import Image
-from std_msgs.msg import String
 
 from geo4d_ros.geometry.image_messages import read_colour
 from geo4d_ros.geometry.resampling import nearest_indices
-from geo4d_ros.ros.serve.qos import IMAGE_QOS, PREDICTION_QOS, STATE_QOS
-from geo4d_ros.ros.wire.conversions import to_nanoseconds
-from geo4d_ros.ros.wire.prediction import ROOT, view_name
+from geo4d_ros.ros.serve.diagnostics import Diagnostics
+from geo4d_ros.ros.serve.qos import IMAGE_QOS
+from geo4d_ros.ros.wire.guard import Boundary
+from geo4d_ros.ros.wire.prediction import Prediction, PredictionReceiver
+from geo4d_ros.types import Video4D
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,11 @@ class FilmPicture:
 
 @dataclass(frozen=True)
 class PredictedClip:
-    """A prediction as it came over the topics: plan id, rgb (V, T+1, H, W, 3) uint8."""
+    """A prediction as it came over the topics: plan id, small rgb (V, T+1, H, W, 3) uint8, and all of it."""
 
     plan: str
     rgb: np.ndarray
+    video: Video4D | None = None
 
 
 class RunRecorder:
@@ -44,13 +45,11 @@ class RunRecorder:
         self.predictions: list[PredictedClip] = []
         self._size, self._period = size, period
         self._newest: list[np.ndarray | None] = [None] * len(cameras)
-        self._frames: list[dict[int, np.ndarray]] = [{} for _ in cameras]
-        self._waiting: dict | None = None
         for i, camera in enumerate(cameras):
             node.create_subscription(Image, f'{camera}/color/image_raw', lambda m, i=i: self._on_image(i, m), IMAGE_QOS)
-            node.create_subscription(Image, f'{ROOT}/{view_name(i)}/color/image_raw',
-                                     lambda m, i=i: self._on_predicted(i, m), PREDICTION_QOS)
-        node.create_subscription(String, f'{ROOT}/info', self._on_info, STATE_QOS)
+        self._receiver = PredictionReceiver(
+            node, Boundary(node, Diagnostics(node)), len(cameras), self._on_prediction,
+            lambda plan, cause: node.get_logger().warning(f'prediction {plan}: {cause}'))
 
     def _on_image(self, view: int, message: Image) -> None:
         if self._newest[view] is None or self._due():
@@ -62,26 +61,9 @@ class RunRecorder:
     def _due(self) -> bool:
         return not self.pictures or time.monotonic() - self.pictures[-1].time >= self._period
 
-    def _on_predicted(self, view: int, message: Image) -> None:
-        frames = self._frames[view]
-        frames[to_nanoseconds(message.header.stamp)] = read_colour(message)
-        while len(frames) > 64:
-            frames.pop(next(iter(frames)))
-        self._assemble()
-
-    def _on_info(self, message: String) -> None:
-        self._waiting = json.loads(message.data)
-        self._assemble()
-
-    def _assemble(self) -> None:
-        """The announced prediction, once all its frames are here."""
-        if self._waiting is None:
-            return
-        stamps = self._waiting['stamps']
-        if all(stamp in frames for frames in self._frames for stamp in stamps):
-            rgb = np.stack([[small(frames[s], self._size) for s in stamps] for frames in self._frames])
-            self.predictions.append(PredictedClip(self._waiting['plan'], rgb))
-            self._waiting = None
+    def _on_prediction(self, prediction: Prediction) -> None:
+        rgb = np.stack([[small(frame, self._size) for frame in view] for view in prediction.video.rgb])
+        self.predictions.append(PredictedClip(prediction.plan, rgb, prediction.video))
 
 
 def small(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
