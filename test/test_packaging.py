@@ -101,7 +101,8 @@ def test_the_requirements_of_a_ros_machine_name_every_package_that_is_imported()
     wanted = {re.split(r'[<>=]', line)[0].lower().replace('-', '_')
               for line in (ROOT / 'requirements' / 'jazzy.txt').read_text().splitlines() if line and line[0] != '#'}
     called = {'PIL': 'pillow', 'cv2': 'opencv_python_headless', 'pinocchio': 'pin', 'yaml': 'pyyaml'}
-    optional = {'openvino', 'pyrealsense2', 'rerun', 'ray', 'small_gicp', 'torchao', 'bitsandbytes', 'plotly'}
+    optional = {'openvino', 'pyrealsense2', 'rerun', 'ray', 'small_gicp', 'torchao', 'bitsandbytes', 'plotly',
+                'huggingface_hub'}
     foreign = {'estimater', 'learning', 'nvdiffrast'}  # of a FoundationPose checkout, in its own process
     ros = {tag.text for tag in MANIFEST if tag.tag.endswith('depend')} | {'rosidl_adapter'}
     imported = set()

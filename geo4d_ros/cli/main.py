@@ -34,6 +34,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     'view': ('view', 'see cameras, observations and predictions in 3D (Rerun)'),
     'import svd': ('import_.svd', 'start a geo4d-svd checkpoint from Stable Video Diffusion'),
     'import 4dgen': ('import_.released', "convert the authors' released checkpoint"),
+    'push': ('hub.push', 'upload a checkpoint to a model hub'),
+    'pull': ('hub.pull', 'download a checkpoint from a model hub, checked'),
     'data check': ('data.check', 'what a directory of episodes holds and what is wrong with it'),
     'export bag': ('export.bag', 'write episodes as rosbag2 recordings (MCAP or sqlite3)'),
     'export folder': ('export.folder', 'write episodes as folders of pictures'),
