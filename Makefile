@@ -37,7 +37,7 @@ viewer: setup $(VIEWER)
 # The site in outputs/site; a warning, or a link to nowhere, is an error.
 docs: setup $(DOCS)
 	@$(BIN)/python -m geo4d_ros.cli.pages.reference
-	@$(BIN)/python -m mkdocs build --quiet --strict
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
 
 demo: setup
 	@$(BIN)/geo4d demo

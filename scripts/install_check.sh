@@ -2,8 +2,8 @@
 # usage: scripts/install_check.sh [--full]
 # The README's ROS steps in a clean folder, as far as they go on this machine; the end says what was covered.
 # --full installs requirements/jazzy.txt (gigabytes) as well; without it, and without ROS, this checkout's .venv lends its packages.
-# Wanted: colcon on PATH. Sources of ROS's `launch`, where it is not installed: LAUNCH_SOURCES=<folder of the jazzy branches
-# of ros2/launch and ros2/launch_ros>.
+# Sources of ROS's `launch`, where it is not installed: LAUNCH_SOURCES=<folder of the jazzy branches of ros2/launch and
+# ros2/launch_ros>, unpacked side by side.
 set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
 work=$(mktemp -d)
@@ -68,9 +68,16 @@ for mode in '' --symlink-install; do
 done
 
 export PYTHONPATH ROS_DOMAIN_ID=${ROS_DOMAIN_ID:-77} ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST MUJOCO_GL=${MUJOCO_GL:-egl}
-[ -z "${LAUNCH_SOURCES:-}" ] || for package in launch launch_ros launch_yaml launch_xml; do
-    PYTHONPATH="$LAUNCH_SOURCES/$package:$PYTHONPATH"
-done
+if [ -n "${LAUNCH_SOURCES:-}" ]; then
+    for package in launch launch_ros launch_yaml launch_xml; do PYTHONPATH="$LAUNCH_SOURCES/$package:$PYTHONPATH"; done
+    pip install -q osrf-pycommon
+    if ! python -c 'import composition_interfaces' 2> /dev/null; then  # launch_ros names its service, nothing here calls it
+        mkdir "$site/composition_interfaces"
+        printf 'class LoadNode:\n    Request = Response = object\n' > "$site/composition_interfaces/srv.py"
+        touch "$site/composition_interfaces/__init__.py"
+        missing 'composition_interfaces (a stand-in satisfies launch_ros)'
+    fi
+fi
 if python -c 'import launch_ros.actions' 2> /dev/null; then
     step 'launch files'
     for file in plan_and_execute cameras simulation replay; do
@@ -81,6 +88,31 @@ assert get_launch_description_from_python_launch_file(sys.argv[1]).get_launch_ar
 PY
     done
     covered 'the four launch files load from the installation'
+    step 'a preset of an arm'
+    python - <<'PY'
+from launch import LaunchContext
+from launch.actions import OpaqueFunction
+from launch.launch_description_sources import get_launch_description_from_python_launch_file
+from geo4d_ros.errors import ConfigurationError
+from geo4d_ros.resources import resource
+
+def started(robot):
+    entities = get_launch_description_from_python_launch_file(str(resource('launch', 'plan_and_execute.launch.py'))).entities
+    context = LaunchContext()
+    for argument in entities[:-1]:
+        argument.execute(context)
+    context.launch_configurations.update(sim='false', robot=robot)
+    return [a for e in entities if isinstance(e, OpaqueFunction) for a in e.execute(context)]
+
+assert started('fr3')
+try:
+    started('fr4')
+except ConfigurationError as error:
+    assert 'fr3' in str(error)
+else:
+    raise AssertionError('an unknown robot was taken')
+PY
+    covered 'robot:=fr3 builds its nodes, an unknown robot is refused with the list of those that exist'
     step 'plan_and_execute.launch.py, and a prediction'
     python - <<'PY'
 import multiprocessing

@@ -195,6 +195,27 @@ def faults(reports: dict[str, Report]) -> str:
     return table(['fault', 'right', 'code', 'detection [ms]', 'standstill [ms]'], rows)
 
 
+def serve(reports: dict[str, Report]) -> str:
+    """What a remote prediction costs per compression, and what the server went through."""
+    report = reports['serve']
+    lossy = {'png': 'depth to 1 mm', 'jpeg': 'depth to 1 mm, colour'}
+    rows = [[name, *(f'{row[key]:,}' for key in ('request_bytes', 'request_bytes_at_camera_size', 'reply_bytes')),
+             *(f'{row[key]["p50"]:.0f} / {row[key]["p95"]:.0f}' for key in ('total_ms', 'overhead_ms')),
+             lossy.get(name, 'none')] for name, row in report['compressions'].items()]
+    header = ['compression', 'request [bytes]', 'the same at camera size', 'reply [bytes]', 'total p50 / p95 [ms]',
+              'all but the model [ms]', 'loss']
+    outcome, cut = report['malformed_outcome'], report['cut_off']
+    said = (f'{report["malformed"]} malformed requests: {outcome["refused"]} refused, {outcome["hung_up"]} hung up on, '
+            f'{outcome["unanswered"]} unanswered, {outcome["accepted"]} accepted. {report["clients_answered"]} of '
+            f'{report["clients"]} clients at once were answered within {report["clients_wall_s"]:.0f} s, beside '
+            f'{report["slow_clients"]} silent connections, {report["half_open_clients"]} that stop in the middle of a '
+            f'message ({cut["half_open"]} of them cut off) and {report["unread_clients"]} that never read their answer '
+            f'({cut["unread"]} cut off). The server went from {report["server_mib_before"]:.0f} to '
+            f'{report["server_mib_after"]:.0f} MiB and {"lives" if report["survived"] else "DIED"}. '
+            f'Load of the machine at the end: {report["load_average"]:.1f} on {report["cpu_count"]} cores.')
+    return f'{table(header, rows)}\n\n{said}'
+
+
 def _times(value: Any) -> str:
     if isinstance(value, dict):
         return ' / '.join(f'{v:.0f}' for v in value.values() if isinstance(v, (int, float))) or '-'
@@ -213,6 +234,7 @@ BLOCKS: dict[str, Callable[[dict[str, Report]], str]] = {
     'tracker': tracker,
     'faults': faults,
     'loop': loop,
+    'serve': serve,
     'safety': figures('safety', ['cases', 'violations', 'refusals_without_code']),
     'generator': figures('generator', ['device', 'same_output_speedup_25_steps', 'points_speedup_25_steps',
                                        'points_speedup_8_steps', 'student_1_step_speedup',

@@ -14,7 +14,7 @@ from fakes.still_generator import StillModel, StillTracker
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from geo4d_ros.bench.speed.serve import misuse
+from geo4d_ros.bench.speed.bad_clients import bad_clients, cut_off, misuse
 from geo4d_ros.errors import (
     CheckpointError,
     ConfigurationError,
@@ -292,6 +292,19 @@ def test_half_open_connections_go_away_by_themselves():
                     other.close()
         for one in sockets + dead:
             one.close()
+
+
+def test_bad_clients_do_not_hold_up_the_others_and_are_cut_off():
+    with ServerThread(server(limits=Limits(waiting=8, ping_seconds=0.3))) as port:
+        with bad_clients(port, OBSERVATION, 2) as bad:
+            assert client(port).predict(OBSERVATION).frames == 4
+            deadline = time.monotonic() + SECONDS
+            gone = 0
+            while gone < 4 and time.monotonic() < deadline:  # pings of both kinds go unanswered
+                time.sleep(0.1)
+                gone = cut_off(bad['half_open']) + cut_off(bad['unread'])
+            assert gone == 4
+        assert client(port).predict(OBSERVATION).frames == 4
 
 
 def test_malformed_requests_are_answered_and_the_server_lives(still):

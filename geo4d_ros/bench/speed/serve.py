@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -17,18 +16,20 @@ from typing import Any
 import numpy as np
 import psutil
 from tqdm import tqdm
-from websockets.exceptions import ConnectionClosed
-from websockets.sync.client import connect
 
+from geo4d_ros.bench.speed.bad_clients import bad_clients, cut_off, misuse
 from geo4d_ros.errors import BackendUnavailableError, Geo4dError
 from geo4d_ros.evaluation.metrics.statistics import percentiles_ms
 from geo4d_ros.generation.remote.address import Address
-from geo4d_ros.generation.remote.arrays import COMPRESSIONS, pack, unpack
+from geo4d_ros.generation.remote.arrays import COMPRESSIONS, pack
 from geo4d_ros.generation.remote.client import RemoteGenerator
 from geo4d_ros.generation.remote.messages import encode
+from geo4d_ros.geometry.resampling import resize_frame
 from geo4d_ros.types import Observation
 
-START_SECONDS, ASK_SECONDS = 180.0, 120.0
+START_SECONDS, ASK_SECONDS = 180.0, 240.0
+BAD = 8  # clients of each bad kind
+CUT_SECONDS = 45.0  # after which a client that answers no ping is gone: two intervals of 20 s
 
 
 @contextmanager
@@ -40,7 +41,7 @@ def served(checkpoint: str | None, device: str) -> Iterator[tuple[int, psutil.Pr
     command = [sys.executable, '-m', 'geo4d_ros.bench.speed.still_server']
     if checkpoint is not None:
         command = [sys.executable, '-m', 'geo4d_ros.cli.main', 'serve', '--port', '0', '--checkpoint', checkpoint,
-                   '--device', device, '--waiting', '64', '--clients', '80']
+                   '--device', device, '--waiting', '80', '--clients', '96']
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     alarm = threading.Timer(START_SECONDS, process.kill)
@@ -71,20 +72,28 @@ def benchmark(observation: Observation, checkpoint: str | None, device: str, rep
               seed: int = 0) -> dict[str, Any]:
     """The report of `geo4d benchmark serve`; `observation` at the cameras' size."""
     with served(checkpoint, device) as (port, process):
-        RemoteGenerator(Address('127.0.0.1', port, timeout=ASK_SECONDS)).predict(observation)  # warm
+        remote = RemoteGenerator(Address('127.0.0.1', port, timeout=ASK_SECONDS))
+        remote.predict(observation)  # warm
+        small = replace(observation, views=tuple(
+            resize_frame(v, remote.metadata.height or v.depth.shape[0], remote.metadata.width or v.depth.shape[1])
+            for v in observation.views))
+        remote.close()
         rows = {name: _measure(port, observation, name, repeats) for name in COMPRESSIONS}
         before = process.memory_info().rss
         spoiled = misuse(port, observation, malformed, seed)
-        slow = _slow_clients(port, 8)
-        answered = _many(port, observation, clients)
-        for one in slow:
-            one.close()
+        with bad_clients(port, small, BAD) as bad:
+            start = time.monotonic()
+            answered = _many(port, observation, clients)
+            seconds = time.monotonic() - start
+            time.sleep(max(0.0, CUT_SECONDS - seconds))
+            cut = {kind: cut_off(bad[kind]) for kind in ('half_open', 'unread')}
         after = process.memory_info().rss
         survived = process.is_running() and _lives(port, observation)
     default = rows['zstd']
     return {'request_bytes': default['request_bytes'], 'ms_p50': default['total_ms']['p50'],
             'ms_p95': default['total_ms']['p95'], 'compressions': rows, 'malformed': malformed, **spoiled,
-            'slow_clients': len(slow), 'clients': clients, 'clients_answered': answered, 'survived': survived,
+            'slow_clients': BAD, 'half_open_clients': BAD, 'unread_clients': BAD, 'cut_off': cut, 'clients': clients,
+            'clients_answered': answered, 'clients_wall_s': round(seconds, 1), 'survived': survived,
             'server_mib_before': round(before / 2**20, 1), 'server_mib_after': round(after / 2**20, 1),
             'repeats': repeats, 'device': device, 'camera_size': list(observation.views[0].depth.shape)}
 
@@ -100,79 +109,6 @@ def _measure(port: int, observation: Observation, compression: str, repeats: int
     return {'request_bytes': replies[-1].request_bytes, 'request_bytes_at_camera_size': full,
             'reply_bytes': int(np.median([r.reply_bytes for r in replies])), 'total_ms': percentiles_ms(totals),
             'overhead_ms': percentiles_ms(overheads), 'n': repeats}
-
-
-def misuse(port: int, observation: Observation, count: int, seed: int) -> dict[str, Any]:
-    """Sends `count` malformed requests; how they were answered, and how many were not within a minute."""
-    small = replace(observation, views=tuple(type(v).example(6, 8) for v in observation.views))
-    outcome = {'refused': 0, 'hung_up': 0, 'unanswered': 0, 'accepted': 0}
-    connection = None
-    for data in tqdm(malformed_requests(small, count, seed), total=count, desc='malformed', leave=False):
-        if connection is None:
-            connection = connect(f'ws://127.0.0.1:{port}', compression=None).__enter__()
-            connection.recv(60)
-        try:
-            connection.send(data)
-            outcome['refused' if 'code' in unpack(connection.recv(60)) else 'accepted'] += 1
-        except ConnectionClosed:
-            outcome['hung_up'] += 1
-            connection = None
-        except TimeoutError:
-            outcome['unanswered'] += 1
-            connection = None
-    if connection is not None:
-        connection.close()
-    return {'malformed_outcome': outcome}
-
-
-JUNK: tuple[Any, ...] = (None, True, -1, 2**63, 1.5, float('nan'), 'x', b'x', [], {}, [[]], {'dtype': '|O'}, 'é' * 999,
-                         {'dtype': '<f4', 'shape': [9], 'codec': 'zstd', 'data': b'(\xb5/\xfd'})
-REQUIRED = {'id', 'seed', 'video', 'track', 'observation', 'views', 'rgb', 'depth', 'K', 'dtype', 'shape', 'codec',
-            'data'}
-
-
-def malformed_requests(observation: Observation, count: int, seed: int) -> Iterator[bytes | str]:
-    """`count` requests that break the contract in every layer (bytes, msgpack, fields, arrays, values); the same ones
-    for the same seed, none of them valid.
-    """
-    random = np.random.default_rng(seed)
-    good = {'id': 1, 'seed': 0, 'video': True, 'track': False, 'observation': encode(observation)}
-    whole = pack(good)
-    for i in range(count):
-        kind = i % 5
-        if kind == 0:
-            yield random.bytes(int(random.integers(0, 200)))
-        elif kind == 1:
-            yield whole[:int(random.integers(0, len(whole)))]
-        elif kind == 2:
-            yield 'text ' * int(random.integers(1, 9))
-        else:
-            message = unpack(whole)
-            _spoil(message, random, drop=kind == 3)
-            yield pack(message)
-
-
-def _spoil(message: dict[str, Any], random: np.random.Generator, drop: bool) -> None:
-    """Take one field away, or put junk in its place, somewhere in the tree; never what stays valid."""
-    node: Any = message
-    key: Any = str(random.choice(list(message)))
-    while isinstance(node[key], dict | list) and node[key] and random.random() < 0.8:
-        node = node[key]
-        key = random.choice(list(node)) if isinstance(node, dict) else int(random.integers(len(node)))
-    if isinstance(node, list) or key not in REQUIRED:
-        message['surplus'] = 1
-    elif drop:
-        del node[key]
-    elif isinstance(node[key], bool):
-        node[key] = 'perhaps'
-    else:
-        junk = JUNK[int(random.integers(len(JUNK)))]
-        node[key] = {'not': 'this'} if type(junk) is type(node[key]) else junk
-
-
-def _slow_clients(port: int, count: int) -> list[socket.socket]:
-    """Connections that never say anything."""
-    return [socket.create_connection(('127.0.0.1', port)) for _ in range(count)]
 
 
 def _many(port: int, observation: Observation, clients: int) -> int:

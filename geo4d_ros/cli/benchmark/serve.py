@@ -57,5 +57,7 @@ def run(args: argparse.Namespace) -> int:
         print(f'{name:<12}{row["request_bytes"]:>10}{row["request_bytes_at_camera_size"]:>12}{row["reply_bytes"]:>10}'
               f'{row["total_ms"]["p50"]:>8.1f} ms{row["overhead_ms"]["p50"]:>11.1f} ms')
     print(f'{args.malformed} malformed requests: {report["malformed_outcome"]}; {report["clients_answered"]} of '
-          f'{args.clients} clients answered; {"alive" if report["survived"] else "DEAD"}')
+          f'{args.clients} clients answered in {report["clients_wall_s"]} s beside {report["slow_clients"]} silent, '
+          f'{report["half_open_clients"]} half-open and {report["unread_clients"]} that do not read; '
+          f'{"alive" if report["survived"] else "DEAD"}')
     return 0 if report['survived'] else 3
