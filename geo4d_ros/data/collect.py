@@ -211,14 +211,14 @@ class _Recorder:
 
     def __init__(self, recording: Recording, task: str, seed: int, rng: np.random.Generator, astray: bool) -> None:
         from geo4d_ros.simulation.cameras import sample_cameras
-        from geo4d_ros.simulation.cell import START_NOISE, Cell
+        from geo4d_ros.simulation.cell import START_NOISE, make_cell
         from geo4d_ros.simulation.rendering import RgbdRenderer
         from geo4d_ros.simulation.tasks.arrangement import draw_arrangement
 
         self.recording, self._rng = recording, rng
         arrangement = draw_arrangement(recording.scenes, task, seed)
-        self.cell = Cell(task, seed, ASTRAY_START_NOISE if astray else START_NOISE, arrangement,
-                         load_robot(recording.robot))
+        self.cell = make_cell(task, seed, ASTRAY_START_NOISE if astray else START_NOISE, arrangement,
+                              load_robot(recording.robot))
         self.cameras = sample_cameras(rng, recording.cameras, recording.split, recording.width, recording.height)
         self._images: list[tuple[np.ndarray, ...]] = []
         self._states: list[tuple[Any, ...]] = []

@@ -28,7 +28,7 @@ from geo4d_ros.ros.simulated_robot.joint_trajectory_server import GripperServer,
 from geo4d_ros.ros.wire.guard import Boundary
 from geo4d_ros.simulation.camera_feed import CameraFeed
 from geo4d_ros.simulation.cameras import SPLITS, sample_cameras
-from geo4d_ros.simulation.cell import Cell
+from geo4d_ros.simulation.cell import make_cell
 from geo4d_ros.simulation.noise import NOISE_MODELS
 from geo4d_ros.simulation.runner import CellRunner
 from geo4d_ros.simulation.tasks import TASKS
@@ -68,7 +68,7 @@ class SimulatedCell(Node):
         self.parameters = NodeParameters(self, CellParameters)
         p = self.parameters.values
         robot = load_robot(p.robot)
-        self.runner = CellRunner(lambda: Cell(p.task, p.seed, robot=robot), p.realtime_factor)
+        self.runner = CellRunner(lambda: make_cell(p.task, p.seed, robot=robot), p.realtime_factor)
         self._robot_publisher = self.robot_publisher(self, self.runner.cell.robot, self.runner.link_names)
         self.runner.on_state = self._unless_ending(self._robot_publisher.publish)
         cameras = sample_cameras(np.random.default_rng(p.camera_seed), 2, p.cameras, WIDTH, HEIGHT)
@@ -113,7 +113,7 @@ class SimulatedCell(Node):
             response.success, response.message = False, Refusal(Reason.BUSY, 'a reset is under way').message
             return response
         try:
-            self.runner.reset(lambda: Cell(p.task, p.seed, robot=self.runner.cell.robot))
+            self.runner.reset(lambda: make_cell(p.task, p.seed, robot=self.runner.cell.robot))
             response.success, response.message = True, json.dumps({'task': p.task, 'seed': p.seed})
         except Geo4dError as error:
             response.success, response.message = False, str(error)

@@ -6,6 +6,7 @@ Set MUJOCO_GL=egl in the environment before the first `import mujoco` when image
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import mujoco
@@ -337,10 +338,16 @@ class Cell:
         mujoco.mj_forward(self.model, self.data)
 
 
+def make_cell(task: str, seed: int, start_noise: float = START_NOISE, arrangement: Arrangement = ALONE,
+              robot: RobotDescription | None = None) -> Any:
+    """The cell of a task: a `Cell`, or what the task's own environment gives in its place."""
+    return (task_class(task).cell or partial(Cell, task))(seed, start_noise, arrangement, robot)
+
+
 def _random_rotation(rng: np.random.Generator) -> np.ndarray:
     axis = rng.uniform(-np.pi, np.pi)
     tilt = np.deg2rad(20) * np.sqrt(rng.uniform()) * np.array([np.cos(axis), np.sin(axis), 0])
     return from_rotvec(tilt)[:3, :3] @ gripper_down(rng.uniform(-np.pi / 3, np.pi / 3))
 
 
-__all__ = ['START_NOISE', 'Cell', 'CellState']
+__all__ = ['START_NOISE', 'Cell', 'CellState', 'make_cell']

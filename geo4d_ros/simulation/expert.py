@@ -144,7 +144,7 @@ def next_segment(task: Task, scene: Scene) -> Segment | None:
     at = stage_at_work(task, scene)
     task, scene = task.stages()[at], _of_stage(scene, at)
     if _holds(task, scene):
-        return _carry(task, scene)
+        return _carry(task, scene) if not (task.keeps_hold and task.at_goal(scene.T_object)) else None
     if task.at_goal(scene.T_object) or not in_reach(scene.T_object):
         return _leave(task, scene)
     return _reach(task, scene)

@@ -74,11 +74,11 @@ def _episode(job: Job) -> dict[str, Any]:
     import numpy as np
 
     from geo4d_ros.robots.registry import load_robot
-    from geo4d_ros.simulation.cell import Cell
+    from geo4d_ros.simulation.cell import make_cell
     from geo4d_ros.simulation.rollout import random_perturbations, rollout
 
     task, seed, perturbed, robot = job
-    cell = Cell(task, seed, robot=load_robot(robot))
+    cell = make_cell(task, seed, robot=load_robot(robot))
     disturbances = random_perturbations(np.random.default_rng([seed, 1]), task) if perturbed else []
     result = rollout(cell, perturb=disturbances)
     return {'task': task, 'seed': seed, 'success': result.success, 'duration': result.duration,

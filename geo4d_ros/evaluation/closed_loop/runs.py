@@ -76,12 +76,12 @@ def run_episode(options: EpisodeOptions, task: str, seed: int) -> EpisodeReport:
     from geo4d_ros.loop.machine import LoopConfig
     from geo4d_ros.motion.limits import MotionLimits
     from geo4d_ros.robots.registry import load_robot
-    from geo4d_ros.simulation.cell import Cell
+    from geo4d_ros.simulation.cell import make_cell
 
     generator, tracker, model = loop_parts(options)
     robot = load_robot(options.robot)
     try:
-        cell = Cell(task, seed, robot=robot)
+        cell = make_cell(task, seed, robot=robot)
     except SimulationError as error:
         return EpisodeReport(task, seed, False, str(error), 'simulation', [], 0.0)
     with CellRig(cell.model, episode_cameras(seed, options.cameras), options.noise, seed) as rig:

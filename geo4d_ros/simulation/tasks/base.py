@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from scipy.spatial.transform import Rotation
@@ -82,6 +83,9 @@ class Task(ABC):
     partners: ClassVar[tuple[str, ...]] = ()
     may_be_dropped: ClassVar[bool] = False  # a recovery demonstration may let the object fall on the way
     seldom_served: ClassVar[bool] = False  # few layouts are in the arm's reach: asked before others are put around it
+    # Makes the cell, (seed, start_noise, arrangement, robot) as `Cell` has them, where that is another environment's.
+    cell: ClassVar[Callable[..., Any] | None] = None
+    keeps_hold: ClassVar[bool] = False  # done with the object in the hand, at the release pose
     # Ways to ask for it; the first is the usual one. Training draws from `instructions` only.
     instructions: ClassVar[tuple[str, ...]]
     unseen_instructions: ClassVar[tuple[str, ...]]

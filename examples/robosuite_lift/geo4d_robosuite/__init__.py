@@ -1,0 +1,1 @@
+"""robosuite's Lift as a task of geo4d_ros."""
