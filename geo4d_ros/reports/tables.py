@@ -47,6 +47,17 @@ def expert(reports: dict[str, Report]) -> str:
     return table(list(tasks), [[rate(entry) for entry in tasks.values()]])
 
 
+def others(reports: dict[str, Report]) -> str:
+    """Other robots and longer tasks: one row per task of every `<what>_closed_loop.json` and `<what>_expert.json`."""
+    rows = []
+    for name, report in reports.items():
+        what, _, kind = name.partition('_')
+        if kind in ('closed_loop', 'expert') and what != 'baselines':
+            rows += [[report['robot'], task, kind.replace('_', ' '), rate(entry)]
+                     for task, entry in report['tasks'].items()]
+    return table(['robot', 'task', 'what', 'success'], rows)
+
+
 def closed_loop(reports: dict[str, Report]) -> str:
     """Closed-loop success, one row per `closed_loop_<row>.json`."""
     chosen = {name.removeprefix('closed_loop_').replace('_', ' '): report
@@ -225,6 +236,7 @@ def _times(value: Any) -> str:
 BLOCKS: dict[str, Callable[[dict[str, Report]], str]] = {
     'expert': expert,
     'closed-loop': closed_loop,
+    'others': others,
     'video': video,
     'read-outs': readouts,
     'baselines': comparison('baselines'),

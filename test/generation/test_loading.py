@@ -4,9 +4,12 @@ import json
 
 import pytest
 
+from geo4d_ros.cli.common import checkpoint_directory
 from geo4d_ros.errors import CheckpointError, ConfigurationError
 from geo4d_ros.generation.loading import checked_device, load_generator
 from geo4d_ros.generation.manifest import checkpoint_sha256, verify_manifest, write_manifest
+from geo4d_ros.resources import resource
+from geo4d_ros.robots.registry import load_robot
 
 
 @pytest.fixture
@@ -63,3 +66,18 @@ def test_missing_directory_is_named(tmp_path):
 def test_unknown_device_is_refused():
     with pytest.raises(ConfigurationError, match='abacus'):
         checked_device('abacus')
+
+
+@pytest.mark.parametrize('robot', ['panda', 'ur5e_2f85'])
+def test_a_robot_has_its_own_shipped_model(robot):
+    directory = checkpoint_directory(None, robot)
+    generator = load_generator(directory)
+    assert (generator.robot or 'panda') == robot
+    assert generator.network.config.max_opening == load_robot(robot).gripper.stroke
+    assert checkpoint_directory('geo4d-sim-small', robot).name == 'geo4d-sim-small'
+
+
+def test_a_robot_that_no_shipped_model_knows_asks_for_one():
+    arm = resource('examples', 'kinova3', 'kinova3_2f85.yaml')
+    with pytest.raises(ConfigurationError, match='no shipped model knows the robot kinova3_2f85; train one'):
+        checkpoint_directory(None, str(arm))
