@@ -88,6 +88,17 @@ def test_regression_loss_falls_and_the_model_predicts(data, tmp_path):
         train(settings(data, tmp_path / 'third', init_from=str(output / 'model')))
 
 
+def test_validation_is_the_same_windows_and_noise_every_time(data, tmp_path):
+    options = {'validation': str(data), 'validation_windows': 2, 'sample_every': 1, 'stage': 'diffusion', 'lr': 0.0,
+               'weight_decay': 0.0}
+    output = train(settings(data, tmp_path / 'run', steps=2, batch=1, **options))
+    rows = [json.loads(line) for line in (output / 'validation.jsonl').read_text().splitlines()]
+    assert [row['step'] for row in rows] == [1, 2]
+    assert rows[0]['video'] == pytest.approx(rows[1]['video'], rel=1e-6) and rows[0]['video'] > 0  # nothing was learnt
+    losses = losses_of(output)
+    assert losses[1] != pytest.approx(losses[2], rel=1e-6)  # whereas training windows differ
+
+
 def test_aids_are_trained_too(data, tmp_path):
     unet = {**TINY['unet'], 'auxiliary_upscale': 8, 'state_stream': True}
     output = train(settings(data, tmp_path / 'run', unet=unet, steps=2))

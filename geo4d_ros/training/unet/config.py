@@ -39,6 +39,8 @@ class UNetTrainConfig:
     """A run. `unet` and `pipeline` override single fields of the preset; `init_from` starts from a checkpoint.
 
     data_format: 'zarr' (this package's episodes) or 'released' (the authors' npz episodes).
+    validation: folder of held-out episodes: cameras and scenes not trained on (released data: their own split);
+    every `sample_every` steps the averaged weights' losses on `validation_windows` fixed windows of it are logged.
     latent_cache: folder (zarr) of encoded windows, made at the first start with `cached_windows` of them, then read.
     batch is per process; minutes by `clock` (training/budget.py), when given, end the run and its schedule early.
     autoencoder: which one the 'vae' stage trains, and whose decoder the 'decoder' stage imitates.
@@ -57,6 +59,7 @@ class UNetTrainConfig:
     data: str = 'outputs/data/train'
     data_format: str = 'zarr'
     validation: str | None = None
+    validation_windows: int = 8
     latent_cache: str | None = None
     cached_windows: int = 2000
     output: str = 'outputs/train/unet'
@@ -108,7 +111,8 @@ class UNetTrainConfig:
             f'data_format should be zarr or released but got {self.data_format!r}',
             ConfigurationError,
         )
-        for name in ('fake_updates', 'steps', 'batch', 'accumulation', 'save_every', 'sample_every'):
+        for name in ('fake_updates', 'validation_windows', 'steps', 'batch', 'accumulation', 'save_every',
+                     'sample_every'):
             require(
                 getattr(self, name) >= 1,
                 f'{name} should be at least 1 but got {getattr(self, name)}',

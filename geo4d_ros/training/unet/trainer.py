@@ -38,6 +38,7 @@ from geo4d_ros.training.unet.pictures import comparison, observation_of, save_pi
 from geo4d_ros.training.unet.stages import make_stage
 
 log = logging.getLogger(__name__)
+LOSSES, VALIDATION = 'losses.jsonl', 'validation.jsonl'
 
 
 def train(values: dict[str, Any]) -> Path:
@@ -255,7 +256,7 @@ class Trainer:
         bar.update()
         bar.set_postfix({k: f'{v:.4f}' for k, v in losses.items()})
         self.accelerator.log(losses, step=self.step)
-        with open(self.output / 'losses.jsonl', 'a') as file:
+        with open(self.output / LOSSES, 'a') as file:
             file.write(json.dumps({'step': self.step, **losses}) + '\n')
 
     def _out_of_time(self) -> bool:
@@ -299,20 +300,41 @@ class Trainer:
                 ) from error
             self.step = int(states[-1].name.split('-')[1])
             self.ema.to(self.device)
-        log_file = self.output / 'losses.jsonl'
-        if self.main and log_file.is_file():
-            lines = log_file.read_text().splitlines()
+        for log_file in (self.output / name for name in (LOSSES, VALIDATION) if self.main):
+            lines = log_file.read_text().splitlines() if log_file.is_file() else []
             kept = [line for line in lines if line.endswith('}') and json.loads(line)['step'] <= self.step]
-            log_file.write_text(''.join(f'{line}\n' for line in kept))
+            if len(kept) < len(lines):
+                log_file.write_text(''.join(f'{line}\n' for line in kept))
 
     def _sample(self) -> None:
-        """Predict one fixed validation (or training) window with the averaged weights and save the comparison."""
+        """With the averaged weights: the prediction of one fixed window as a picture, and the validation losses."""
         sharded = self.accelerator.distributed_type == DistributedType.FSDP  # one process alone cannot predict
-        if not self.main or sharded or self.config.stage == 'vae':
+        if not self.main or sharded:
             return
         source, kind = Path(self.config.validation or self.config.data), self.config.data_format
-        window = self._windows(list_data(source, kind, 'validation') or list_data(source, kind), 1)[0]
-        self._with_average(lambda: self._draw(window))
+        kept = list_data(source, kind, 'validation')
+        windows = self._windows(kept or list_data(source, kind), 1)
+
+        def look() -> None:
+            if self.config.stage != 'vae':
+                self._draw(windows[0])
+            # A student's losses are a contest, whose height tells nothing.
+            if kept and (self.config.validation or kind == 'released') and self.config.stage != 'distillation':
+                self._validate(windows)
+
+        self._with_average(look)
+
+    @torch.no_grad()
+    def _validate(self, windows: EpisodeWindows) -> None:
+        """Mean losses over fixed windows of episodes that are not trained on, each with its own fixed noise."""
+        sums: dict[str, float] = {}
+        for index in range(self.config.validation_windows):
+            window = {name: value[None] for name, value in windows[index].items()}
+            for name, value in self.stage.losses(self.stage.model, self._clips(window)).items():
+                sums[name] = sums.get(name, 0.0) + float(value) / self.config.validation_windows
+        self.accelerator.log({f'validation/{name}': value for name, value in sums.items()}, step=self.step)
+        with open(self.output / VALIDATION, 'a') as file:
+            file.write(json.dumps({'step': self.step, **sums}) + '\n')
 
     def _draw(self, window: dict) -> None:
         try:
