@@ -77,6 +77,7 @@ class Geo4dPipeline(DiffusionPipeline):
         condition_frame: str = 'own',
         decode_chunk: int | None = None,
         convention: str = 'corrected',
+        until: float = 0.0,
     ) -> None:
         super().__init__()
         require(
@@ -116,6 +117,7 @@ class Geo4dPipeline(DiffusionPipeline):
             condition_frame=condition_frame,
             decode_chunk=decode_chunk,
             convention=convention,
+            until=until,
         )
         self.convention = CONVENTIONS[convention]
         self._check_sizes()
@@ -211,7 +213,7 @@ class Geo4dPipeline(DiffusionPipeline):
         guidance_scale: float | None = None,
         rgb_views: Sequence[int] | None = None,
         decode_chunk: int | None = None,
-        until: float = 0.0,
+        until: float | None = None,
     ) -> Prediction:
         """What the networks predict, decoded, before the geometry is put right.
 
@@ -219,7 +221,7 @@ class Geo4dPipeline(DiffusionPipeline):
         noise levels to evaluate at instead; guidance_scale: 1 is none, more is classifier-free
         guidance growing over the frames; rgb_views: views whose RGB is wanted, default all (the
         others come back black and cost nothing); decode_chunk: frames decoded at a time; until: noise level at which
-        denoising stops and the estimate there is taken, for a plan before the film is finished.
+        denoising stops and the estimate there is taken, for a plan before the film is finished (0: at the end).
         Raises InvalidInputError for an observation that the model cannot take, ConfigurationError
         for impossible settings or too little memory.
         """
@@ -250,7 +252,7 @@ class Geo4dPipeline(DiffusionPipeline):
         noise = self.draw_noise(condition, views, generator)
 
         # 5. Denoise all streams together.
-        levels = partial_levels(noise_levels(self.config, steps, sigmas), until)
+        levels = partial_levels(noise_levels(settings, steps, sigmas), settings.until if until is None else until)
         with self._timed('denoise'):
             x, state, auxiliary = denoise(
                 self.unet, condition, noise, levels, settings.sampler, guidance, generator, self.progress_bar

@@ -193,3 +193,11 @@ def test_denoising_can_stop_at_a_noise_level():
     assert partial_levels(levels, 2.0) == [700.0, 70.0, 0.0]
     with pytest.raises(ConfigurationError, match='until'):
         partial_levels(levels, 700.0)
+
+
+def test_a_pipeline_can_be_set_to_stop_early(small):
+    settings = {**SIZE, 'sampler': 'euler', 'steps': 2, 'condition_frame': 'own'}
+    early = build('geo4d-sim-unet', {**TINY_UNET, 'decoders': 'shared', 'predict_residual': False},
+                  {**settings, 'until': 1.0})
+    np.testing.assert_array_equal(early.predict(scene(), 3).points, small(scene(), 3, until=1.0).points)
+    assert not np.array_equal(early.predict(scene(), 3).points, small(scene(), 3).points)
