@@ -15,7 +15,7 @@ Training, and anything else, runs the library's own code. Weights and their name
 from __future__ import annotations
 
 import types
-from collections.abc import Callable
+from functools import reduce
 
 import torch
 import torch.nn.functional as F
@@ -106,23 +106,31 @@ def _residual_block(
     emb = None if temb is None else F.silu(temb)
     count = max(1, _CACHED_NUMBERS // x[0].numel())
     shifts = [None] * len(x) if emb is None else block.time_emb_proj(emb)[:, :, None, None].split(count)
-    y = _joined([_spatial_part(block, piece, shift) for piece, shift in zip(x.split(count), shifts, strict=False)])
+    y = _pictures_like(x, block.out_channels, *x.shape[2:])
+    for piece, shift, out in zip(x.split(count), shifts, y.split(count), strict=False):
+        _spatial_part(block, piece, shift, out)
     clips = y.permute(0, 2, 3, 1).flatten(1, 2).unflatten(0, (-1, frames))  # (B, T, h*w, C), a view of y
     _add_temporal_part(self.temporal_res_block, clips, emb, _temporal_share(self.time_mixer))
     return y
+
+
+def _pictures_like(x: torch.Tensor, channels: int, height: int, width: int) -> torch.Tensor:
+    """Room for pictures (N, channels, height, width), channels innermost."""
+    return torch.empty((len(x), channels, height, width), dtype=x.dtype, device=x.device,
+                       memory_format=torch.channels_last)
 
 
 def _joined(pieces: list[torch.Tensor]) -> torch.Tensor:
     return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
 
 
-def _spatial_part(block: ResnetBlock2D, x: torch.Tensor, shift: torch.Tensor | None) -> torch.Tensor:
-    """The spatial residual block of x (N, C, h, w); shift (N, C', 1, 1) comes from the time embedding."""
+def _spatial_part(block: ResnetBlock2D, x: torch.Tensor, shift: torch.Tensor | None, out: torch.Tensor) -> None:
+    """The spatial residual block of x (N, C, h, w) into `out`; shift (N, C', 1, 1) comes from the time embedding."""
     y = block.conv1(F.silu(_group_norm(block.norm1, x), inplace=True))
     if shift is not None:
         y += shift
-    y = block.conv2(F.silu(_group_norm(block.norm2, y), inplace=True))
-    return y.add_(x if block.conv_shortcut is None else _pixel_product(block.conv_shortcut, x))
+    y = block.conv2(F.silu(_group_norm(block.norm2, y, in_place=True), inplace=True))
+    torch.add(y, x if block.conv_shortcut is None else _pixel_product(block.conv_shortcut, x), out=out)
 
 
 def _pixel_product(conv: nn.Conv2d, x: torch.Tensor) -> torch.Tensor:
@@ -133,24 +141,29 @@ def _pixel_product(conv: nn.Conv2d, x: torch.Tensor) -> torch.Tensor:
     return rows.permute(0, 3, 1, 2)
 
 
-def _scale_and_shift(norm: nn.GroupNorm, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """(N, C) each, with norm(rows) = scale * rows + shift, for rows (N, n, C)."""
-    groups = (norm.num_groups, -1)
+def _moments(rows: torch.Tensor) -> torch.Tensor:
+    """(2, N, C): sums of rows (N, n, C) and of their squares."""
     pieces = rows.split(max(1, _CACHED_NUMBERS // rows[:, 0].numel()), dim=1)
-    sums, squares = (sum(t.sum(1) for t in parts) for parts in (pieces, (p * p for p in pieces)))
-    moments = torch.stack((sums, squares)).unflatten(2, groups)
-    mean, square = moments.sum(3, keepdim=True).div_(rows.shape[1] * moments.shape[3])
+    sums, squares = (reduce(torch.add, [t.sum(1) for t in parts]) for parts in (pieces, (p * p for p in pieces)))
+    return torch.stack((sums, squares))
+
+
+def _scale_and_shift(norm: nn.GroupNorm, moments: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """(N, C) each, with norm(rows) = scale * rows + shift, for `count` rows of these moments."""
+    groups = (norm.num_groups, -1)
+    moments = moments.unflatten(2, groups)
+    mean, square = moments.sum(3, keepdim=True).div_(count * moments.shape[3])
     scale = torch.addcmul(square, mean, mean, value=-1).clamp_min_(0).add_(norm.eps).rsqrt_()
     scale = scale * norm.weight.view(groups)
     shift = torch.addcmul(norm.bias.view(groups), mean, scale, value=-1)
     return scale.flatten(1), shift.flatten(1)
 
 
-def _group_norm(norm: nn.GroupNorm, x: torch.Tensor) -> torch.Tensor:
+def _group_norm(norm: nn.GroupNorm, x: torch.Tensor, in_place: bool = False) -> torch.Tensor:
     """norm(x) of x (N, C, h, w), channels innermost."""
     rows = x.permute(0, 2, 3, 1).flatten(1, 2)  # (N, h*w, C), a view
-    scale, shift = _scale_and_shift(norm, rows)
-    out = torch.addcmul(shift[:, None], rows, scale[:, None])
+    scale, shift = _scale_and_shift(norm, _moments(rows), rows.shape[1])
+    out = torch.addcmul(shift[:, None], rows, scale[:, None], out=rows if in_place else None)
     return out.unflatten(1, x.shape[2:]).permute(0, 3, 1, 2)
 
 
@@ -160,23 +173,21 @@ def _add_temporal_part(block: TemporalResnetBlock, x: torch.Tensor, emb: torch.T
     Its convolutions mix the times of a pixel only, so a slice of pixels at a time stays in the cache.
     """
     shift = None if emb is None else block.time_emb_proj(emb).unflatten(0, x.shape[:2])[:, :, None]
-    width = block.conv1.out_channels
-    middle = x.new_empty((*x.shape[:3], width))
-    count = max(1, _CACHED_NUMBERS // (x.shape[0] * x.shape[1] * width))
-    slices = [slice(i, i + count) for i in range(0, x.shape[2], count)]
-    norm = _clip_norm(block.norm1, x)
-    for part in slices:
-        y = _temporal_convolution(block.conv1, norm(x[:, :, part]))
-        middle[:, :, part] = y if shift is None else y.add_(shift)
-    norm = _clip_norm(block.norm2, middle)
-    for part in slices:
-        x[:, :, part].add_(_temporal_convolution(block.conv2, norm(middle[:, :, part])), alpha=share)
+    count = max(1, _CACHED_NUMBERS // (x.shape[0] * x.shape[1] * block.conv1.out_channels))
+    rows = x.shape[1] * x.shape[2]
+    affine = _scale_and_shift(block.norm1, _moments(x.flatten(1, 2)), rows)
+    middle = [_temporal_convolution(block.conv1, _activated(piece, *affine)) for piece in x.split(count, dim=2)]
+    for y in middle if shift is not None else ():
+        y.add_(shift)
+    affine = _scale_and_shift(block.norm2, reduce(torch.add, [_moments(y.flatten(1, 2)) for y in middle]), rows)
+    for y, piece in zip(middle, x.split(count, dim=2), strict=True):
+        piece.add_(_temporal_convolution(block.conv2, _activated(y, *affine, in_place=True)), alpha=share)
 
 
-def _clip_norm(norm: nn.GroupNorm, x: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
-    """silu(norm) of x (B, T, n, C), to be applied to slices of its pixels."""
-    scale, shift = (t[:, None, None] for t in _scale_and_shift(norm, x.flatten(1, 2)))
-    return lambda part: F.silu(torch.addcmul(shift, part, scale), inplace=True)
+def _activated(x: torch.Tensor, scale: torch.Tensor, shift: torch.Tensor, in_place: bool = False) -> torch.Tensor:
+    """silu(scale * x + shift) of x (B, T, n, C) and (B, C) each."""
+    out = torch.addcmul(shift[:, None, None], x, scale[:, None, None], out=x if in_place else None)
+    return F.silu(out, inplace=True)
 
 
 def _temporal_convolution(conv: nn.Conv3d, x: torch.Tensor) -> torch.Tensor:
@@ -202,7 +213,7 @@ def _upsampler(
     (height, width), channels = x.shape[-2:], conv.out_channels
     bias = None if conv.bias is None else constant(conv, 'bias of four', lambda: conv.bias.repeat(4))
     places = convolution(conv, 'four', x, lambda: _weights_of_four(conv.weight), bias, (1, 1))
-    out = x.new_empty((len(x), channels, 2 * height, 2 * width)).contiguous(memory_format=torch.channels_last)
+    out = _pictures_like(x, channels, 2 * height, 2 * width)
     for i, y in enumerate(places.split(channels, dim=1)):
         a, b = divmod(i, 2)
         out[..., a::2, b::2] = y[..., a : a + height, b : b + width]
@@ -299,7 +310,7 @@ def _add_feed_forward(x: torch.Tensor, norm: nn.LayerNorm, ff: FeedForward) -> t
         gate = product(proj, 'gate', normed, lambda: proj.weight[half:], proj.bias[half:], 'gelu')
         hidden = product(proj, 'value', normed, lambda: proj.weight[:half], proj.bias[:half], times=gate)
         pieces.append(linear(out, hidden, plus=piece))
-    return torch.cat(pieces).view(x.shape)
+    return _joined(pieces).view(x.shape)
 
 
 class SingleTokenAttention:
