@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
 from rclpy.node import Node
 
+from geo4d_ros.errors import SimulationError
 from geo4d_ros.geometry.agreement import MIN_AGREEMENT, view_agreement
 from geo4d_ros.geometry.transforms import invert, rotation_angle, translation_distance
 from geo4d_ros.reasons import Reason, Refusal
+from geo4d_ros.robots.gripper import gripper_of
 from geo4d_ros.robots.registry import load_robot
 from geo4d_ros.ros.observe.depth_unit import check_depth_unit
 from geo4d_ros.ros.observe.joint_state_buffer import JointStateBuffer, listen_to_joint_states
@@ -94,6 +97,10 @@ class Observer:
         self.sync = RgbdSync(self.receiver, boundary, self.cameras)
         self._last: tuple[int, Observation] | None = None  # with the number of starts it belongs to
         self._jump = on_clock_jump(node, self.forget)
+        if p.robot:
+            # Read now, for a tracker of this process: SciPy fails beside a torch that another thread half imported.
+            with suppress(SimulationError):  # without meshes: a tracker, which needs them, says so
+                gripper_of(load_robot(p.robot))
 
     def forget(self) -> None:
         """The clock jumped: transforms, joints and pictures of before are of another run."""
