@@ -82,6 +82,8 @@ class Receiver:
                 except ExternalShutdownException:
                     raise
                 except Exception:  # of a callback: whoever waits for what it should have kept says so
+                    if not self.node.context.ok():
+                        return  # the signal came while it was spinning: nothing failed
                     self.node.get_logger().error(traceback.format_exc())
 
     def close(self) -> None:

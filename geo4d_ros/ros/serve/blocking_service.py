@@ -40,7 +40,11 @@ class BlockingService:
     def _spin(self) -> None:
         with contextlib.suppress(ExternalShutdownException, KeyboardInterrupt):
             while not self._ending.is_set() and self._node.context.ok():
-                self._executor.spin_once(timeout_sec=0.2)
+                try:
+                    self._executor.spin_once(timeout_sec=0.2)
+                except Exception:
+                    if self._node.context.ok():  # else the signal came while it was spinning: nothing failed
+                        raise
 
     def close(self) -> None:
         """End the thread, after the answer under way."""

@@ -49,13 +49,13 @@ def run_nodes(factories: Sequence[Callable[[], Node]], args: list[str] | None = 
     except NodeFailure as error:
         print(f'{sys.argv[0].rsplit("/", 1)[-1]}: {error}', file=sys.stderr, flush=True)
         code = 3
-    except RuntimeError:  # RCLError, or pybind11's when the signal came while a message was taken
-        if rclpy.ok():  # else the signal came between two steps of the spin
-            raise
     except (Geo4dError, InvalidParameterTypeException, InvalidParameterValueException,
             ParameterAlreadyDeclaredException) as error:
         print(f'{sys.argv[0].rsplit("/", 1)[-1]}: {error}', file=sys.stderr, flush=True)
         code = 2
+    except Exception:  # RCLError, ValueError of an action, or pybind11's error: whatever had no context any more
+        if rclpy.ok():  # else the signal came between two steps of the spin, or while a node was still being made
+            raise
     finally:
         end(executor, nodes)
     return code

@@ -16,13 +16,19 @@ from geo4d_ros.ros.serve.environment import free_domain_id, loopback_environment
 
 NAMESPACE = '{http://www.eprosima.com}'
 NODE = '''
-import sys, time
+import os, signal, sys, time
+import rclpy
 from rclpy.node import Node
 from geo4d_ros.errors import ConfigurationError
 from geo4d_ros.ros.serve.spin import run_node
 class Probe(Node):
     def __init__(self):
         super().__init__('probe')
+        if 'told to end' in sys.argv:  # while it is being made: what it asks of ROS next fails
+            os.kill(os.getpid(), signal.SIGTERM)
+            while rclpy.ok():
+                time.sleep(0.01)
+            raise ValueError('no context')
         if len(sys.argv) > 1:
             raise ConfigurationError('the weights are missing; fetch them')
         self.timer = self.create_timer(0.05, self.ready)  # ready once it spins, not while it is being made
@@ -85,6 +91,12 @@ def test_a_signal_ends_a_node_cleanly_and_a_second_one_does_not_hurt(numbers):
         time.sleep(0.35)  # the second one comes while the node closes
     out, errors = process.communicate(timeout=60)
     assert process.returncode == 0 and 'closed' in out and 'Traceback' not in errors
+
+
+def test_a_signal_that_comes_while_a_node_is_made_is_no_failure():
+    process = start('told to end')
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0 and 'Traceback' not in errors
 
 
 def test_a_node_that_cannot_start_says_why_in_one_line():
