@@ -97,7 +97,7 @@ class RosPort:
         refusal = (self._clock.check() or self._inbox.check() or self._predictor.check()
                    or self._cameras.check_silence(self._camera_silence))
         if refusal is None and not self.robot.silence <= self._joint_silence:
-            refusal = Refusal(Reason.JOINT_STATES_STALLED, f'{self.robot.silence:.2f} s')
+            refusal = Refusal(Reason.JOINT_STATES_STALLED, f'{self.robot.silence:.2f} s: {self.robot.silence_cause}')
         if refusal is None and self.guardian is not None and not self.guardian.alive:
             refusal = Refusal(Reason.PEER_DEAD, 'guardian')
         return refusal
@@ -112,7 +112,7 @@ class RosPort:
         """The newest joint state, or what is wrong with it; JOINT_STATES_STALLED when it is too long ago."""
         refusal, state = self.robot.refusal(), self.robot.state(gripper_closed)
         if refusal is None and (state is None or not self.robot.silence <= self._joint_silence):
-            refusal = Refusal(Reason.JOINT_STATES_STALLED, 'nothing usable on /joint_states')
+            refusal = Refusal(Reason.JOINT_STATES_STALLED, self.robot.silence_cause)
         return refusal or state
 
     def at_rest(self, since: float) -> bool:

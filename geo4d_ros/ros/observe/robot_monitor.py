@@ -58,6 +58,7 @@ class RobotMonitor:
         self._rest: deque[tuple[float, np.ndarray]] = deque()  # (steady time, q) since the arm stands
         self._sources = Sources()
         self._refusal: tuple[float, str] | None = None  # when a message was last refused, and why
+        self._others: tuple[float, str] = -np.inf, ''  # when joints came that are none of the arm's, and which
         boundary.subscribe(JointState, 'joint_states', parse_joint_state, self._receive, SENSOR_QOS,
                            refused=self._refuse, host=host)
         boundary.subscribe(String, 'robot_description', _description_text, self._describe, STATE_QOS,
@@ -67,6 +68,14 @@ class RobotMonitor:
     def silence(self) -> float:
         """Seconds since the last usable joint state."""
         return time.monotonic() - self.heard
+
+    @property
+    def silence_cause(self) -> str:
+        """Why there is no usable joint state: nothing comes, or only joints of other names."""
+        since, names = self._others
+        if since > self.heard and time.monotonic() - since < REMEMBERED:
+            return f'/joint_states lack {", ".join(self._arm)}; they carry {names[:200]} (parameter arm_joints)'
+        return 'nothing usable on /joint_states'
 
     def state(self, gripper_closed: bool | None) -> RobotState | None:
         """The last measured state, None before the first; an opening nobody measured lately is NaN."""
@@ -128,7 +137,9 @@ class RobotMonitor:
             if len(missing) < len(self._arm) or (gripper is None and self._arm_sample is None):
                 self._refuse(f'/joint_states lack {", ".join(missing)}; they carry {", ".join(sample.names)[:200]} '
                              '(parameter arm_joints)')
-            return  # other joints: several publishers share the topic
+            elif gripper is None:  # several publishers share the topic, or one that changed its prefix
+                self._others = now, ', '.join(sample.names)
+            return
         if fresh_source:
             self._rest.clear()
             self._arm_sample = None

@@ -62,6 +62,17 @@ def test_messages_of_other_joints_are_left_alone(boundary):
     assert robot.state(None).opening == pytest.approx(0.04)
 
 
+def test_joints_that_got_another_prefix_are_told_as_the_cause_of_the_silence(boundary, steady):
+    robot = monitor(boundary)
+    boundary.say('/joint_states', joints())
+    assert robot.silence_cause == 'nothing usable on /joint_states'
+    steady.now += 1.0
+    boundary.say('/joint_states', joints(('left_finger', 'left_b', 'left_a')))
+    assert 'lack a, b' in robot.silence_cause and 'left_a (parameter arm_joints)' in robot.silence_cause
+    boundary.say('/joint_states', joints())
+    assert robot.silence_cause == 'nothing usable on /joint_states'
+
+
 WRONG = {
     'no positions': ({'position': ()}, 'positions are missing'),
     'a position less': ({'position': (0.0, 1.0)}, 'too many or few'),
