@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 import threading
@@ -38,10 +39,7 @@ def run_nodes(factories: Sequence[Callable[[], Node]], args: list[str] | None = 
     executor = _pool(threads) if threads > 1 else SingleThreadedExecutor()
     code = 0
     try:
-        for factory in factories:
-            nodes.append(factory())
-            guard_services(nodes[-1])
-            executor.add_node(nodes[-1])
+        _make(factories, executor, nodes)
         while rclpy.ok():
             _spin(executor, nodes)
     except (KeyboardInterrupt, ExternalShutdownException):
@@ -54,11 +52,30 @@ def run_nodes(factories: Sequence[Callable[[], Node]], args: list[str] | None = 
         print(f'{sys.argv[0].rsplit("/", 1)[-1]}: {error}', file=sys.stderr, flush=True)
         code = 2
     except Exception:  # RCLError, ValueError of an action, or pybind11's error: whatever had no context any more
-        if rclpy.ok():  # else the signal came between two steps of the spin, or while a node was still being made
+        if rclpy.ok():  # else the signal came between two steps of the spin
             raise
     finally:
         end(executor, nodes)
     return code
+
+
+def _make(factories: Sequence[Callable[[], Node]], executor: SingleThreadedExecutor, nodes: list[Node]) -> None:
+    """Create the nodes; a signal meanwhile ends the process at once, with exit code 0.
+
+    A node that is half made cannot be closed, its threads spin without a context (signal 11), and nothing moves yet.
+    """
+    try:
+        for factory in factories:
+            nodes.append(factory())
+            guard_services(nodes[-1])
+            executor.add_node(nodes[-1])
+    except BaseException:
+        if rclpy.ok():
+            raise
+    if not rclpy.ok():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(0)
 
 
 def _spin(executor: SingleThreadedExecutor, nodes: list[Node]) -> None:
