@@ -8,6 +8,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Sequence
+from typing import NoReturn
 
 import rclpy
 from rclpy.exceptions import (
@@ -73,9 +74,14 @@ def _make(factories: Sequence[Callable[[], Node]], executor: SingleThreadedExecu
         if rclpy.ok():
             raise
     if not rclpy.ok():
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(0)
+        leave(0)
+
+
+def leave(code: int) -> NoReturn:
+    """End the process here, without the interpreter's own end and its libraries' one."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
 
 
 def _spin(executor: SingleThreadedExecutor, nodes: list[Node]) -> None:
