@@ -33,7 +33,7 @@ TARGETS = {
     'geo4d_ros.motion.gates': ('test_gates',),
     'geo4d_ros.loop.checks': ('test_driver',),
     'geo4d_ros.loop.driver': ('test_driver',),
-    'geo4d_ros.loop.interpreter': ('test_driver',),
+    'geo4d_ros.loop.interpreter': ('test_interpreter', 'test_driver'),
     'geo4d_ros.loop.machine': ('test_state_machine', 'test_loop_gripper', 'test_loop_recovery',
                                        'test_loop_stop', 'test_loop_limits'),
 }
