@@ -114,7 +114,7 @@ def observation_file(tmp_path_factory):
     return path
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.integers(0, 10**9), st.binary(min_size=1, max_size=8), st.booleans())
 def test_any_damage_of_an_observation_file_is_one_line(observation_file, tmp_path, place, patch, cut):
     data = bytearray(observation_file.read_bytes())
@@ -140,7 +140,7 @@ arrays = st.sampled_from([
     np.array(np.datetime64('2020-01-01'))])
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.dictionaries(st.sampled_from(NAMES), arrays, max_size=4))
 def test_any_content_of_an_observation_file_is_one_line(observation_file, tmp_path, changes):
     with np.load(observation_file) as archive:
