@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import importlib
 import json
 from pathlib import Path
+from typing import Any
 
 from geo4d_ros.errors import CheckpointError, ConfigurationError
 from geo4d_ros.generation.manifest import MANIFEST, verify_manifest
 from geo4d_ros.generation.protocol import VideoGenerator
+from geo4d_ros.registry import Registry, references
 
-# `_class_name` -> module that defines it, with `from_pretrained(path)` and `to(device)`.
-GENERATORS: dict[str, str] = {
-    'TwoViewPredictor': 'geo4d_ros.generation.two_view.predictor',
-    'ComposedPredictor': 'geo4d_ros.generation.two_view.composed',
-    'InverseDynamicsPredictor': 'geo4d_ros.generation.inverse_dynamics',
-    'Geo4dPipeline': 'geo4d_ros.generation.unet.pipeline',
-}
+# `_class_name` of a checkpoint's config -> class with `from_pretrained(path)` and `to(device)`; a package adds its own
+# by an entry point of this group (docs/how_to/extend.md).
+GENERATORS: Registry[Any] = Registry('geo4d_ros.generators', 'generator', lambda: references('geo4d_ros.generators', {
+    'TwoViewPredictor': 'geo4d_ros.generation.two_view.predictor:TwoViewPredictor',
+    'ComposedPredictor': 'geo4d_ros.generation.two_view.composed:ComposedPredictor',
+    'InverseDynamicsPredictor': 'geo4d_ros.generation.inverse_dynamics:InverseDynamicsPredictor',
+    'Geo4dPipeline': 'geo4d_ros.generation.unet.pipeline:Geo4dPipeline',
+}), CheckpointError)
 
 
 def class_name_of(directory: Path) -> str:
@@ -69,8 +71,7 @@ def load_generator(path: str | Path, device: str = 'cpu') -> VideoGenerator:
     verify_manifest(directory)
     if device == 'openvino' and name not in ('TwoViewPredictor', 'ComposedPredictor'):
         raise ConfigurationError(f'device openvino runs two-view models only, {directory} holds a {name}; use cpu')
-    generator_class = getattr(importlib.import_module(GENERATORS[name]), name)
-    return generator_class.from_pretrained(directory).to(checked_device(device))
+    return GENERATORS.get(name).from_pretrained(directory).to(checked_device(device))
 
 
 def read_by(generator: VideoGenerator, readout: str) -> VideoGenerator:

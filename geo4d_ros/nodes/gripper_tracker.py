@@ -30,6 +30,7 @@ from geo4d_ros.ros.wire.guard import Boundary
 from geo4d_ros.ros.wire.plan import PlanPublisher
 from geo4d_ros.ros.wire.plan_message import plan_message, refusal_message
 from geo4d_ros.ros.wire.prediction import Prediction, PredictionReceiver
+from geo4d_ros.tracking.backends.registry import TRACKERS
 from geo4d_ros.tracking.protocol import READOUTS, Tracker
 from geo4d_ros.types import TrackStatus
 
@@ -40,8 +41,7 @@ MASKS = ('auto', 'generator', 'segmenter', 'colour')
 class TrackerParameters:
     """Parameters of the node."""
 
-    tracker: str = parameter('model', 'Tracking backend.', choices=('model', 'foundationpose', 'isaac'),
-                             read_only=True)
+    tracker: str = parameter('model', 'Tracking backend.', choices=tuple(TRACKERS), read_only=True)
     readout: str = parameter('fused', 'What the path is read from: the video, the state stream, or both.',
                              choices=READOUTS, read_only=True)
     masks: str = parameter('auto', 'Where the gripper masks come from.', choices=MASKS, read_only=True)

@@ -8,9 +8,8 @@ from typing import Any
 
 from geo4d_ros.errors import ConfigurationError, require
 from geo4d_ros.robots.gripper import GripperModel, gripper_of, load_gripper
+from geo4d_ros.tracking.backends.registry import TRACKERS
 from geo4d_ros.tracking.protocol import READOUTS, Tracker
-
-BACKENDS = ('model', 'foundationpose', 'isaac')
 
 
 def create_tracker(backend: str = 'model', *, readout: str = 'fused', gripper: GripperModel | dict | None = None,
@@ -19,7 +18,7 @@ def create_tracker(backend: str = 'model', *, readout: str = 'fused', gripper: G
                    expected_step_rad: float | None = None, opening: str = 'auto', **options: Any) -> Tracker:
     """The tracker by name; what cannot run here raises, nothing is replaced by something else.
 
-    backend: model | foundationpose | isaac. readout: video (the generated video only), state (the state stream
+    backend: one of `backends.registry.TRACKERS`. readout: video (the generated video only), state (the state stream
     only), fused (the state stream where the video shows the gripper there, elsewhere and without a stream the video;
     `solver.Motion`). gripper: a model, a description for `load_gripper`
     or None for the default robot's. masks: auto (the segmenter; the generator's mask where no weights are shipped) |
@@ -30,12 +29,12 @@ def create_tracker(backend: str = 'model', *, readout: str = 'fused', gripper: G
     Raises ConfigurationError, BackendUnavailableError, CheckpointError.
     """
     require(readout in READOUTS, f'readout should be one of {READOUTS} but got {readout!r}', ConfigurationError)
-    require(backend in BACKENDS, f'tracker backend should be one of {BACKENDS} but got {backend!r}', ConfigurationError)
+    make = TRACKERS.get(backend)
     if readout == 'state':
         from geo4d_ros.tracking.readout import StateTracker
 
         return StateTracker()
-    from geo4d_ros.tracking.model_tracker import ModelTracker, ModelTrackerConfig
+    from geo4d_ros.tracking.model_tracker import ModelTrackerConfig
     from geo4d_ros.tracking.opening_network import opening_reader
     from geo4d_ros.tracking.segmentation.masks import mask_source
 
@@ -44,9 +43,6 @@ def create_tracker(backend: str = 'model', *, readout: str = 'fused', gripper: G
     steps = {'step_m': expected_step_m, 'step_rad': expected_step_rad}
     config = replace(config, motion=replace(config.motion, **{k: v for k, v in steps.items() if v is not None}))
     source = mask_source(masks, model, segmenter, mask_folder)
-    if backend == 'model':
-        require(not options, f'the model tracker has no option {next(iter(options), "")!r}', ConfigurationError)
-        return ModelTracker(model, source, readout, config)
-    from geo4d_ros.tracking.backends import external
-
-    return external.create(backend, model, source, readout, config, options)
+    require(backend != 'model' or not options, f'the model tracker has no option {next(iter(options), "")!r}',
+            ConfigurationError)
+    return make(model, source, readout, config, **options)

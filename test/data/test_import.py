@@ -200,12 +200,12 @@ def test_what_is_no_recording_is_refused(tmp_path, brought_in, make, words):
 
 def test_an_unknown_reader_lists_what_exists(episodes, tmp_path, brought_in):
     _, text = brought_in(episodes, '--reader', 'tape', expect=2)
-    assert "unknown reader 'tape'; there are realsense, rosbag2, lerobot, folder" in text.err
+    assert "unknown reader 'tape'; pick one of realsense, rosbag2, lerobot, folder" in text.err
 
 
 def test_a_reader_of_another_package_is_found(monkeypatch, tmp_path, brought_in):
-    from geo4d_ros.data.readers import registry
     from geo4d_ros.data.readers.folder import FolderReader
+    from geo4d_ros.data.readers.registry import READERS
 
     class Tape(FolderReader):
         name = 'tape'
@@ -213,13 +213,7 @@ def test_a_reader_of_another_package_is_found(monkeypatch, tmp_path, brought_in)
         def accepts(self, source: Path) -> bool:
             return source.suffix == '.tape'
 
-    class Point:
-        name = 'tape'
-
-        def load(self):
-            return Tape
-
-    monkeypatch.setattr(registry, 'entry_points', lambda group: [Point()] if group == 'geo4d_ros.readers' else [])
+    monkeypatch.setitem(READERS._added, 'tape', Tape)
     write_partial(tmp_path / 'made', ('rgb', 'times'))
     exported(tmp_path / 'made', tmp_path / 'out', 'folder')
     (tmp_path / 'out/own-000003').rename(tmp_path / 'own.tape')

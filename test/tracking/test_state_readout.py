@@ -49,7 +49,7 @@ def test_video_without_state_is_named():
 
 @pytest.mark.parametrize(('options', 'error', 'message'), [
     ({'readout': 'both'}, ConfigurationError, 'readout'),
-    ({'backend': 'magic'}, ConfigurationError, 'backend'),
+    ({'backend': 'magic'}, ConfigurationError, 'unknown tracker'),
     ({'masks': 'guess'}, ConfigurationError, 'masks'),
     ({'masks': 'files'}, ConfigurationError, 'mask_folder'),
     ({'masks': 'colour', 'speed': 3}, ConfigurationError, 'no option'),

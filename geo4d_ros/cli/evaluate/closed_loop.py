@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--seed-start', type=int, default=500_000, metavar='S', help='default 500000')
     parser.add_argument('--cameras', choices=('train', 'held-out'), default='held-out', help='default held-out')
     parser.add_argument('--noise', choices=('none', 'd435'), default='none', help='depth sensor noise')
-    parser.add_argument('--tracker', choices=('model', 'foundationpose'), default='model', help='default model')
+    parser.add_argument('--tracker', default='model', metavar='T', help='name of a tracker (default model)')
     parser.add_argument('--horizon-executed', type=int, default=5, metavar='K',
                         help='predicted poses executed before looking again (default 5)')
     parser.add_argument('--max-cycles', type=int, default=16, metavar='C', help='default 16')
@@ -130,10 +130,12 @@ def options_of(args: argparse.Namespace) -> tuple[Any, str | None]:
     """Options of the episodes and the hash of the weights (None for the oracle); a bad checkpoint raises here."""
     from geo4d_ros.evaluation.closed_loop.runs import EpisodeOptions
     from geo4d_ros.generation.remote.address import is_remote
+    from geo4d_ros.tracking.backends.registry import TRACKERS
 
     oracle = args.generator == 'oracle'
     remote = args.generator not in ('model', 'oracle')
     readout = args.readout or ('video' if oracle else 'fused')
+    TRACKERS.get(args.tracker)
     require(not (oracle and args.readout in ('fused', 'state')),
             f'--readout {args.readout} needs a state stream, which the oracle has not; use video', InvalidInputError)
     require(args.generator == 'model' or not args.checkpoint,

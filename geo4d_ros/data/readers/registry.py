@@ -2,60 +2,58 @@
 
 from __future__ import annotations
 
-from importlib.metadata import entry_points
+import logging
 from pathlib import Path
 
 from geo4d_ros.data.recordings import RecordingReader
 from geo4d_ros.errors import ConfigurationError, DatasetError, require
+from geo4d_ros.registry import Registry, references
 
-GROUP = 'geo4d_ros.readers'
+log = logging.getLogger(__name__)
+HERE = 'geo4d_ros.data.readers'
+# Classes, made without arguments; the most particular first.
+READERS: Registry[type[RecordingReader]] = Registry('geo4d_ros.readers', 'reader', lambda: references(
+    'geo4d_ros.readers', {
+        'realsense': f'{HERE}.realsense:RealSenseReader',
+        'rosbag2': f'{HERE}.rosbag:Rosbag2Reader',
+        'lerobot': f'{HERE}.lerobot:LeRobotReader',
+        'folder': f'{HERE}.folder:FolderReader',
+    }))
 
 
-def built_in() -> list[RecordingReader]:
-    """This package's readers, the most particular first."""
-    from geo4d_ros.data.readers.folder import FolderReader
-    from geo4d_ros.data.readers.lerobot import LeRobotReader
-    from geo4d_ros.data.readers.realsense import RealSenseReader
-    from geo4d_ros.data.readers.rosbag import Rosbag2Reader
+def readers() -> list[RecordingReader]:
+    """All readers in the order in which they are asked; other packages' before the built-in ones.
 
-    return [RealSenseReader(), Rosbag2Reader(), LeRobotReader(), FolderReader()]
-
-
-def readers() -> dict[str, RecordingReader]:
-    """All readers by name; a package's own goes before the built-in ones. ConfigurationError when one is broken."""
-    found: dict[str, RecordingReader] = {}
-    for point in entry_points(group=GROUP):
+    A broken one of another package is left out with a warning.
+    """
+    others, made = READERS.others(), []
+    for name in [*others, *(name for name in READERS if name not in others)]:
         try:
-            reader = point.load()()
-        except Exception as error:
-            raise ConfigurationError(f'the reader {point.name!r} of another package cannot be loaded ({error}); '
-                                     'mend or uninstall it') from error
-        found[reader.name] = reader
-    return {**found, **{r.name: r for r in built_in() if r.name not in found}}
+            made.append(READERS.get(name)())
+        except ConfigurationError as error:
+            log.warning('left out: %s', error)
+    return made
 
 
 def find_reader(source: Path, name: str | None = None) -> RecordingReader:
-    """The reader called `name`, or the first that accepts `source`; DatasetError lists what exists."""
-    known = readers()
-    names = ', '.join(known)
+    """The reader called `name`, or the first that accepts `source`; an unknown one lists what exists."""
     require(source.exists(), f'{source} does not exist', DatasetError)
     if name is not None:
-        require(name in known, f'unknown reader {name!r}; there are {names}', ConfigurationError)
-        return known[name]
-    for reader in known.values():
+        return READERS.get(name)()
+    for reader in readers():
         if reader.accepts(source):
             return reader
-    raise DatasetError(f'{source} is no recording that can be read; there are readers for {names}: '
+    raise DatasetError(f'{source} is no recording that can be read; there are readers for {", ".join(READERS)}: '
                        'see docs/tutorials/own_data.md')
 
 
 def find_sources(source: Path, name: str | None = None) -> list[tuple[RecordingReader, Path]]:
     """`source` itself where a reader accepts it, else every recording directly inside it, sorted by name."""
     known = readers()
-    if name is not None or not source.is_dir() or any(reader.accepts(source) for reader in known.values()):
+    if name is not None or not source.is_dir() or any(reader.accepts(source) for reader in known):
         return [(find_reader(source, name), source)]
     inside = [(reader, path) for path in sorted(source.iterdir()) if not path.name.startswith('.')
-              for reader in known.values() if reader.accepts(path)]
+              for reader in known if reader.accepts(path)]
     if not inside:
         find_reader(source)
     first: dict[Path, RecordingReader] = {}

@@ -131,14 +131,18 @@ class ExternalTracker(ModelTracker):
         return confidence
 
 
-def create(backend: str, gripper: GripperModel, masks: MaskSource, readout: str, config: ModelTrackerConfig,
-           options: dict[str, Any]) -> ExternalTracker:
-    """The tracker of an outside backend; see `factory.create_tracker`."""
-    if backend == 'foundationpose':
-        from geo4d_ros.tracking.backends.foundationpose import FoundationPoseClient, FoundationPoseOptions
+def foundationpose_tracker(gripper: GripperModel, masks: MaskSource, readout: str, config: ModelTrackerConfig,
+                           **options: Any) -> ExternalTracker:
+    """FoundationPose in a process of its own; options are those of `FoundationPoseOptions`."""
+    from geo4d_ros.tracking.backends.foundationpose import FoundationPoseClient, FoundationPoseOptions
 
-        client: PoseBackend = FoundationPoseClient(FoundationPoseOptions.parse(options), gripper)
-        return ExternalTracker(backend, client, gripper, masks, readout, config)
+    client = FoundationPoseClient(FoundationPoseOptions.parse(options), gripper)
+    return ExternalTracker('foundationpose', client, gripper, masks, readout, config)
+
+
+def isaac_tracker(gripper: GripperModel, masks: MaskSource, readout: str, config: ModelTrackerConfig,
+                  **options: Any) -> ExternalTracker:
+    """Isaac ROS's tracker, reached through the `client` of a ROS node."""
     require(set(options) == {'client'}, 'the isaac backend runs inside a ROS node: it takes one option, client '
             '(geo4d_ros.ros.observe.isaac_tracker.IsaacPoseClient)', ConfigurationError)
-    return ExternalTracker(backend, options['client'], gripper, masks, readout, config)
+    return ExternalTracker('isaac', options['client'], gripper, masks, readout, config)
