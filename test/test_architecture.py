@@ -17,7 +17,7 @@ STUDY = LIBRARY | {'training', 'evaluation'}
 ALLOWED = {
     'types': {'errors', 'geometry'}, 'errors': set(), 'geometry': {'types', 'errors'}, 'resources': {'errors'},
     'registry': {'errors'},
-    'workers': set(), 'reasons': set(), 'observation_file': {'types', 'errors'},
+    'workers': {'errors', 'resources'}, 'reasons': set(), 'observation_file': {'types', 'errors'},
     'robots': BASE, 'generation': BASE | {'robots'}, 'tracking': BASE | {'robots', 'generation'},
     'motion': BASE | {'robots'}, 'loop': BASE | {'robots', 'generation', 'tracking', 'motion'},
     'simulation': LIBRARY - {'data'}, 'data': LIBRARY,

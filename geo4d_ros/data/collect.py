@@ -30,7 +30,7 @@ from geo4d_ros.data.episodes import (
 )
 from geo4d_ros.errors import BackendUnavailableError, ConfigurationError, DatasetError, SimulationError, require
 from geo4d_ros.robots.registry import DEFAULT, load_robot
-from geo4d_ros.workers import end_with_parent
+from geo4d_ros.workers.parent import end_with_parent
 
 log = logging.getLogger(__name__)
 

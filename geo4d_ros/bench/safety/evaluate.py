@@ -21,7 +21,7 @@ from geo4d_ros.motion.planning import TimedMotion, plan_trajectory
 from geo4d_ros.motion.timing import MoveSegment, stop_trajectory
 from geo4d_ros.reasons import Reason, Refusal
 from geo4d_ros.robots.kinematics import RobotModel
-from geo4d_ros.workers import end_with_parent
+from geo4d_ros.workers.parent import end_with_parent
 
 ACCELERATION_LIMIT = 10.0  # rad/s^2, every joint, before the limits' scale
 _CHUNK = 50

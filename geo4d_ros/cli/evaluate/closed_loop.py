@@ -96,7 +96,7 @@ def run_episodes(args: argparse.Namespace, options: Any, tasks: list[str], name:
     from tqdm import tqdm
 
     from geo4d_ros.evaluation.closed_loop.runs import run_episode
-    from geo4d_ros.evaluation.pool import run_jobs
+    from geo4d_ros.workers.pool import run_jobs
 
     jobs = [(options, task, args.seed_start + i) for i in range(args.episodes) for task in tasks]
     reports = []

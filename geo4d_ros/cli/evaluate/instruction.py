@@ -77,8 +77,8 @@ def run_jobs(jobs: list[Any], processes: int) -> tuple[list[Any], list[str]]:
     """Reports of the episodes, and why seeds have no scene."""
     from tqdm import tqdm
 
-    from geo4d_ros.evaluation import pool
     from geo4d_ros.evaluation.closed_loop.instruction import run_instructed
+    from geo4d_ros.workers import pool
 
     reports, skipped = [], []
     with tqdm(pool.run_jobs(run_instructed, jobs, min(processes, len(jobs))), total=len(jobs), unit='episode') as bar:

@@ -106,8 +106,8 @@ def _rows(args: argparse.Namespace) -> tuple[dict[str, Path], dict[str, str]]:
 def _evaluate(options: Any, sources: list[Any], processes: int) -> tuple[list[Any], list[str]]:
     from tqdm import tqdm
 
-    from geo4d_ros.evaluation.pool import run_jobs
     from geo4d_ros.evaluation.video.evaluate import evaluate_episode
+    from geo4d_ros.workers.pool import run_jobs
 
     results, skipped = [], []
     jobs = [(options, source) for source in sources]

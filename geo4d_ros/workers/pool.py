@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Any
 
 from geo4d_ros.errors import SimulationError
-from geo4d_ros.workers import end_with_parent
+from geo4d_ros.workers.parent import end_with_parent
 
 # One thread per worker: with a worker per core, more only get in each other's way.
 WORKER_ENVIRONMENT = {'MUJOCO_GL': 'egl', 'OMP_NUM_THREADS': '1', 'OPENBLAS_NUM_THREADS': '1', 'LP_NUM_THREADS': '1'}

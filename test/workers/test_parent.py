@@ -13,7 +13,7 @@ PARENT = '''
 import sys, time
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
-from geo4d_ros.workers import end_with_parent
+from geo4d_ros.workers.parent import end_with_parent
 if __name__ == '__main__':
     with ProcessPoolExecutor(2, mp_context=get_context('spawn'), initializer=end_with_parent) as pool:
         jobs = [pool.submit(time.sleep, seconds) for seconds in (0, 0, 600, 600)]

@@ -1,0 +1,1 @@
+"""Independent jobs over worker processes of this machine or of a cluster."""
