@@ -20,11 +20,12 @@ SELF := $(call stamp,self,setup.py setup.cfg)
 # The meshes of the second robot are large and optional.
 ASSETS_UR5E := $(call stamp,assets-ur5e,requirements/assets-ur5e.txt)
 
-# The viewer is large and optional, and so is the site's maker.
+# The viewer is large and optional, and so are Ray and the site's maker.
 VIEWER := $(call stamp,viewer,requirements/viewer.txt)
+RAY := $(call stamp,ray,requirements/ray.txt)
 DOCS := $(call stamp,docs,requirements/docs.txt)
 
-.PHONY: setup assets-ur5e viewer docs demo test test-slow test-numpy1 mutation baselines lint clean
+.PHONY: setup assets-ur5e viewer ray docs demo test test-slow test-numpy1 mutation baselines lint clean
 .DELETE_ON_ERROR:
 # The steps share pip and the environment, so they run one after the other.
 .NOTPARALLEL:
@@ -33,6 +34,8 @@ setup: $(TORCH) $(PACKAGES) $(ROS) $(ASSETS) $(GL) $(REALSENSE) $(SELF)
 	@$(BIN)/python -m geo4d_ros.ros.interface_build
 
 viewer: setup $(VIEWER)
+
+ray: setup $(RAY)
 
 # The site in outputs/site; a warning, or a link to nowhere, is an error.
 docs: setup $(DOCS)
@@ -130,6 +133,10 @@ $(GL): | $(BIN)/python
 
 $(VIEWER): | $(PACKAGES)
 	@$(PIP) -r requirements/viewer.txt
+	@touch $@
+
+$(RAY): | $(PACKAGES)
+	@$(PIP) -r requirements/ray.txt
 	@touch $@
 
 $(DOCS): | $(PACKAGES)

@@ -30,6 +30,7 @@ setup(
     extras_require={'openvino': ['openvino>=2026.0'],
                     'realsense': ['pyrealsense2>=2.55'],
                     'viewer': ['rerun-sdk>=0.24'],
+                    'ray': ['ray>=2.50'],
                     'hub': ['huggingface_hub>=1.0'],
                     'remote': ['websockets>=15', 'msgpack>=1.0', 'zstandard>=0.22']},
     install_requires=['numpy>=1.26', 'scipy', 'pillow', 'pyyaml'],

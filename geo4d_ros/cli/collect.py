@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import os
 import time
 from pathlib import Path
 
-from geo4d_ros.cli.common import add_json_argument, add_robot_argument, checked_tasks, write_report
+from geo4d_ros.cli.common import (
+    add_json_argument,
+    add_robot_argument,
+    add_worker_arguments,
+    checked_tasks,
+    write_report,
+)
 from geo4d_ros.errors import InvalidInputError, require
 
 
@@ -38,9 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--noise', choices=('none', 'd435'), default='none', help='depth sensor noise')
     parser.add_argument('--size', type=image_size, default=(96, 128), metavar='HxW', help='default 96x128')
     parser.add_argument('--keep-failures', action='store_true', help='also keep demonstrations that failed')
-    parser.add_argument('--jobs', type=int, default=os.cpu_count() or 1, metavar='J',
-                        help='worker processes (default: the cores)')
-    parser.add_argument('--ray', action='store_true', help='run the workers on a Ray cluster')
+    add_worker_arguments(parser)
     add_robot_argument(parser)
     add_json_argument(parser)
 
@@ -61,8 +64,7 @@ def run(args: argparse.Namespace) -> int:
     load_robot(args.robot).prepare()  # its meshes are made once, before the processes start
     jobs = collect.interleave(tasks, args.seed_start, args.demos)
     started, outcomes = time.monotonic(), []
-    source = (collect.collect_on_ray(recording, jobs) if args.ray
-              else collect.collect(recording, jobs, args.jobs))
+    source = collect.collect(recording, jobs, args.jobs, args.ray)
     with collect.sole_writer(args.out, recording, jobs), tqdm(source, total=len(jobs), unit='demo') as bar:
         for outcome in bar:
             outcomes.append(outcome)

@@ -58,6 +58,19 @@ def add_robot_argument(parser: argparse.ArgumentParser) -> None:
                         help='name of a robot or its YAML file (default %(default)s)')
 
 
+def add_worker_arguments(parser: argparse.ArgumentParser) -> None:
+    """`--jobs N` and `--ray ADDRESS`: where the episodes are done."""
+    parser.add_argument('--jobs', type=int, default=os.cpu_count() or 1, metavar='J',
+                        help='worker processes (default: the cores)')
+    parser.add_argument('--ray', metavar='ADDRESS', help='do the episodes on a Ray cluster: HOST:PORT, auto, or local '
+                        'for one of --jobs workers (docs/how_to/scale_out.md)')
+
+
+def gpus_of(device: str) -> float:
+    """GPUs that a worker needs for the device of its generator."""
+    return 1.0 if device.startswith('cuda') else 0.0
+
+
 def checked_tasks(names: list[str] | None) -> list[str]:
     """The tasks asked for, the built-in ones by default; InvalidInputError names an unknown one."""
     from geo4d_ros.simulation.tasks import BUILT_IN, TASKS

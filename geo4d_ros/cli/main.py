@@ -53,6 +53,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     'benchmark generator': ('benchmark.generator', 'time the generator against the released algorithm'),
     'benchmark loader': ('benchmark.loader', 'clips per second of the training data, from pixels and from the cache'),
     'benchmark training-cost': ('benchmark.training_cost', 'memory, hours and disk of training at full size, computed'),
+    'benchmark scaling': ('benchmark.scaling', 'collecting and evaluating on one worker and on several'),
     'benchmark openvino': ('benchmark.openvino', 'time the shipped model in torch and in OpenVINO, side by side'),
     'benchmark serve': ('benchmark.serve', 'bytes, latency and robustness of `geo4d serve`'),
     'benchmark loop': ('benchmark.loop', 'latencies, CPU and image rates of the running nodes'),

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import fcntl
 import logging
-import multiprocessing
 import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +25,12 @@ from geo4d_ros.data.episodes import (
     stored_version,
     write_episode,
 )
-from geo4d_ros.errors import BackendUnavailableError, ConfigurationError, DatasetError, SimulationError, require
+from geo4d_ros.errors import ConfigurationError, DatasetError, SimulationError, require
 from geo4d_ros.robots.registry import DEFAULT, load_robot
-from geo4d_ros.workers.parent import end_with_parent
+from geo4d_ros.workers.pool import run_jobs, set_worker_environment
 
 log = logging.getLogger(__name__)
 
-# One thread per worker: the software rasteriser and BLAS would otherwise fight over the cores.
-WORKER_ENVIRONMENT = {'LP_NUM_THREADS': '1', 'OMP_NUM_THREADS': '1', 'OPENBLAS_NUM_THREADS': '1',
-                      'MUJOCO_GL': 'egl'}
 MAX_SECONDS = 40.0  # simulated time after which a demonstration counts as failed
 REST_SECONDS = 0.75  # recorded after the task is done, so that its end is seen at rest
 TOUCHED_M = 0.03  # an object of another task that moved farther has been touched
@@ -103,7 +97,7 @@ def record(recording: Recording, task: str, seed: int) -> Outcome:
 
     Runs in a worker: imports the simulator only here. Raises DatasetError when the disk refuses.
     """
-    os.environ.update({k: v for k, v in WORKER_ENVIRONMENT.items() if k not in os.environ})
+    set_worker_environment()
     from geo4d_ros.data.observations import record_observations
     from geo4d_ros.simulation.rollout import random_perturbations, rollout
     from geo4d_ros.simulation.tasks.arrangement import instruction_of
@@ -276,42 +270,12 @@ def interleave(tasks: Sequence[str], seed_start: int, demos: int) -> list[tuple[
     return [(task, seed) for seed in range(seed_start, seed_start + demos) for task in tasks]
 
 
-def collect(recording: Recording, jobs: Sequence[tuple[str, int]], processes: int) -> Iterator[Outcome]:
-    """Record all jobs on this machine, in `processes` worker processes; outcomes come as they finish."""
-    if processes <= 1:
-        yield from (record(recording, *job) for job in jobs)
-        return
-    os.environ.update({k: v for k, v in WORKER_ENVIRONMENT.items() if k not in os.environ})
-    context = multiprocessing.get_context('spawn')
-    with ProcessPoolExecutor(processes, mp_context=context, initializer=end_with_parent) as pool:
-        waiting = iter(jobs)
-        running = {pool.submit(record, recording, *job) for job in islice(waiting, 2 * processes)}
-        try:
-            while running:
-                done = next(as_completed(running))
-                running.remove(done)
-                running.update(pool.submit(record, recording, *job) for job in islice(waiting, 1))
-                yield done.result()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-def collect_on_ray(recording: Recording, jobs: Sequence[tuple[str, int]]) -> Iterator[Outcome]:
-    """As `collect` on the Ray cluster of RAY_ADDRESS (or a local one); `directory` has to be shared by its nodes."""
-    try:
-        import ray
-    except ImportError as error:
-        raise BackendUnavailableError('--ray needs the ray package; install geo4d_ros[ray] or drop --ray') from error
-    if not ray.is_initialized():
-        ray.init(logging_level=logging.WARNING, runtime_env={'env_vars': WORKER_ENVIRONMENT})
-    remote = ray.remote(num_cpus=1)(record)
-    waiting = iter(jobs)
-    width = 2 * max(1, int(ray.cluster_resources().get('CPU', 1)))
-    running = [remote.remote(recording, *job) for job in islice(waiting, width)]
-    while running:
-        done, running = ray.wait(running, num_returns=1)
-        running += [remote.remote(recording, *job) for job in islice(waiting, 1)]
-        yield ray.get(done[0])
+def collect(recording: Recording, jobs: Sequence[tuple[str, int]], processes: int,
+            ray: str | None = None) -> Iterator[Outcome]:
+    """Record all jobs, in `processes` worker processes or on the Ray cluster `ray`, whose machines share
+    `recording.directory`; outcomes come as they finish. An episode is written whole or not at all, so that a worker
+    that dies leaves nothing half done."""
+    yield from run_jobs(record, [(recording, *job) for job in jobs], processes, ray)
 
 
 def summarise(outcomes: Sequence[Outcome], wall_s: float) -> dict[str, Any]:
@@ -326,5 +290,4 @@ def summarise(outcomes: Sequence[Outcome], wall_s: float) -> dict[str, Any]:
             'failures': failures, 'wall_s': wall_s}
 
 
-__all__ = ['Outcome', 'Recording', 'check_writable', 'collect', 'collect_on_ray', 'interleave',
-           'record', 'sole_writer', 'summarise']
+__all__ = ['Outcome', 'Recording', 'check_writable', 'collect', 'interleave', 'record', 'sole_writer', 'summarise']

@@ -5,7 +5,6 @@ Far cheaper than whole episodes for whatever learns from one look and needs the 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,10 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from geo4d_ros.data.collect import ASTRAY_START_NOISE, MAX_SECONDS, REST_SECONDS, WORKER_ENVIRONMENT, Recording
+from geo4d_ros.data.collect import ASTRAY_START_NOISE, MAX_SECONDS, REST_SECONDS, Recording
 from geo4d_ros.data.episodes import RATE_HZ, decode_depth, encode_depth
 from geo4d_ros.errors import DatasetError, SimulationError, require
+from geo4d_ros.workers.pool import set_worker_environment
 
 SUFFIX = '.observations.safetensors'
 _UNMOVED_SHARE = 0.35  # at most so many pictures show a moment long before or after the object moves
@@ -32,7 +32,7 @@ def record_observations(recording: Recording, task: str, seed: int) -> Path | No
     the held-out region. Lengths in metres. An existing file is kept; one made otherwise is a DatasetError. Returns None
     where the seed gives no scene or the expert fails.
     """
-    os.environ.update({k: v for k, v in WORKER_ENVIRONMENT.items() if k not in os.environ})
+    set_worker_environment()
     from geo4d_ros.simulation.cell import START_NOISE, Cell
     from geo4d_ros.simulation.rollout import random_perturbations, rollout
     from geo4d_ros.simulation.tasks import TASKS

@@ -1,4 +1,4 @@
-"""Independent jobs over worker processes, results as they finish."""
+"""Independent jobs over worker processes, on this machine or on a Ray cluster; results as they finish."""
 
 from __future__ import annotations
 
@@ -17,15 +17,31 @@ from geo4d_ros.workers.parent import end_with_parent
 WORKER_ENVIRONMENT = {'MUJOCO_GL': 'egl', 'OMP_NUM_THREADS': '1', 'OPENBLAS_NUM_THREADS': '1', 'LP_NUM_THREADS': '1'}
 
 
-def run_jobs(function: Callable[..., Any], jobs: Sequence[tuple[Any, ...]], processes: int) -> Iterator[Any]:
+def run_jobs(function: Callable[..., Any], jobs: Sequence[tuple[Any, ...]], processes: int, ray: str | None = None,
+             gpus: float = 0.0) -> Iterator[Any]:
     """function(*job) for every job, in `processes` spawned workers (in this process for 1).
 
-    Raises what a job raises, and SimulationError when a worker dies.
+    ray: address of a cluster that does them instead, 'local' for one of `processes` workers made for this call
+    (`ray_cluster.run_on_ray`); gpus: how many GPUs of it a job needs.
+    Raises what a job raises, and SimulationError when a worker dies (on a cluster: again and again).
     """
-    os.environ.update({k: v for k, v in WORKER_ENVIRONMENT.items() if k not in os.environ})
-    if processes <= 1:
+    set_worker_environment()
+    if ray is not None:
+        from geo4d_ros.workers.ray_cluster import run_on_ray
+
+        yield from run_on_ray(function, jobs, ray, processes, gpus)
+    elif min(processes, len(jobs)) <= 1:
         yield from (function(*job) for job in jobs)
-        return
+    else:
+        yield from _in_processes(function, jobs, min(processes, len(jobs)))
+
+
+def set_worker_environment() -> None:
+    """The worker's environment, where the user has not set it otherwise; before the libraries are imported."""
+    os.environ.update({k: v for k, v in WORKER_ENVIRONMENT.items() if k not in os.environ})
+
+
+def _in_processes(function: Callable[..., Any], jobs: Sequence[tuple[Any, ...]], processes: int) -> Iterator[Any]:
     context = multiprocessing.get_context('spawn')
     with ProcessPoolExecutor(processes, mp_context=context, initializer=end_with_parent) as pool:
         waiting = iter(jobs)

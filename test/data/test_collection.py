@@ -76,7 +76,8 @@ def test_unwritable_directory(tmp_path, capsys):
 
 def test_ray_without_ray_says_what_to_install(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(__import__('sys').modules, 'ray', None)
-    assert main(['collect', '--task', 'apple', '--demos', '1', '--out', str(tmp_path), '--ray']) == 2
+    assert main(['collect', '--task', 'apple', '--demos', '1', '--out', str(tmp_path), '--ray',
+                 'local']) == 2
     assert 'ray' in capsys.readouterr().err
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -12,9 +11,11 @@ from typing import Any
 from geo4d_ros.cli.common import (
     add_json_argument,
     add_robot_argument,
+    add_worker_arguments,
     check_report_place,
     checked_tasks,
     checkpoint_directory,
+    gpus_of,
     reported_path,
     weights_sha256,
     wilson_interval,
@@ -45,8 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help='predicted poses executed before looking again (default 5)')
     parser.add_argument('--max-cycles', type=int, default=16, metavar='C', help='default 16')
     parser.add_argument('--device', default='cpu', help='torch device of the generator (default cpu)')
-    parser.add_argument('--jobs', type=int, default=os.cpu_count() or 1, metavar='J',
-                        help='worker processes (default: the cores)')
+    add_worker_arguments(parser)
     parser.add_argument('--rrd', type=Path, metavar='DIR', help='write a Rerun recording of every episode there')
     parser.add_argument('--films', type=Path, metavar='DIR', help='write an mp4 of every failed episode there')
     add_robot_argument(parser)
@@ -100,7 +100,7 @@ def run_episodes(args: argparse.Namespace, options: Any, tasks: list[str], name:
 
     jobs = [(options, task, args.seed_start + i) for i in range(args.episodes) for task in tasks]
     reports = []
-    with tqdm(run_jobs(run_episode, jobs, min(args.jobs, len(jobs))), total=len(jobs), unit='episode',
+    with tqdm(run_jobs(run_episode, jobs, args.jobs, args.ray, gpus_of(args.device)), total=len(jobs), unit='episode',
               desc=name) as bar:
         for report in bar:
             reports.append(report)

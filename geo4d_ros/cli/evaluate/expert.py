@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import multiprocessing
-import os
-import sys
 import time
 from collections import Counter
-from collections.abc import Iterable
 from typing import Any
 
-from geo4d_ros.cli.common import add_json_argument, add_robot_argument, checked_tasks, wilson_interval, write_report
+from geo4d_ros.cli.common import (
+    add_json_argument,
+    add_robot_argument,
+    add_worker_arguments,
+    checked_tasks,
+    wilson_interval,
+    write_report,
+)
 from geo4d_ros.errors import require
-
-Job = tuple[str, int, bool, str]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -22,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--episodes', type=int, default=100, help='episodes per task (default 100)')
     parser.add_argument('--task', action='append', help='cereal, spatula or apple; may be repeated (default all)')
     parser.add_argument('--seed-start', type=int, default=500_000, help='first scene seed (default 500000: held out)')
-    parser.add_argument('--jobs', type=int, default=os.cpu_count() or 1, help='processes (default: the cores)')
+    add_worker_arguments(parser)
     parser.add_argument('--perturb', action='store_true', help='disturb every episode once: push, missed grasp, drop')
     add_robot_argument(parser)
     add_json_argument(parser)
@@ -30,7 +31,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the episodes, print one line per task and write the report."""
+    from tqdm import tqdm
+
     from geo4d_ros.robots.registry import load_robot
+    from geo4d_ros.workers.pool import run_jobs
 
     for name in ('episodes', 'jobs'):
         require(getattr(args, name) >= 1, f'--{name} should be at least 1 but got {getattr(args, name)}')
@@ -40,7 +44,8 @@ def run(args: argparse.Namespace) -> int:
     robot.prepare()  # its meshes are made once, before the processes start
     started = time.monotonic()
     jobs = [(task, args.seed_start + i, args.perturb, args.robot) for task in tasks for i in range(args.episodes)]
-    results = _run_jobs(jobs, args.jobs)
+    with tqdm(run_jobs(_episode, jobs, args.jobs, args.ray), total=len(jobs), unit='episode') as bar:
+        results = list(bar)
     report: dict[str, Any] = {'model_sha256': None, 'robot': args.robot, 'seed_start': args.seed_start,
                               'episodes': args.episodes, 'perturbed': args.perturb,
                               'wall_s': round(time.monotonic() - started, 2),
@@ -53,31 +58,13 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _run_jobs(jobs: list[Job], processes: int) -> list[dict[str, Any]]:
-    processes = min(processes, len(jobs))
-    if processes == 1:
-        return _with_progress(map(_episode, jobs), len(jobs))
-    with multiprocessing.get_context('spawn').Pool(processes) as pool:
-        return _with_progress(pool.imap_unordered(_episode, jobs), len(jobs))
-
-
-def _with_progress(results: Iterable[dict[str, Any]], total: int) -> list[dict[str, Any]]:
-    done = []
-    for result in results:
-        done.append(result)
-        print(f'\r{len(done)}/{total} episodes', end='', file=sys.stderr, flush=True)
-    print(file=sys.stderr)
-    return done
-
-
-def _episode(job: Job) -> dict[str, Any]:
+def _episode(task: str, seed: int, perturbed: bool, robot: str) -> dict[str, Any]:
     import numpy as np
 
     from geo4d_ros.robots.registry import load_robot
     from geo4d_ros.simulation.cell import make_cell
     from geo4d_ros.simulation.rollout import random_perturbations, rollout
 
-    task, seed, perturbed, robot = job
     cell = make_cell(task, seed, robot=load_robot(robot))
     disturbances = random_perturbations(np.random.default_rng([seed, 1]), task) if perturbed else []
     result = rollout(cell, perturb=disturbances)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import os
 import time
 from pathlib import Path
 from typing import Any
 
 from geo4d_ros.cli.common import (
     add_json_argument,
+    add_worker_arguments,
     check_report_place,
     checked_tasks,
     checkpoint_directory,
+    gpus_of,
     reported_path,
     weights_sha256,
     wilson_interval,
@@ -36,8 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--cameras', choices=('train', 'held-out'), default='held-out', help='default held-out')
     parser.add_argument('--max-cycles', type=int, default=16, metavar='C', help='default 16')
     parser.add_argument('--device', default='cpu', help='torch device of the generator (default cpu)')
-    parser.add_argument('--jobs', type=int, default=os.cpu_count() or 1, metavar='J',
-                        help='worker processes (default: the cores)')
+    add_worker_arguments(parser)
     add_json_argument(parser)
 
 
@@ -61,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     started = time.monotonic()
     jobs = [(options, task, args.seed_start + i, scenes) for scenes, count in (('mixed', args.episodes), ('idle', idle))
             for i in range(count) for task in tasks]
-    reports, skipped = run_jobs(jobs, args.jobs)
+    reports, skipped = run_jobs(jobs, args)
     require(any(r.scenes == 'mixed' for r in reports), f'no scene could be made; first reason: {skipped[:1]}',
             SimulationError)
     out = {'generator': args.generator, 'readout': options.readout, 'checkpoint': reported_path(options.checkpoint),
@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def run_jobs(jobs: list[Any], processes: int) -> tuple[list[Any], list[str]]:
+def run_jobs(jobs: list[Any], args: argparse.Namespace) -> tuple[list[Any], list[str]]:
     """Reports of the episodes, and why seeds have no scene."""
     from tqdm import tqdm
 
@@ -81,7 +81,8 @@ def run_jobs(jobs: list[Any], processes: int) -> tuple[list[Any], list[str]]:
     from geo4d_ros.workers import pool
 
     reports, skipped = [], []
-    with tqdm(pool.run_jobs(run_instructed, jobs, min(processes, len(jobs))), total=len(jobs), unit='episode') as bar:
+    source = pool.run_jobs(run_instructed, jobs, args.jobs, args.ray, gpus_of(args.device))
+    with tqdm(source, total=len(jobs), unit='episode') as bar:
         for report in bar:
             if isinstance(report, str):
                 skipped.append(report)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,11 @@ from typing import Any
 from geo4d_ros.cli.collect import image_size
 from geo4d_ros.cli.common import (
     add_json_argument,
+    add_worker_arguments,
     check_report_place,
     checked_tasks,
     checkpoint_directory,
+    gpus_of,
     reported_path,
     revision,
     weights_sha256,
@@ -47,8 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--gaussians', type=int, default=0, metavar='N',
                         help='also fit N 4D Gaussians to every true clip: a reconstruction row (default 0: none)')
     parser.add_argument('--device', default='cpu', help='torch device of the generator (default cpu)')
-    parser.add_argument('--jobs', type=int, default=os.cpu_count() or 1, metavar='J',
-                        help='worker processes (default: the cores)')
+    add_worker_arguments(parser)
     parser.add_argument('--out', type=Path, metavar='DIR', help='folder of report.html (default outputs/video-SPLIT)')
     add_json_argument(parser)
 
@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
                            args.diversity_seeds, device=args.device, i3d=args.i3d and str(args.i3d),
                            lpips=args.lpips and str(args.lpips), gaussians=args.gaussians)
     started = time.monotonic()
-    results, skipped = _evaluate(options, sources, args.jobs)
+    results, skipped = _evaluate(options, sources, args)
     require(bool(results), f'no episode could be used; first reason: {skipped[:1]}', DatasetError)
     report = {'revision': revision(), 'split': args.split, 'checkpoint': reported_path(rows['model']),
               'model_sha256': hashes['model'], 'baseline_sha256': hashes, 'seed_start': sources[0].seed,
@@ -103,7 +103,7 @@ def _rows(args: argparse.Namespace) -> tuple[dict[str, Path], dict[str, str]]:
     return rows, {name: weights_sha256(path, args.device) for name, path in rows.items()}
 
 
-def _evaluate(options: Any, sources: list[Any], processes: int) -> tuple[list[Any], list[str]]:
+def _evaluate(options: Any, sources: list[Any], args: argparse.Namespace) -> tuple[list[Any], list[str]]:
     from tqdm import tqdm
 
     from geo4d_ros.evaluation.video.evaluate import evaluate_episode
@@ -111,7 +111,8 @@ def _evaluate(options: Any, sources: list[Any], processes: int) -> tuple[list[An
 
     results, skipped = [], []
     jobs = [(options, source) for source in sources]
-    with tqdm(run_jobs(evaluate_episode, jobs, min(processes, len(jobs))), total=len(jobs), unit='episode') as bar:
+    source = run_jobs(evaluate_episode, jobs, args.jobs, args.ray, gpus_of(args.device))
+    with tqdm(source, total=len(jobs), unit='episode') as bar:
         for outcome in bar:
             if isinstance(outcome, str):
                 skipped.append(outcome)
