@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +74,7 @@ class WindowSampler:
     Damaged episodes are named once and never used. With `shard` = (i, n) only every n-th episode
     starting at i is used, for several reading processes. `fresh_share` of the windows start within
     FRESH_S of the episode's start or of the end of a disturbance, the others anywhere. Episodes that lack
-    one of `needs` are named and left out.
+    one of `needs` are named and left out; those whose names are in `exclude` are never read.
     """
 
     def __init__(
@@ -89,6 +89,7 @@ class WindowSampler:
         rescan_s: float = 30.0,
         fresh_share: float = 0.0,
         needs: Sequence[str] = tuple(SCHEMA),
+        exclude: Collection[str] = (),
     ) -> None:
         """Raise DatasetError when there is no episode to read yet."""
         require(future_frames is None or 1 <= future_frames <= HORIZON,
@@ -103,6 +104,7 @@ class WindowSampler:
         self._rescan_s = rescan_s
         self._fresh_share = fresh_share
         self._needs = needs
+        self._exclude = frozenset(exclude)
         self._last_problem = ''
         self._bad: set[Path] = set()
         self._paths: list[Path] = []
@@ -126,7 +128,8 @@ class WindowSampler:
         if time.monotonic() - self._scanned < self._rescan_s:
             return
         index, count = self._shard
-        self._paths = [p for p in list_episodes(self.directory)[index::count] if p not in self._bad]
+        kept = [p for p in list_episodes(self.directory) if p.name not in self._exclude]
+        self._paths = [p for p in kept[index::count] if p not in self._bad]
         self._scanned = time.monotonic()
         self._require_episodes()
 

@@ -13,7 +13,7 @@ from geo4d_ros.errors import ConfigurationError, require
 Config = TypeVar('Config')
 _COUNTS = frozenset({'batch', 'accumulation', 'steps', 'warmup', 'save_every', 'sample_every', 'cached_windows',
                      'future_frames', 'student_steps', 'fake_updates'})  # at least 1
-_POSITIVE = frozenset({'minutes', 'lr', 'fake_lr', 'clip', 'save_every_s'})
+_POSITIVE = frozenset({'minutes', 'validate_every_min', 'lr', 'fake_lr', 'clip', 'save_every_s'})
 _NOT_NEGATIVE = frozenset({'workers', 'weight_decay', 'seed', 'arm_steps', 'ema', 'fresh_share'})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -14,6 +15,7 @@ from geo4d_ros.errors import DatasetError, require
 from geo4d_ros.generation.two_view.arm import ArmHead
 from geo4d_ros.geometry.transforms import invert
 from geo4d_ros.robots.inverse_kinematics import shared_kinematics
+from geo4d_ros.training.budget import CLOCKS
 
 EVERY = 4  # episode frames between two observations
 BATCH, LR = 256, 2e-3
@@ -36,22 +38,34 @@ def pairs(data: str) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         yield in_g0(arm[first]), T_g0_base @ T[later.ravel()], in_g0(arm[later.ravel()])
 
 
-def fit_arm_head(head: ArmHead, data: str, steps: int, seed: int = 0) -> float:
-    """Train `head` in place for `steps` >= 1; returns the mean error of the last step's joints [m].
+def one_cycle(done: float) -> float:
+    """Share of the highest learning rate when that share of the training is over: up for 30 %, then down to nothing."""
+    if done < 0.3:
+        return 0.04 + 0.48 * (1 - math.cos(math.pi * done / 0.3))
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, (done - 0.3) / 0.7)))
 
-    Raises DatasetError without episodes.
+
+def fit_arm_head(head: ArmHead, data: str, steps: int, seed: int = 0, seconds: float = math.inf,
+                 clock: str = 'wall') -> float:
+    """Train `head` in place for `steps` >= 1, or `seconds` of `budget.CLOCKS[clock]` where that is less; returns the
+    mean error of the last step's joints [m].
+
+    The learning rate follows whichever comes first. Raises DatasetError without episodes.
     """
     found = list(pairs(data))
     require(bool(found), f'{data} has no readable episode; collect some: geo4d collect', DatasetError)
     joints0, poses, joints = (torch.from_numpy(np.concatenate(part)).float() for part in zip(*found, strict=True))
     optimizer = torch.optim.AdamW(head.parameters(), LR)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LR, max(steps, 2))
     generator = torch.Generator().manual_seed(seed)
-    for _ in tqdm(range(steps), desc='fitting the arm head'):
+    started = CLOCKS[clock]()
+    for step in tqdm(range(steps), desc='fitting the arm head'):
+        done = max(step / steps, (CLOCKS[clock]() - started) / seconds)
+        if done >= 1 and step:
+            break
+        optimizer.param_groups[0]['lr'] = LR * one_cycle(done)
         rows = torch.randint(len(joints), (BATCH,), generator=generator)
         squared = (head(poses[rows, None], joints0[rows])[:, 0] - joints[rows]).square().sum(-1)
         optimizer.zero_grad()
         (squared + 0.01**2).sqrt().mean().backward()
         optimizer.step()
-        schedule.step()
     return float(squared.detach().sqrt().mean())

@@ -39,7 +39,7 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class BatchConfig:
-    """Where windows come from and how they are batched."""
+    """Where windows come from and how they are batched; episodes named in `exclude` are kept out."""
 
     data: str
     batch: int = 8
@@ -47,6 +47,7 @@ class BatchConfig:
     workers: int = 1
     fresh_share: float = 0.35
     augmentation: Augmentation | None = field(default_factory=Augmentation)
+    exclude: tuple[str, ...] = ()
 
 
 def _jitter(rng: np.random.Generator, sigma_m: float, sigma_rad: float) -> np.ndarray:
@@ -116,7 +117,7 @@ class Batches(IterableDataset):
         index, count = (info.id, info.num_workers) if info else (0, 1)
         rng = np.random.default_rng([self.seed, index])
         windows = iter(WindowSampler(self.config.data, rng, self.config.future_frames, shard=(index, count),
-                                    fresh_share=self.config.fresh_share))
+                                    fresh_share=self.config.fresh_share, exclude=self.config.exclude))
         while True:
             yield collate([window_arrays(next(windows), rng, self.config.augmentation)
                            for _ in range(self.config.batch)])

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from geo4d_ros.errors import ConfigurationError
 from geo4d_ros.generation.manifest import verify_manifest
 from geo4d_ros.generation.two_view.network import TwoViewNetwork
 from geo4d_ros.generation.two_view.predictor import TwoViewPredictor
-from geo4d_ros.generation.two_view.weights import read_weights
+from geo4d_ros.generation.two_view.weights import read_index, read_weights
 from geo4d_ros.resources import find_checkpoint
 from geo4d_ros.robots.registry import load_robot
 from geo4d_ros.training.budget import Budget, require_steps
@@ -28,8 +30,11 @@ from geo4d_ros.training.config_values import checked_config
 from geo4d_ros.training.two_view.arm_fit import fit_arm_head
 from geo4d_ros.training.two_view.batches import Augmentation, BatchConfig, batches
 from geo4d_ros.training.two_view.losses import total_loss
+from geo4d_ros.training.two_view.validation import Validation, held_out_episodes
 
 log = logging.getLogger(__name__)
+
+ARM_STEPS, ARM_SHARE = 12000, 0.1  # of fitting a new arm head: at most, and of the budget
 
 
 @dataclass
@@ -39,8 +44,11 @@ class TrainConfig:
 
     start: checkpoint whose weights a new run begins with; parts that it lacks are new, parts it has too many an error.
     frozen: parts of the network that keep those weights, by the beginning of their names. arm_steps: of fitting a new
-    arm head (arm_fit.py) at the run's beginning, part of the budget; it is frozen then. network: what it does not say
-    of the gripper's widest opening is the described robot's, whose data is in `data`.
+    arm head (arm_fit.py) at the run's beginning, part of the budget; it is frozen then. None: none where `start` knows
+    this robot's arm, else 12000 or as many as a tenth of the budget allows. network: what it does not say
+    of the gripper's widest opening is the described robot's, whose data is in `data`. validation: folder of held-out
+    episodes, 'auto' for some of `data`'s own that are then not trained on, 'none'; looked at every
+    `validate_every_min` of the budget and at least four times (validation.py).
     """
 
     data: str = 'outputs/data/train'
@@ -59,7 +67,9 @@ class TrainConfig:
     seed: int = 0
     start: str = ''
     frozen: list[str] = field(default_factory=list)
-    arm_steps: int = 12000
+    arm_steps: int | None = None
+    validation: str = 'auto'
+    validate_every_min: float = 5.0
     save_every_s: float = 240.0
     network: dict[str, Any] = field(default_factory=dict)
     augmentation: dict[str, Any] = field(default_factory=dict)
@@ -81,8 +91,11 @@ def _under(prefix: str, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Ten
     return {k.removeprefix(prefix): tensors[k] for k in sorted(tensors) if k.startswith(prefix)}
 
 
-def start_from(network: TwoViewNetwork, checkpoint: str) -> None:
-    """Copy a checkpoint's weights; what the network has beside them stays new and is named in the log."""
+def start_from(network: TwoViewNetwork, checkpoint: str, robot: str = '') -> bool:
+    """Copy a checkpoint's weights; what the network has beside them stays new and is named in the log.
+
+    Returns whether it knows the arm of that robot.
+    """
     directory = find_checkpoint(checkpoint)
     verify_manifest(directory)
     weights = read_weights(directory)  # from_pretrained would leave new parts without memory
@@ -91,6 +104,8 @@ def start_from(network: TwoViewNetwork, checkpoint: str) -> None:
         raise ConfigurationError(f'{checkpoint} has parts that this network lacks: {sorted(unexpected)[:3]} ...')
     new = sorted({k.rsplit('.', 2)[0] for k in missing})
     log.warning('started from %s; new parts: %s', checkpoint, ', '.join(new) or 'none')
+    same = load_robot(str(read_index(directory).get('robot', ''))) == load_robot(robot)
+    return same and not any(name.startswith('arm_head') for name in new)
 
 
 def freeze(network: TwoViewNetwork, prefixes: list[str]) -> None:
@@ -127,8 +142,7 @@ class Trainer:
         self.robot = robot_of(config.data)
         stroke = load_robot(self.robot).gripper.stroke
         network = TwoViewNetwork(**{'max_opening': stroke, **config.network})
-        if config.start:
-            start_from(network, config.start)
+        self.arm_known = bool(config.start) and start_from(network, config.start, self.robot)
         freeze(network, config.frozen)
         if network.arm_head is not None:
             network.arm_head.requires_grad_(False)  # it is fitted alone, to far more poses than a run shows
@@ -171,24 +185,50 @@ class Trainer:
         partial = self.directory / 'state.partial'
         save_file({k: v.contiguous() for k, v in tensors.items()}, partial)
         partial.replace(self.directory / 'state.safetensors')
-        self.ema.store(network.parameters())
-        self.ema.copy_to(network.parameters())
-        TwoViewPredictor(network, robot=self.robot).save_pretrained(self.directory / 'model')
-        network.train()
-        self.ema.restore(network.parameters())
+        with self._averaged() as averaged:
+            TwoViewPredictor(averaged, robot=self.robot).save_pretrained(self.directory / 'model')
         report = {'config': asdict(self.config), 'steps': self.step, 'trained_min': self.budget.spent_s / 60}
         (self.directory / 'run.json').write_text(json.dumps(report, indent=1))
+
+    @contextmanager
+    def _averaged(self) -> Iterator[TwoViewNetwork]:
+        """The network with its averaged weights, for as long as the block lasts."""
+        network = self.accelerator.unwrap_model(self.network)
+        self.ema.store(network.parameters())
+        self.ema.copy_to(network.parameters())
+        try:
+            yield network
+        finally:
+            network.train()
+            self.ema.restore(network.parameters())
+
+    def validate(self, validation: Validation) -> None:
+        """Look at the held-out clips with the averaged weights; the best ones so far are kept in `best/`."""
+        path = self.directory / 'best.json'
+        best = json.loads(path.read_text())['total'] if path.is_file() else float('inf')
+        with self._averaged() as averaged:
+            found = validation.look(averaged, self.robot, self.step, self.budget.spent_s / 60)
+            if found['total'] < best:
+                TwoViewPredictor(averaged, robot=self.robot).save_pretrained(self.directory / 'best')
+                path.write_text(json.dumps({'step': self.step, 'minutes': self.budget.spent_s / 60, **found}, indent=1))
+        tqdm.write(f'{self.budget.spent_s / 60:6.1f} min  held-out loss {found["total"]:.3f}  path '
+                   f'{found["path_error_cm"]:.1f} cm{"  best so far" if found["total"] < best else ""}')
 
     def run(self) -> None:
         """Train until the time budget is used up."""
         config, budget = self.config, self.budget
+        held_out = held_out_episodes(config.data, self.directory, config.validation)
+        validation = Validation(held_out, self.directory)
         data = BatchConfig(config.data, config.batch, config.future_frames, config.workers,
-                           config.fresh_share, Augmentation(**config.augmentation))
+                           config.fresh_share, Augmentation(**config.augmentation),
+                           tuple(p.name for p in held_out) if config.validation == 'auto' else ())
+        every = 60 * min(config.validate_every_min, config.minutes / 4)
         if self.step == 0:
             self._fit_arm_head()
         source = batches(data, config.seed + self.step)
-        saved_at, means = time.monotonic(), {}
-        with tqdm(total=round(budget.seconds), initial=round(budget.spent_s), unit='s', desc='training') as bar, \
+        saved_at, means, looked_at = time.monotonic(), {}, budget.spent_s
+        with tqdm(total=round(budget.seconds), initial=round(budget.spent_s), desc='training',
+                  bar_format='{desc}: {percentage:3.0f}%|{bar:20}| {remaining} left {postfix}') as bar, \
                 open(self.directory / 'log.jsonl', 'a') as journal:
             while not budget.over:
                 budget.start()
@@ -203,19 +243,29 @@ class Trainer:
                     row = {'step': self.step, 'minutes': budget.spent_s / 60, **means}
                     journal.write(json.dumps({k: round(v, 4) for k, v in row.items()}) + '\n')
                     journal.flush()
+                    validation.train_scalars(means, self.step)
+                if validation and budget.spent_s - looked_at > every:
+                    self.validate(validation)
+                    looked_at = budget.spent_s
                 if time.monotonic() - saved_at > config.save_every_s:
                     self.save()
                     saved_at = time.monotonic()
         require_steps(self.step)
         self.save()
+        if validation:
+            self.validate(validation)
+        validation.close()
 
     def _fit_arm_head(self) -> None:
         head = self.accelerator.unwrap_model(self.network).arm_head
-        if head is None or not self.config.arm_steps:
+        config = self.config
+        steps = config.arm_steps if config.arm_steps is not None else 0 if self.arm_known else ARM_STEPS
+        if head is None or not steps:
             return
         self.budget.start()
         head.requires_grad_(True)
-        error = fit_arm_head(head, self.config.data, self.config.arm_steps, self.config.seed)
+        seconds = ARM_SHARE * 60 * config.minutes if config.arm_steps is None else float('inf')
+        error = fit_arm_head(head, config.data, steps, config.seed, seconds, config.clock)
         head.requires_grad_(False)
         self.ema = self._average()
         self.budget.stop()
