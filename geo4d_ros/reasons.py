@@ -50,6 +50,8 @@ class Reason(Enum):
     # What the generator and the tracker report
     BUSY = (Kind.REFUSAL, 'the node is at work on another request of this kind',
             'ask again once the request under way is answered')
+    NODE_INACTIVE = (Kind.REFUSAL, 'the node is configured but not active',
+                     'ros2 lifecycle set NODE activate, with the node that is named')
     PREDICTION_FAILED = (Kind.REFUSAL, 'the generator reported an error', 'read the log of video_generator')
     PREDICTION_TIMEOUT = (Kind.REFUSAL, 'the generator did not answer in time',
                           'raise predict_seconds, or run the generator on a faster device')

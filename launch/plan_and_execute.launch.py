@@ -66,6 +66,8 @@ ARGUMENTS = [
                           description='Execute plans that pass the gates without /geo4d/approve.'),
     DeclareLaunchArgument('recover', default_value='false', choices=BOOLEAN,
                           description='Go a little back by itself after a refused plan or a motion that was held up.'),
+    DeclareLaunchArgument('autostart', default_value='true', choices=BOOLEAN,
+                          description='Configure and activate the nodes; false: by `ros2 lifecycle set`.'),
     DeclareLaunchArgument('one_process', default_value='true', choices=BOOLEAN,
                           description='Generator and tracker in one process; false passes images through topics.'),
     DeclareLaunchArgument('params_file', default_value=str(resource('config', 'geo4d.yaml')),
@@ -108,17 +110,19 @@ def start(context):
     environment = simulation_environment(value['loopback'] == 'true') if simulated else transport_environment()
     cameras = ('reference_camera', 'second_camera')
     place = {'namespace': value['namespace'], 'remappings': cell_remappings(value['namespace'], simulated)}
+    autostart = {'autostart': value['autostart'] == 'true'}
     common = {'package': 'geo4d_ros', 'output': 'screen', **place,
               'arguments': ['--ros-args', '--log-level', value['log_level']]}
-    generator = parameters(value, ('checkpoint', 'generator', 'device', *cameras), robot['video_generator'])
-    tracker = parameters(value, ('tracker', 'readout'), robot['gripper_tracker'])
+    generator = parameters(value, ('checkpoint', 'generator', 'device', *cameras), robot['video_generator'],
+                           **autostart)
+    tracker = parameters(value, ('tracker', 'readout'), robot['gripper_tracker'], **autostart)
     if value['one_process'] == 'true':
         prediction = [Node(executable='prediction', parameters=[generator[0], {**generator[1], **tracker[1]}],
                            **common)]
     else:
         prediction = [Node(executable='video_generator', parameters=generator, **common),
                       Node(executable='gripper_tracker', parameters=tracker, **common)]
-    modes = {name: value[name] == 'true' for name in ('dry_run', 'auto', 'recover')}
+    modes = {name: value[name] == 'true' for name in ('dry_run', 'auto', 'recover', 'autostart')}
     executor = Node(executable='plan_executor', **common,
                     parameters=parameters(value, ('motion', *cameras), robot['plan_executor'], **modes))
     actions = [SetEnvironmentVariable(*item) for item in environment.items()]

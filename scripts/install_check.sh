@@ -1,11 +1,21 @@
 #!/usr/bin/env bash
-# usage: scripts/install_check.sh [--full]
+# usage: scripts/install_check.sh [--full] [--json FILE]
 # The README's ROS steps in a clean folder, as far as they go on this machine; the end says what was covered.
+# --json writes the same as one object.
 # --full installs requirements/jazzy.txt (gigabytes) as well; without it, and without ROS, this checkout's .venv lends its packages.
 # Sources of ROS's `launch`, where it is not installed: LAUNCH_SOURCES=<folder of the jazzy branches of ros2/launch and
 # ros2/launch_ros>, unpacked side by side.
 set -euo pipefail
 here=$(cd "$(dirname "$0")/.." && pwd)
+full= json=
+while [ $# -gt 0 ]; do
+    case $1 in
+        --full) full=yes ;;
+        --json) json=$(realpath -m "${2:?--json needs a file}"); shift ;;
+        *) echo "install_check: unknown option $1; see its first lines" >&2; exit 2 ;;
+    esac
+    shift
+done
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 covered=() missing=()
@@ -26,7 +36,7 @@ touch .venv/COLCON_IGNORE
 source .venv/bin/activate
 site=$(python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 lent=$(ls -d "$here"/.venv/lib/python3.*/site-packages 2> /dev/null | head -1 || true)
-if [ "${1:-}" = --full ]; then
+if [ -n "$full" ]; then
     pip install -q -r src/geo4d_ros/requirements/jazzy.txt
     pip install -q --no-deps -r src/geo4d_ros/requirements/assets.txt
     python -c 'import numpy, torch, mujoco, pinocchio, zarr, cv2; assert numpy.__version__ < "2", numpy.__version__'
@@ -45,17 +55,22 @@ fi
 
 build() {
     rm -rf build install log
-    python -m colcon --log-level error build --base-paths src src/geo4d_ros/interfaces "$@" > build.txt 2>&1 || { cat build.txt; exit 1; }
+    python -m colcon --log-level error build --base-paths src $interfaces "$@" > build.txt 2>&1 || { cat build.txt; exit 1; }
 }
-if python -c 'import colcon_ros' 2> /dev/null; then colcon=yes; else pip install -q colcon-core colcon-ros colcon-bash && colcon=pip; fi
-pick=()
+if python -c 'import colcon_ros, colcon_bash' 2> /dev/null; then
+    colcon="the system's"
+else
+    pip install -q colcon-common-extensions
+    colcon="pip's"
+fi
+interfaces=src/geo4d_ros/interfaces
 if [ -z "${AMENT_PREFIX_PATH:-}" ]; then  # of a ROS installation; our own comes later
     missing 'colcon build of geo4d_interfaces (needs ament_cmake and rosidl; make setup compiles the same definitions)'
-    pick=(--packages-select geo4d_ros)
+    interfaces=  # colcon looks for no package inside another one
 fi
 for mode in '' --symlink-install; do
-    step "colcon build $mode"
-    build $mode "${pick[@]}"
+    step "colcon build${mode:+ $mode}"
+    build $mode
     set +u; source install/setup.bash; set -u
     hash -r
     case $(command -v geo4d) in "$PWD"/install/*) ;; *) echo "geo4d is $(command -v geo4d)" >&2; exit 1 ;; esac
@@ -64,7 +79,7 @@ for mode in '' --symlink-install; do
     for node in prediction video_generator gripper_tracker plan_executor simulated_cell; do
         test -x "install/geo4d_ros/lib/geo4d_ros/$node" || { echo "$node is missing" >&2; exit 1; }
     done
-    covered "colcon build $mode ($colcon colcon), geo4d on PATH, executables where ros2 run looks"
+    covered "colcon build${mode:+ $mode} ($colcon colcon), geo4d on PATH, executables where ros2 run looks"
 done
 
 export PYTHONPATH ROS_DOMAIN_ID=${ROS_DOMAIN_ID:-77} ROS_AUTOMATIC_DISCOVERY_RANGE=LOCALHOST MUJOCO_GL=${MUJOCO_GL:-egl}
@@ -146,3 +161,17 @@ missing 'RViz, MoveIt, RealSense drivers'
 echo
 printf 'covered: %s\n' "${covered[@]}"
 printf 'not covered: %s\n' "${missing[@]}"
+if [ -n "$json" ]; then
+    mkdir -p "$(dirname "$json")"
+    (cd "$here" && python - "$json" "$(printf '%s\n' "${covered[@]}")" "$(printf '%s\n' "${missing[@]}")" <<'PY'
+import json, platform, subprocess, sys
+target, covered, missing = sys.argv[1], *(text.splitlines() for text in sys.argv[2:])
+revision = subprocess.run(['git', 'rev-parse', '--short=12', 'HEAD'], capture_output=True, text=True).stdout.strip()
+report = {'revision': revision, 'python': platform.python_version(), 'system': platform.freedesktop_os_release()['PRETTY_NAME'],
+          'covered': covered, 'not_covered': missing}
+with open(target, 'w') as file:
+    json.dump(report, file, indent=1)
+    file.write('\n')
+PY
+    )
+fi

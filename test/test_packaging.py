@@ -19,7 +19,7 @@ MANIFEST = ElementTree.parse(ROOT / 'package.xml').getroot()
 RESOLVABLE = {
     'ament_index_python', 'builtin_interfaces', 'control_msgs', 'diagnostic_msgs',
     'geo4d_interfaces',  # ours, in interfaces/
-    'geometry_msgs', 'launch',
+    'geometry_msgs', 'launch', 'lifecycle_msgs',
     'launch_ros', 'moveit_msgs', 'nav_msgs', 'rcl_interfaces', 'rclpy', 'ros2bag', 'rosbag2_storage_mcap',
     'rosgraph_msgs',
     'rviz2', 'sensor_msgs', 'shape_msgs', 'std_msgs', 'std_srvs', 'tf2_msgs', 'tf2_ros', 'trajectory_msgs',

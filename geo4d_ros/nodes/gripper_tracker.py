@@ -6,13 +6,13 @@ import sys
 import threading
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 from geo4d_interfaces.msg import Plan as PlanMessage
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
-from rclpy.node import Node
 
 from geo4d_ros.errors import ConfigurationError, Geo4dError, require
 from geo4d_ros.loop.verdict import judge
@@ -23,6 +23,7 @@ from geo4d_ros.ros.observe.receiver import Receiver
 from geo4d_ros.ros.observe.transforms import TransformBuffer, TransformError, TransformListener
 from geo4d_ros.ros.serve import diagnostics
 from geo4d_ros.ros.serve.clock_jump import on_clock_jump
+from geo4d_ros.ros.serve.lifecycle import LifecycleParameters, ManagedNode
 from geo4d_ros.ros.serve.liveness import announce
 from geo4d_ros.ros.serve.parameters import NodeParameters, parameter
 from geo4d_ros.ros.serve.spin import run_node
@@ -38,7 +39,7 @@ MASKS = ('auto', 'generator', 'segmenter', 'colour')
 
 
 @dataclass(frozen=True)
-class TrackerParameters:
+class TrackerParameters(LifecycleParameters):
     """Parameters of the node."""
 
     tracker: str = parameter('model', 'Tracking backend.', choices=tuple(TRACKERS), read_only=True)
@@ -63,31 +64,43 @@ class TrackerParameters:
                                            maximum=2.0)
 
 
-class GripperTrackerNode(Node):
-    """Tracks predictions from the topics, or handed over in this process (`subscribe=False`)."""
+class GripperTrackerNode(ManagedNode):
+    """Tracks predictions from the topics, or handed over in this process (`subscribe=False`).
 
-    def __init__(self, subscribe: bool = True, transforms: TransformBuffer | None = None) -> None:
+    transforms(): the buffer that another node of this process fills; None: an own one.
+    """
+
+    def __init__(self, subscribe: bool = True, transforms: Callable[[], TransformBuffer] | None = None) -> None:
         super().__init__('gripper_tracker')
         self.parameters = NodeParameters(self, TrackerParameters)
-        p = self.parameters.values
         self.diagnostics = diagnostics.Diagnostics(self)
+        self._lock, self._subscribe, self._shared_transforms = threading.Lock(), subscribe, transforms
+
+    def set_up(self) -> None:
+        """Start the backend and listen."""
+        p = self.parameters.values
         self.boundary = Boundary(self, self.diagnostics)
         self.tracker = self.create_tracker()
+        self.owned.callback(self.tracker.close)
         self.publisher = PlanPublisher(self, p.views)
-        self.transforms = transforms or TransformBuffer()
-        self._receiver = None
-        if transforms is None:
-            self._receiver = Receiver(self, 'transforms')
-            TransformListener(self._receiver, self.boundary, self.transforms)
-            self._jump = on_clock_jump(self, self.transforms.forget)
-            self._receiver.start()
-        self._lock = threading.Lock()
-        if subscribe:
+        if self._shared_transforms is None:
+            self._own_transforms = TransformBuffer()
+            receiver = Receiver(self, 'transforms')
+            self.owned.callback(receiver.close)
+            TransformListener(receiver, self.boundary, self._own_transforms)
+            self.owned.callback(on_clock_jump(self, self._own_transforms.forget).unregister)
+            receiver.start()
+        if self._subscribe:
             self.predictions = PredictionReceiver(self, self.boundary, p.views, self.track, self._on_error,
                                                   MutuallyExclusiveCallbackGroup())
         self._alive = announce(self)
         self.diagnostics.set('tracker', diagnostics.OK, 'ready', backend=self.tracker.name,
                              readout=self.tracker.readout)
+
+    @property
+    def transforms(self) -> TransformBuffer:
+        """What /tf and /tf_static said."""
+        return self._shared_transforms() if self._shared_transforms else self._own_transforms
 
     def create_tracker(self) -> Tracker:
         """The backend that the parameters name; tests replace it. A backend that cannot run ends the node."""
@@ -117,6 +130,8 @@ class GripperTrackerNode(Node):
 
     def _track(self, prediction: Prediction) -> PlanMessage | Refusal:
         p, start = self.parameters.values, time.perf_counter()
+        if self.inactive:
+            return self.inactive
         try:
             T_base_ref = self.transforms.lookup(p.base_frame, prediction.frame_id, prediction.observation.stamp,
                                                 p.transform_tolerance)
@@ -129,6 +144,8 @@ class GripperTrackerNode(Node):
                 self.get_logger().error(traceback.format_exc())
             return Refusal(Reason.TRACKING_FAILED, str(error))
         seconds = time.perf_counter() - start
+        if self.inactive:  # meanwhile
+            return self.inactive
         if track.trusted < 2:
             cause = track.details.get('reason', 'no frame after the first can be trusted')
             return Refusal(Reason.TRACK_LOST, str(cause))
@@ -150,12 +167,6 @@ class GripperTrackerNode(Node):
         self.diagnostics.set('track', diagnostics.WARN, refusal.message, plan=plan)
         if plan:
             self.publisher.refuse(refusal_message(plan, 0, refusal))
-
-    def close(self) -> None:
-        """End the receiving thread, release the backend's processes."""
-        if self._receiver is not None:
-            self._receiver.close()
-        self.tracker.close()
 
 
 def read_gripper(path: str) -> GripperModel | None:

@@ -11,7 +11,6 @@ from pathlib import Path
 
 from geo4d_interfaces.srv import Approve
 from rclpy.clock import Clock, ClockType
-from rclpy.node import Node
 from std_srvs.srv import Trigger
 
 from geo4d_ros.errors import Geo4dError, NodeFailure
@@ -38,6 +37,7 @@ from geo4d_ros.ros.execute.stop_process import STOP_SERVICE, Guardian
 from geo4d_ros.ros.observe.receiver import Receiver
 from geo4d_ros.ros.observe.robot_monitor import CameraMonitor, RobotMonitor
 from geo4d_ros.ros.serve import diagnostics
+from geo4d_ros.ros.serve.lifecycle import ManagedNode
 from geo4d_ros.ros.serve.liveness import PeerMonitor, announce
 from geo4d_ros.ros.serve.parameters import NodeParameters
 from geo4d_ros.ros.serve.spin import run_node
@@ -46,20 +46,24 @@ from geo4d_ros.ros.wire.guard import Boundary
 TICK = 0.04  # [s]
 
 
-class PlanExecutor(Node):
+class PlanExecutor(ManagedNode):
     """Action geo4d/run, services geo4d/start, step, approve, reset (stop: its guardian's); topic geo4d/state."""
 
     def __init__(self) -> None:
         super().__init__('plan_executor')
         self.parameters = NodeParameters(self, ExecutorParameters, locked=self._under_way)
-        p = self.parameters.values
-        motion_limits(p), scene(p), loop_config(p)  # contradictions end the node now, not on the first start
         self.diagnostics = diagnostics.Diagnostics(self)
+
+    def set_up(self) -> None:
+        """Find the robot, start the guardian: everything but permission to run."""
+        p = self.parameters.values
+        motion_limits(p), scene(p), loop_config(p)  # contradictions are told now, not on the first start
         self.boundary = Boundary(self, self.diagnostics)
         patience = Patience(p.answer_seconds, p.feedback_silence)
         gripper = GripperClient(self, p.gripper_action, p.gripper_type, p.gripper_joint,
                                 finger_motion(p), p.gripper_effort, patience)
         self._senses = Receiver(self, 'senses', clock=True)
+        self.owned.callback(self._senses.close)
         robot = RobotMonitor(self.boundary, p.arm_joints, p.gripper_joint, gripper.opening, self._build_model,
                              p.joint_state_silence, self._senses)
         arm = TrajectoryClient(self, p.arm_action, p.arm_joints, p.tracking_error, patience)
@@ -87,6 +91,7 @@ class PlanExecutor(Node):
         self._start_guardian = lambda: Guardian([*arm.actions, *gripper.actions], stop_topic,
                                                 self.resolve_service_name(STOP_SERVICE), self.get_namespace())
         self.port.guardian = self._start_guardian()
+        self.owned.callback(self._leave)
         self.status.changed(None)
         self._senses.start()
 
@@ -120,6 +125,8 @@ class PlanExecutor(Node):
         return self._begin(EventKind.START, task, cycles)
 
     def _begin(self, kind: EventKind, task: str = '', cycles: int = 0) -> Refusal | None:
+        if self.inactive:
+            return self.inactive
         p, driver, port = self.parameters.values, self.driver, self.port
         try:
             if driver.phase in (Phase.IDLE, Phase.DONE):
@@ -154,11 +161,19 @@ class PlanExecutor(Node):
     def _peer_lost(self, name: str) -> None:
         self.driver.fault(Refusal(Reason.PEER_DEAD, name))
 
-    def close(self) -> None:
-        """Leave with the arm at rest; if it is not, the guardian is left to stop it."""
+    def stand_down(self) -> None:
+        """Not active any more: what runs is stopped as by /geo4d/stop, and watched until it rests."""
+        if self._under_way():
+            self.driver.handle(EventKind.STOP)
+
+    def unfinished(self) -> str:
+        """The arm comes to rest before its watchdogs go."""
+        return self._under_way() or ('the goal of /geo4d/run is being answered' if self._run.running else '')
+
+    def _leave(self) -> None:
+        """With the arm at rest; if it is not, the guardian is left to stop it."""
         self.driver.close_record()
         self.port.guardian.close(stop=self.driver.phase not in RESTING)
-        self._senses.close()
 
 
 def _failed(response: Trigger.Response, cause: str) -> Trigger.Response:

@@ -9,8 +9,10 @@ from typing import Any
 from geo4d_interfaces.msg import Plan as PlanMessage
 from rclpy.node import Node
 
+from geo4d_ros.errors import ConfigurationError, require
 from geo4d_ros.nodes.gripper_tracker import GripperTrackerNode
 from geo4d_ros.nodes.video_generator import VideoGeneratorNode
+from geo4d_ros.ros.observe.transforms import TransformBuffer
 from geo4d_ros.ros.serve.spin import run_nodes
 from geo4d_ros.ros.wire.prediction import Prediction
 
@@ -27,8 +29,14 @@ def compose(generator_class: Callable[..., VideoGeneratorNode] = VideoGeneratorN
         made['generator'] = generator_class(hand_off=hand_off)
         return made['generator']
 
+    def transforms() -> TransformBuffer:
+        observer = getattr(made['generator'], 'observer', None)
+        require(observer is not None, 'configure video_generator first: gripper_tracker hears with it',
+                ConfigurationError)
+        return observer.transforms
+
     def tracker() -> Node:
-        made['tracker'] = tracker_class(subscribe=False, transforms=made['generator'].observer.transforms)
+        made['tracker'] = tracker_class(subscribe=False, transforms=transforms)
         return made['tracker']
 
     return [generator, tracker]

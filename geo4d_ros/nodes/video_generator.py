@@ -8,10 +8,10 @@ import traceback
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
+from functools import partial
 
 from geo4d_interfaces.msg import Plan as PlanMessage
 from geo4d_interfaces.srv import Predict
-from rclpy.node import Node
 
 from geo4d_ros.errors import Geo4dError, PeerLostError, PredictionTimeoutError
 from geo4d_ros.generation.protocol import VideoGenerator
@@ -21,12 +21,13 @@ from geo4d_ros.ros.bench.stopwatch import Stopwatch
 from geo4d_ros.ros.observe.observer import Look, Observer, ObserverParameters
 from geo4d_ros.ros.serve import diagnostics
 from geo4d_ros.ros.serve.blocking_service import BlockingService
+from geo4d_ros.ros.serve.lifecycle import LifecycleParameters, ManagedNode
 from geo4d_ros.ros.serve.liveness import announce
 from geo4d_ros.ros.serve.parameters import NodeParameters, parameter
-from geo4d_ros.ros.serve.qos import STATE_QOS
 from geo4d_ros.ros.serve.spin import run_node
 from geo4d_ros.ros.wire.guard import Boundary
-from geo4d_ros.ros.wire.plan_message import PLAN_BYTES, checked_plan, predict_reply, refusal_message
+from geo4d_ros.ros.wire.plan_answer import PlanAnswer
+from geo4d_ros.ros.wire.plan_message import predict_reply
 from geo4d_ros.ros.wire.prediction import Prediction, PredictionPublisher
 
 # Tracks a prediction in this process; returns the plan that went out, or the refusal in its place.
@@ -35,7 +36,7 @@ MAX_INSTRUCTION = 500  # characters, as in Observation
 
 
 @dataclass(frozen=True)
-class GeneratorParameters(ObserverParameters):
+class GeneratorParameters(ObserverParameters, LifecycleParameters):
     """Parameters of the node, besides those of the observer."""
 
     checkpoint: str = parameter('geo4d-sim-small', 'Directory of the weights, or a name under models/.',
@@ -50,7 +51,7 @@ class GeneratorParameters(ObserverParameters):
                                        '0 answers without it.', minimum=0.0, maximum=600.0)
 
 
-class VideoGeneratorNode(Node):
+class VideoGeneratorNode(ManagedNode):
     """Service /geo4d/predict; every refusal carries a reason code and leaves the node alive."""
 
     def __init__(self, hand_off: Handoff | None = None) -> None:
@@ -59,19 +60,22 @@ class VideoGeneratorNode(Node):
         self.parameters = NodeParameters(self, GeneratorParameters,
                                          locked=lambda: 'a prediction is under way' if self._busy.locked() else '')
         self.diagnostics = diagnostics.Diagnostics(self)
+        self._tracks_here = hand_off  # None: a tracker in another process does
+
+    def set_up(self) -> None:
+        """Listen to the cell and load the weights; a node that comes up by itself loads them beside its start."""
         self.observer = Observer(self, lambda: self.parameters.values, self.diagnostics)
+        self.owned.callback(self.observer.close)
         self.publisher = PredictionPublisher(self, len(self.observer.cameras))
-        self._hand_off = hand_off or self._await_tracker
-        self._plan: PlanMessage | None = None
-        self._plan_arrived = threading.Condition()
-        if hand_off is None:
-            Boundary(self, self.diagnostics).subscribe(PlanMessage, 'geo4d/plan', checked_plan, self._on_plan,
-                                                       STATE_QOS, limit=PLAN_BYTES)
+        self._hand_off = self._tracks_here or partial(self._elsewhere, PlanAnswer(Boundary(self, self.diagnostics)))
         self._generator: Future[VideoGenerator] = Future()
         self.diagnostics.set('generator', diagnostics.WARN, 'loading')
         self._loader = threading.Thread(target=self._load, name='load', daemon=True)
         self._loader.start()
-        self._service = BlockingService(self, Predict, 'geo4d/predict', self._predict)
+        self.owned.callback(self._loader.join)
+        if not self.autostart:
+            self._generator.result()
+        self.owned.callback(BlockingService(self, Predict, 'geo4d/predict', self._predict).close)
         self._alive = announce(self)
 
     def create_generator(self) -> VideoGenerator:
@@ -98,22 +102,24 @@ class VideoGeneratorNode(Node):
             self._generator.set_result(generator)
 
     def _predict(self, request: Predict.Request, response: Predict.Response) -> Predict.Response:
-        if not self._busy.acquire(blocking=False):
-            answer: Predict.Response | Refusal = Refusal(Reason.BUSY, 'a prediction is already under way')
-        else:
-            try:
-                answer = self.predict(request.instruction)
-            except Exception as error:  # whatever comes: the one who asked is answered
-                self.get_logger().error(traceback.format_exc())
-                answer = Refusal(Reason.PREDICTION_FAILED, f'{type(error).__name__}: {error}')
-            finally:
-                self._busy.release()
+        answer = self.inactive or self._predict_alone(request.instruction)
         if isinstance(answer, Refusal):
             if answer.reason is not Reason.BUSY:
                 self.diagnostics.set('prediction', diagnostics.WARN, answer.message)
                 self.get_logger().warning(answer.message)
             return Predict.Response(reason=answer.reason.code, detail=answer.detail)
         return answer
+
+    def _predict_alone(self, instruction: str) -> Predict.Response | Refusal:
+        if not self._busy.acquire(blocking=False):
+            return Refusal(Reason.BUSY, 'a prediction is already under way')
+        try:
+            return self.predict(instruction)
+        except Exception as error:  # whatever comes: the one who asked is answered
+            self.get_logger().error(traceback.format_exc())
+            return Refusal(Reason.PREDICTION_FAILED, f'{type(error).__name__}: {error}')
+        finally:
+            self._busy.release()
 
     def predict(self, instruction: str = '') -> Predict.Response | Refusal:
         """Look, predict, publish, track: the answer of the service, or why there is none."""
@@ -148,6 +154,8 @@ class VideoGeneratorNode(Node):
         clock.lap('generate')
         if int(video.stamps[0]) != look.observation.stamp or not video.valid[:, 1:].any():
             return Refusal(Reason.PREDICTION_INVALID, 'the video does not start at the observation or is empty')
+        if self.inactive:  # meanwhile
+            return self.inactive
         prediction = Prediction(f'{look.observation.stamp}-{seed}', look.observation, video)
         self.publisher.publish(prediction)
         clock.lap('publish')
@@ -168,26 +176,8 @@ class VideoGeneratorNode(Node):
         except Exception as error:
             return Refusal(Reason.PREDICTION_FAILED, f'no generator: {error}')
 
-    def _on_plan(self, message: PlanMessage, number: int | None) -> None:
-        with self._plan_arrived:
-            self._plan = message
-            self._plan_arrived.notify_all()
-
-    def _await_tracker(self, prediction: Prediction) -> PlanMessage:
-        timeout, stamp = self.parameters.values.tracker_timeout, prediction.observation.stamp
-        if timeout == 0:
-            return PlanMessage(id=prediction.plan)
-        with self._plan_arrived:
-            if self._plan_arrived.wait_for(lambda: self._plan and self._plan.id == prediction.plan, timeout):
-                return self._plan
-        refusal = Refusal(Reason.TRACKING_FAILED, f'no tracker answered within {timeout} s')
-        return refusal_message(prediction.plan, stamp, refusal)
-
-    def close(self) -> None:
-        """End the threads."""
-        self._service.close()
-        self._loader.join()
-        self.observer.close()
+    def _elsewhere(self, answer: PlanAnswer, prediction: Prediction) -> PlanMessage:
+        return answer.wait(prediction, self.parameters.values.tracker_timeout)
 
 
 def main(args: list[str] | None = None) -> int:

@@ -136,7 +136,9 @@ def attack_services(target, examples):
         target.probe.spin(0.3)
         waiting = []
 
-        def shoot(request, client=client, waiting=waiting):
+        def shoot(request, client=client, waiting=waiting, service=service):
+            if service.endswith('/change_state'):  # a valid one would take the node away
+                request.transition.id, request.transition.label = 99, f'no {request.transition.label}'
             waiting.append(client.call_async(request))
             target.probe.spin(0.001)
 

@@ -19,6 +19,7 @@ from geo4d_ros.motion.collision import Scene
 from geo4d_ros.motion.gripper_segments import GripperSegment
 from geo4d_ros.motion.limits import MotionLimits
 from geo4d_ros.motion.planning import RobotState, TimedMotion, plan_trajectory
+from geo4d_ros.ros.serve.lifecycle import bring_up
 from geo4d_ros.types import Plan
 
 PATIENCE = 90.0  # [s]
@@ -64,6 +65,7 @@ class Real:
         from geo4d_ros.nodes.plan_executor import PlanExecutor
 
         self.node = PlanExecutor()
+        bring_up(self.node)
         self.executor = SingleThreadedExecutor()
         self.executor.add_node(self.node)
         self.port = self.node.port

@@ -26,6 +26,7 @@ from geo4d_ros.geometry.image_messages import read_depth
 from geo4d_ros.geometry.transforms import make_transform
 from geo4d_ros.nodes.prediction import compose
 from geo4d_ros.ros.serve.environment import free_domain_id, loopback_environment
+from geo4d_ros.ros.serve.lifecycle import bring_up
 from geo4d_ros.ros.serve.qos import PREDICTION_QOS, STATE_QOS
 from geo4d_ros.ros.wire.conversions import read_pose, to_nanoseconds
 from geo4d_ros.ros.wire.plan_message import parse_plan
@@ -70,6 +71,7 @@ class Graph:
         self.nodes = []
         for factory in (FakeCameras, Viewer, *factories):
             self.nodes.append(factory())
+            bring_up(self.nodes[-1])
             self.executor.add_node(self.nodes[-1])
         self.cameras, self.viewer, self.generator, self.tracker = self.nodes
         self.set(max_age=2.0, observation_timeout=1.5)  # machines that run tests are busy

@@ -105,6 +105,8 @@ def test_a_preset_reaches_every_node():
     assert executor['arm_action'] == 'fr3_arm_controller/follow_joint_trajectory' and executor['motion'] == 'moveit'
     assert executor['gripper_action'] == 'franka_gripper/gripper_action'
     plain = [given(a) for a in started(path) if isinstance(a, Node)]
+    assert all(values['autostart'] for values in plain)
+    assert not any(given(a)['autostart'] for a in started(path, autostart='false') if isinstance(a, Node))
     assert not any('robot' in values or 'arm_action' in values for values in plain)
 
 

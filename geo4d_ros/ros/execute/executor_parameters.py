@@ -12,6 +12,7 @@ from geo4d_ros.motion.limits import SPEED_CAP, MotionLimits
 from geo4d_ros.robots.finger_motion import FingerMotion, linear
 from geo4d_ros.robots.kinematics import RobotModel, finger_stations
 from geo4d_ros.robots.registry import load_robot
+from geo4d_ros.ros.serve.lifecycle import LifecycleParameters
 from geo4d_ros.ros.serve.liveness import LEASE
 from geo4d_ros.ros.serve.parameters import parameter
 
@@ -19,7 +20,7 @@ LIMIT, LOOP, ROBOT = MotionLimits(), LoopConfig(), load_robot()
 
 
 @dataclass(frozen=True)
-class ExecutorParameters:
+class ExecutorParameters(LifecycleParameters):
     """Read-only ones need a restart; the others take effect on the next /geo4d/start or /geo4d/step."""
 
     # How the loop runs

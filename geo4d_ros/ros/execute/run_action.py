@@ -29,6 +29,11 @@ class RunAction:
         self._server = ActionServer(node, RunTask, ACTION, self._execute, cancel_callback=self._cancel)
         status.listeners.append(self._changed)
 
+    @property
+    def running(self) -> bool:
+        """Whether a goal waits for its result."""
+        return self._running is not None
+
     def _cancel(self, handle: Any) -> CancelResponse:
         self._driver.handle(EventKind.STOP)
         return CancelResponse.ACCEPT

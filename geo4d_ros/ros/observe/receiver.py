@@ -34,6 +34,7 @@ class Receiver:
                                          context=node.context, use_global_arguments=False,
                                          start_parameter_services=False, enable_rosout=False,
                                          parameter_overrides=[Parameter('use_sim_time', value=simulated)])
+        self._follows = clock
         if clock:
             node.add_post_set_parameters_callback(self._follow)
         self._executor = SingleThreadedExecutor(context=node.context)
@@ -88,6 +89,9 @@ class Receiver:
 
     def close(self) -> None:
         """End the thread; a process that exits inside a spinning thread aborts."""
+        if self._follows:
+            self.node.remove_post_set_parameters_callback(self._follow)
+            self._follows = False
         self._ending.set()
         if self._thread.ident is not None:
             self._thread.join()

@@ -14,7 +14,8 @@ def guard_services(node: Node) -> None:
     """Wrap every service of `node`: one whose handler raises answers what it can, where rclpy would leave the caller
     without an answer (a parameter of an unknown type is enough)."""
     for service in node.services:
-        service.callback = _guarded(node, service.srv_type, service.callback)
+        if not hasattr(service.callback, 'guarded'):
+            service.callback = _guarded(node, service.srv_type, service.callback)
 
 
 def _guarded(node: Node, kind: Any, callback: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
@@ -25,6 +26,7 @@ def _guarded(node: Node, kind: Any, callback: Callable[[Any, Any], Any]) -> Call
             node.get_logger().warning(traceback.format_exc(), throttle_duration_sec=5.0)
             return _failed(kind.Response(), request, f'{type(error).__name__}: {str(error)[:200]}')
 
+    answer.guarded = True  # type: ignore[attr-defined]
     return answer
 
 
@@ -35,5 +37,7 @@ def _failed(response: Any, request: Any, cause: str) -> Any:
     elif hasattr(response, 'result'):
         response.result = result
     elif hasattr(response, 'success'):
-        response.success, response.message = False, cause
+        response.success = False
+        if hasattr(response, 'message'):  # a lifecycle transition has none
+            response.message = cause
     return response

@@ -23,6 +23,7 @@ from rclpy.signals import uninstall_signal_handlers
 from geo4d_ros.errors import Geo4dError, NodeFailure
 from geo4d_ros.ros.serve.diagnostics import ERROR
 from geo4d_ros.ros.serve.guarded_services import guard_services
+from geo4d_ros.ros.serve.lifecycle import bring_up
 
 # A spin without timeout misses the wake-up of a signal in some 6 % of the cases (rclpy 7.1).
 SPIN_TIMEOUT_S = 0.2
@@ -69,6 +70,7 @@ def _make(factories: Sequence[Callable[[], Node]], executor: SingleThreadedExecu
         for factory in factories:
             nodes.append(factory())
             guard_services(nodes[-1])
+            bring_up(nodes[-1])
             executor.add_node(nodes[-1])
     except BaseException:
         if rclpy.ok():
