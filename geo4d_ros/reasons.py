@@ -48,6 +48,8 @@ class Reason(Enum):
                            'the detail names joint and parameter: mend the driver, arm_joints or gripper_joint')
     ROBOT_MOVING = (Kind.REFUSAL, 'the arm is not at rest', 'see who else moves the arm; wait until it stands')
     # What the generator and the tracker report
+    SINGLE_VIEW = (Kind.NOTE, 'one camera only: no second silhouette for the tracker, what the arm hides is unknown',
+                   'expect worse plans; add a second camera (second_camera, or cameras)')
     BUSY = (Kind.REFUSAL, 'the node is at work on another request of this kind',
             'ask again once the request under way is answered')
     NODE_INACTIVE = (Kind.REFUSAL, 'the node is configured but not active',

@@ -14,6 +14,7 @@ from launch_ros.actions import Node
 
 from geo4d_ros.resources import resource
 from geo4d_ros.ros.graph.launch_arguments import (
+    camera_list,
     cell_remappings,
     check_cameras,
     check_checkpoint,
@@ -49,6 +50,9 @@ ARGUMENTS = [
                           description='Namespace of the camera whose frame all points are in.'),
     DeclareLaunchArgument('second_camera', default_value='camera2/camera2',
                           description='Namespace of the second camera.'),
+    DeclareLaunchArgument('cameras', default_value='',
+                          description='Without sim: namespaces of all cameras, the reference first, separated by '
+                          'commas; in place of the two above.'),
     DeclareLaunchArgument('checkpoint', default_value='',
                           description='Directory of the weights, or the name of a shipped model.' + FROM_FILE),
     DeclareLaunchArgument('generator', default_value='',
@@ -110,11 +114,12 @@ def start(context):
     environment = simulation_environment(value['loopback'] == 'true') if simulated else transport_environment()
     cameras = ('reference_camera', 'second_camera')
     place = {'namespace': value['namespace'], 'remappings': cell_remappings(value['namespace'], simulated)}
+    views = {'cameras': camera_list(value['cameras'], simulated)} if value['cameras'] else {}
     autostart = {'autostart': value['autostart'] == 'true'}
     common = {'package': 'geo4d_ros', 'output': 'screen', **place,
               'arguments': ['--ros-args', '--log-level', value['log_level']]}
     generator = parameters(value, ('checkpoint', 'generator', 'device', *cameras), robot['video_generator'],
-                           **autostart)
+                           **autostart, **views)
     tracker = parameters(value, ('tracker', 'readout'), robot['gripper_tracker'], **autostart)
     if value['one_process'] == 'true':
         prediction = [Node(executable='prediction', parameters=[generator[0], {**generator[1], **tracker[1]}],
@@ -124,7 +129,7 @@ def start(context):
                       Node(executable='gripper_tracker', parameters=tracker, **common)]
     modes = {name: value[name] == 'true' for name in ('dry_run', 'auto', 'recover', 'autostart')}
     executor = Node(executable='plan_executor', **common,
-                    parameters=parameters(value, ('motion', *cameras), robot['plan_executor'], **modes))
+                    parameters=parameters(value, ('motion', *cameras), robot['plan_executor'], **modes, **views))
     actions = [SetEnvironmentVariable(*item) for item in environment.items()]
     if simulated:
         actions.append(included('simulation.launch.py', value, (

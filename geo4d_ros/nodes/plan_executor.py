@@ -34,6 +34,7 @@ from geo4d_ros.ros.execute.predictor_client import PredictClient
 from geo4d_ros.ros.execute.run_action import RunAction
 from geo4d_ros.ros.execute.status import Status
 from geo4d_ros.ros.execute.stop_process import STOP_SERVICE, Guardian
+from geo4d_ros.ros.observe.camera_names import camera_names
 from geo4d_ros.ros.observe.receiver import Receiver
 from geo4d_ros.ros.observe.robot_monitor import CameraMonitor, RobotMonitor
 from geo4d_ros.ros.serve import diagnostics
@@ -74,7 +75,7 @@ class PlanExecutor(ManagedNode):
             stop_topic = self.resolve_topic_name(STOP_TOPIC)
             arm = MoveItClient(self, arm, robot, p.moveit_group, p.tool_frame, p.base_frame,
                                lambda: motion_limits(self.parameters.values), scene(p))
-        cameras = CameraMonitor(self._senses.clock, self.boundary, (p.reference_camera, p.second_camera), self._senses)
+        cameras = CameraMonitor(self._senses.clock, self.boundary, camera_names(p), self._senses)
         inbox = PlanInbox(self, self.boundary, p.base_frame)
         self.port = RosPort(self._senses.clock, robot, cameras, PredictClient(self), inbox, arm, gripper,
                             (p.camera_silence, p.joint_state_silence), lambda: self._peers.missing)

@@ -14,6 +14,7 @@ from geo4d_interfaces.msg import Plan as PlanMessage
 from geo4d_interfaces.srv import Predict
 
 from geo4d_ros.errors import Geo4dError, PeerLostError, PredictionTimeoutError
+from geo4d_ros.generation.extra_views import predicted_views
 from geo4d_ros.generation.protocol import VideoGenerator
 from geo4d_ros.loop.verdict import judge
 from geo4d_ros.reasons import Reason, Refusal
@@ -142,6 +143,7 @@ class VideoGeneratorNode(ManagedNode):
         seed = self.parameters.values.seed + self._count
         self._count += 1
         try:
+            look = self.observer.for_model(look, predicted_views(generator))
             video = generator.predict(look.observation, seed)
         except PredictionTimeoutError as error:
             return Refusal(Reason.PREDICTION_TIMEOUT, str(error))

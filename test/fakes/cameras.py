@@ -17,7 +17,7 @@ from geo4d_ros.ros.serve.qos import IMAGE_QOS, TF_QOS, TF_STATIC_QOS
 from geo4d_ros.ros.wire.conversions import camera_info_message, image_message, to_stamp, transform_message
 
 SIZE = (24, 32)
-FRAMES = ('cam1_optical', 'cam2_optical')
+FRAMES = ('cam1_optical', 'cam2_optical', 'cam3_optical')
 T_BASE_CAMERA = np.array([[0, -1, 0, 0.5], [-1, 0, 0, 0], [0, 0, -1, 1.0], [0, 0, 0, 1]], float)
 T_BASE_TOOL = np.diag([1.0, -1.0, -1.0, 1.0]) + make_transform(None, np.array([0.4, 0.0, 0.3])) - np.eye(4)
 
@@ -25,10 +25,11 @@ T_BASE_TOOL = np.diag([1.0, -1.0, -1.0, 1.0]) + make_transform(None, np.array([0
 class FakeCameras(Node):
     """Publishes at 20 Hz; `fault` is '' or one of the branches below.
 
-    edit(topic, index, message) may change a camera's messages; time() [ns] stamps everything.
+    The third of `count` has no transform. edit(topic, index, message) may change a camera's messages;
+    time() [ns] stamps everything.
     """
 
-    def __init__(self, **options: object) -> None:
+    def __init__(self, count: int = 2, **options: object) -> None:
         super().__init__('fake_cameras', **options)
         self.fault, self.T_base_tool = '', T_BASE_TOOL
         self.edit: Callable[[str, int, Any], Any] = lambda topic, index, message: message
@@ -38,7 +39,7 @@ class FakeCameras(Node):
         topics = (('color/image_raw', Image), ('aligned_depth_to_color/image_raw', Image),
                   ('color/camera_info', CameraInfo))
         self._cameras = [[self.create_publisher(kind, f'/camera{i}/camera{i}/{topic}', IMAGE_QOS)
-                          for topic, kind in topics] for i in (1, 2)]
+                          for topic, kind in topics] for i in range(1, count + 1)]
         self._joints = self.create_publisher(JointState, 'joint_states', 10)
         self._tf = self.create_publisher(TFMessage, '/tf', TF_QOS)
         self._static = self.create_publisher(TFMessage, '/tf_static', TF_STATIC_QOS)
@@ -50,7 +51,7 @@ class FakeCameras(Node):
         offset = make_transform(None, np.array([0.2, 0, 0])) if T_ref_second is None else T_ref_second
         self._static.publish(TFMessage(transforms=[
             transform_message(T, 0, BASE_FRAME, frame)
-            for T, frame in zip((T_BASE_CAMERA, T_BASE_CAMERA @ offset), FRAMES, strict=True)]))
+            for T, frame in zip((T_BASE_CAMERA, T_BASE_CAMERA @ offset), FRAMES[:2], strict=True)]))
 
     def _tick(self) -> None:
         now = self.time()
@@ -61,7 +62,7 @@ class FakeCameras(Node):
         joints.header.stamp = to_stamp(now)
         if self.fault != 'no joints':
             self._joints.publish(joints)
-        for index in (0, 1):
+        for index in range(len(self._cameras)):
             self._send(index, now)
 
     def _send(self, index: int, now: int) -> None:

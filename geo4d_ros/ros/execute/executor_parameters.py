@@ -12,6 +12,7 @@ from geo4d_ros.motion.limits import SPEED_CAP, MotionLimits
 from geo4d_ros.robots.finger_motion import FingerMotion, linear
 from geo4d_ros.robots.kinematics import RobotModel, finger_stations
 from geo4d_ros.robots.registry import load_robot
+from geo4d_ros.ros.observe.camera_names import CameraParameters
 from geo4d_ros.ros.serve.lifecycle import LifecycleParameters
 from geo4d_ros.ros.serve.liveness import LEASE
 from geo4d_ros.ros.serve.parameters import parameter
@@ -20,7 +21,7 @@ LIMIT, LOOP, ROBOT = MotionLimits(), LoopConfig(), load_robot()
 
 
 @dataclass(frozen=True)
-class ExecutorParameters(LifecycleParameters):
+class ExecutorParameters(LifecycleParameters, CameraParameters):
     """Read-only ones need a restart; the others take effect on the next /geo4d/start or /geo4d/step."""
 
     # How the loop runs
@@ -67,8 +68,6 @@ class ExecutorParameters(LifecycleParameters):
                                       minimum=0.0, maximum=500.0, read_only=True)
     moveit_group: str = parameter(ROBOT.controllers.moveit_group, "MoveIt's planning group.", read_only=True)
     # Who is watched
-    reference_camera: str = parameter('camera1/camera1', 'Namespace of the first camera.', read_only=True)
-    second_camera: str = parameter('camera2/camera2', 'Namespace of the second camera.', read_only=True)
     peers: tuple[str, ...] = parameter(('video_generator', 'gripper_tracker'),
                                        'Nodes whose death stops the arm (those that announce themselves).',
                                        read_only=True)

@@ -28,6 +28,17 @@ def check_cameras(value: Mapping[str, str]) -> None:
             f'{serials["reference"]!r}: one camera cannot be two', ConfigurationError)
 
 
+def camera_list(text: str, simulated: bool) -> list[str]:
+    """The launch argument `cameras`, 'camera1/camera1, camera2/camera2, ...'; ConfigurationError for what cannot be."""
+    names = [name.strip() for name in text.split(',')]
+    require(all(re.fullmatch(r'/?[A-Za-z_]\w*(/[A-Za-z_]\w*)*', name) for name in names),
+            f'cameras should be namespaces separated by commas, as camera1/camera1,camera2/camera2, but is {text!r}',
+            ConfigurationError)
+    require(not simulated, 'the simulated cell has two cameras: name them by reference_camera and second_camera',
+            ConfigurationError)
+    return names
+
+
 def check_checkpoint(name: str) -> None:
     """ConfigurationError names the shipped models when there is no such checkpoint; '' is left to the file."""
     if name:

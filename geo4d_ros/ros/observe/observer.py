@@ -5,17 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from rclpy.node import Node
 
 from geo4d_ros.errors import SimulationError
+from geo4d_ros.generation.extra_views import condense
 from geo4d_ros.geometry.agreement import MIN_AGREEMENT, view_agreement
 from geo4d_ros.geometry.transforms import invert, rotation_angle, translation_distance
 from geo4d_ros.reasons import Reason, Refusal
 from geo4d_ros.robots.gripper import gripper_of
 from geo4d_ros.robots.registry import load_robot
+from geo4d_ros.ros.observe.camera_names import CameraParameters, camera_names
 from geo4d_ros.ros.observe.depth_unit import check_depth_unit
 from geo4d_ros.ros.observe.joint_state_buffer import JointStateBuffer, listen_to_joint_states
 from geo4d_ros.ros.observe.receiver import Receiver
@@ -33,13 +35,9 @@ FROZEN_MOTION_M = 0.005
 
 
 @dataclass(frozen=True)
-class ObserverParameters:
+class ObserverParameters(CameraParameters):
     """How the cell is looked at."""
 
-    reference_camera: str = parameter('camera1/camera1', 'Namespace of the camera whose frame all points are in.',
-                                      read_only=True)
-    second_camera: str = parameter('camera2/camera2', "Namespace of the second camera; '' for none.",
-                                   read_only=True)
     max_age: float = parameter(1.0, 'Oldest camera pair that is used [s].', minimum=0.01, maximum=60.0)
     slop: float = parameter(0.034, 'Largest difference of the stamps of two cameras [s].', minimum=0.0, maximum=1.0)
     observation_timeout: float = parameter(2.0, 'How long a request waits for a fresh pair [s].', minimum=0.0,
@@ -89,7 +87,7 @@ class Observer:
                  report: diagnostics.Diagnostics) -> None:
         self.parameters, self.diagnostics = parameters, report
         p = parameters()
-        self.cameras = tuple(name for name in (p.reference_camera, p.second_camera) if name)
+        self.cameras = camera_names(p)
         self.transforms, self.joints = TransformBuffer(), JointStateBuffer()
         self.receiver, boundary = Receiver(node, 'cameras'), Boundary(node, report)
         TransformListener(self.receiver, boundary, self.transforms)
@@ -132,6 +130,19 @@ class Observer:
         look = Look(observation, match.skew, self.sync.age(match))
         self.diagnostics.set('cameras', diagnostics.OK, 'in step', skew_ms=look.skew * 1e3, age_ms=look.age * 1e3)
         return look
+
+    def for_model(self, look: Look, views: int) -> Look:
+        """The views that a model predicts, what the others see put to use; /diagnostics says which mode that is."""
+        seen, given = condense(look.observation, views), len(look.observation.views)
+        if given == 1:
+            text = Refusal(Reason.SINGLE_VIEW, f'only {self.cameras[0]}').message
+            self.diagnostics.set('views', diagnostics.WARN, text)
+        else:
+            lost = f'; not placed: {", ".join(seen.unplaced)}' if seen.unplaced else ''
+            self.diagnostics.set('views', diagnostics.WARN if lost else diagnostics.OK,
+                                 f'{len(seen.filled)} of {given} views are predicted{lost}',
+                                 **{f'filled pixels of view {i}': count for i, count in enumerate(seen.filled)})
+        return replace(look, observation=seen.observation)
 
     def _refuse(self, refusal: Refusal) -> Refusal:
         self.diagnostics.set('cameras', diagnostics.ERROR, refusal.message)

@@ -15,7 +15,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 
-from geo4d_ros.ros.serve.qos import NO_SUBSCRIPTION_EVENTS
+from geo4d_ros.ros.serve.qos import NO_SUBSCRIPTION_EVENTS, overridden
 
 
 class Receiver:
@@ -59,6 +59,7 @@ class Receiver:
     def create_subscription(self, message_type: type, topic: str, callback: Callable[[Any], None], qos: QoSProfile,
                             raw: bool = False) -> None:
         """As a node's, with the topic's name resolved by `node`."""
+        qos = overridden(self.node, topic, qos, 'subscription')
         # A best-effort subscription fits every publisher: nothing to be warned of.
         events = NO_SUBSCRIPTION_EVENTS if qos.reliability is ReliabilityPolicy.BEST_EFFORT else None
         self._helper.create_subscription(message_type, self.node.resolve_topic_name(topic), callback, qos,

@@ -14,6 +14,7 @@ from geo4d_ros.geometry.rectification import rectify
 from geo4d_ros.reasons import Reason, Refusal
 from geo4d_ros.ros.observe.receiver import Receiver
 from geo4d_ros.ros.observe.rgbd_pairing import CameraMessages, Match, RgbdPairing
+from geo4d_ros.ros.serve.clock_jump import NO_CLOCK
 from geo4d_ros.ros.serve.qos import IMAGE_QOS
 from geo4d_ros.ros.wire.camera import (
     IMAGE_BYTES,
@@ -84,8 +85,7 @@ class RgbdSync:
         """
         now = self._now(timeout_s)
         if not now:
-            return Refusal(Reason.OBSERVATION_TIMEOUT, 'no /clock although use_sim_time is set: start the simulation '
-                           'or the replay with its clock, or set use_sim_time to false')
+            return Refusal(Reason.OBSERVATION_TIMEOUT, NO_CLOCK)
         not_before = now if fresh else now - int(max_age_s * 1e9)
         match = self.pairing.wait(slop_s, not_before, timeout_s)
         wrong = self._wrong()

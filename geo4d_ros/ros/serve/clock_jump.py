@@ -8,6 +8,8 @@ from rclpy.clock import JumpHandle, JumpThreshold, TimeJump
 from rclpy.duration import Duration
 from rclpy.node import Node
 
+NO_CLOCK = ('no /clock although use_sim_time is set: start the simulation or the replay with its clock, or set '
+            'use_sim_time to false')
 BACK_S = 0.1  # what the system's clock may be set back by NTP
 
 

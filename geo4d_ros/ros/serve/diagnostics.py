@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import threading
+import time
 from typing import Any
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 from rclpy.clock import Clock, ClockType
 from rclpy.node import Node
 
+from geo4d_ros.ros.serve.clock_jump import NO_CLOCK
+
 OK, WARN, ERROR, STALE = (DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR,
                           DiagnosticStatus.STALE)
+
+# Of a paused replay or simulation too: what waits for the time that does not pass should say so.
+CLOCK_STANDS_S = 5.0
 
 
 class Diagnostics:
@@ -23,7 +29,25 @@ class Diagnostics:
         self._status: dict[str, DiagnosticStatus] = {}
         self._lock = threading.Lock()
         # Steady: a simulation that stands still is worth reporting too.
-        self._timer = node.create_timer(period_s, self.publish, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self._timer = node.create_timer(period_s, self._tick, clock=Clock(clock_type=ClockType.STEADY_TIME))
+        self._clock, self._moved = 0, time.monotonic()
+
+    def _tick(self) -> None:
+        self.check_clock(time.monotonic())
+        self.publish()
+
+    def check_clock(self, now: float) -> None:
+        """Name a simulated clock that does not come or does not run, at steady time `now` [s]."""
+        simulated = self.node.get_parameter('use_sim_time').value
+        stamp = self.node.get_clock().now().nanoseconds
+        if stamp != self._clock or not simulated:
+            self._clock, self._moved = stamp, now
+        if simulated and not stamp:
+            self.set('clock', ERROR, NO_CLOCK)
+        elif now - self._moved > CLOCK_STANDS_S:
+            self.set('clock', WARN, 'the simulated clock stands still', seconds=now - self._moved)
+        elif 'clock' in self._status:
+            self.set('clock', OK, 'runs')
 
     def set(self, subject: str, level: bytes, message: str, **values: Any) -> None:
         """Replace the status of `subject`; a change of level or message goes out at once."""

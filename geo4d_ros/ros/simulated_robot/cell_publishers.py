@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from rclpy.node import Node
+from rclpy.publisher import Publisher
 from rosgraph_msgs.msg import Clock
 from scipy.spatial.transform import Rotation
 from sensor_msgs.msg import CameraInfo, Image, JointState
@@ -13,7 +14,7 @@ from tf2_msgs.msg import TFMessage
 from geo4d_ros.geometry.cameras import Camera
 from geo4d_ros.geometry.transforms import make_transform
 from geo4d_ros.robots.description import RobotDescription
-from geo4d_ros.ros.serve.qos import IMAGE_QOS, STATE_QOS, TF_QOS, TF_STATIC_QOS
+from geo4d_ros.ros.serve.qos import IMAGE_QOS, STATE_QOS, TF_QOS, TF_STATIC_QOS, overridden
 from geo4d_ros.ros.wire.conversions import camera_info_message, image_message, to_stamp, transform_message
 from geo4d_ros.simulation.runner import STATE_PERIOD, Snapshot
 
@@ -75,11 +76,13 @@ class CameraPublisher:
     def __init__(self, node: Node, cameras: tuple[Camera, ...], namespaces: tuple[str, ...], base_frame: str) -> None:
         self._cameras, self._base_frame = cameras, base_frame
         self._frames = [f'{name.strip("/").split("/")[-1]}_color_optical_frame' for name in namespaces]
-        self._publishers = [(
-            node.create_publisher(Image, f'{name}/color/image_raw', IMAGE_QOS),
-            node.create_publisher(Image, f'{name}/aligned_depth_to_color/image_raw', IMAGE_QOS),
-            node.create_publisher(CameraInfo, f'{name}/color/camera_info', IMAGE_QOS),
-        ) for name in namespaces]
+
+        def publisher(kind: type, topic: str) -> Publisher:
+            return node.create_publisher(kind, topic, overridden(node, topic, IMAGE_QOS, 'publisher'))
+
+        self._publishers = [(publisher(Image, f'{name}/color/image_raw'),
+                             publisher(Image, f'{name}/aligned_depth_to_color/image_raw'),
+                             publisher(CameraInfo, f'{name}/color/camera_info')) for name in namespaces]
         self._static = node.create_publisher(TFMessage, '/tf_static', TF_STATIC_QOS)
         self.publish_poses([camera.T_base_camera for camera in cameras])
 

@@ -10,13 +10,15 @@ from nav_msgs.msg import Path
 from PIL import Image as PilImage
 from PIL import ImageDraw
 from rclpy.node import Node
+from rclpy.publisher import Publisher
+from rclpy.qos import QoSProfile
 from sensor_msgs.msg import Image
 from std_msgs.msg import ColorRGBA
 from visualization_msgs.msg import Marker, MarkerArray
 
 from geo4d_ros.geometry.cameras import project
 from geo4d_ros.geometry.transforms import invert, transform_points
-from geo4d_ros.ros.serve.qos import NO_PUBLISHER_EVENTS, PREDICTION_QOS, STATE_QOS
+from geo4d_ros.ros.serve.qos import NO_PUBLISHER_EVENTS, PREDICTION_QOS, STATE_QOS, overridden
 from geo4d_ros.ros.wire.conversions import image_message, path_message, pose_message, to_stamp
 from geo4d_ros.ros.wire.prediction import Prediction, view_name
 from geo4d_ros.types import GripperTrack, TrackStatus
@@ -32,10 +34,12 @@ class PlanPublisher:
     def __init__(self, node: Node, views: int) -> None:
         create = partial(node.create_publisher, event_callbacks=NO_PUBLISHER_EVENTS)
         self._plan = create(PlanMessage, ROOT, STATE_QOS)
-        self._path = create(Path, f'{ROOT}/path', STATE_QOS)
-        self._markers = create(MarkerArray, f'{ROOT}/markers', STATE_QOS)
-        self._overlays = [create(Image, f'{ROOT}/{view_name(v)}/overlay/image_raw', PREDICTION_QOS)
-                          for v in range(views)]
+
+        def shown(kind: type, topic: str, qos: QoSProfile) -> Publisher:
+            return create(kind, f'{ROOT}/{topic}', overridden(node, f'{ROOT}/{topic}', qos, 'publisher'))
+
+        self._path, self._markers = shown(Path, 'path', STATE_QOS), shown(MarkerArray, 'markers', STATE_QOS)
+        self._overlays = [shown(Image, f'{view_name(v)}/overlay/image_raw', PREDICTION_QOS) for v in range(views)]
 
     def publish(self, message: PlanMessage, prediction: Prediction, track: GripperTrack,
                 T_base_ref: np.ndarray) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from geo4d_interfaces.msg import PredictionInfo as InfoMessage
 from rclpy.node import Node
+from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from tf2_msgs.msg import TFMessage
 
@@ -18,7 +19,7 @@ from geo4d_ros.errors import Geo4dError
 from geo4d_ros.geometry.cameras import unproject
 from geo4d_ros.geometry.image_messages import read_colour, read_depth
 from geo4d_ros.geometry.transforms import transform_points
-from geo4d_ros.ros.serve.qos import NO_PUBLISHER_EVENTS, PREDICTION_QOS, STATE_QOS, TF_STATIC_QOS
+from geo4d_ros.ros.serve.qos import NO_PUBLISHER_EVENTS, PREDICTION_QOS, STATE_QOS, TF_STATIC_QOS, overridden
 from geo4d_ros.ros.wire.camera import IMAGE_BYTES
 from geo4d_ros.ros.wire.conversions import (
     camera_info_message,
@@ -60,7 +61,9 @@ class PredictionPublisher:
     """Publishes predictions, each topic only when somebody listens; `info` goes out last and is latched."""
 
     def __init__(self, node: Node, views: int) -> None:
-        create = partial(node.create_publisher, event_callbacks=NO_PUBLISHER_EVENTS)
+        def create(kind: type, topic: str, qos: QoSProfile) -> Any:
+            return node.create_publisher(kind, topic, overridden(node, topic, qos, 'publisher'),
+                                         event_callbacks=NO_PUBLISHER_EVENTS)
 
         def publishers(view: int) -> dict[str, Any]:
             topics = {'colour': (Image, 'color/image_raw'), 'depth': (Image, 'depth/image_rect_raw'),
@@ -70,8 +73,10 @@ class PredictionPublisher:
 
         self._views = [publishers(view) for view in range(views)]
         self._points = create(PointCloud2, f'{ROOT}/points', PREDICTION_QOS)
-        self._info = create(InfoMessage, f'{ROOT}/info', STATE_QOS)
-        self._static = create(TFMessage, '/tf_static', TF_STATIC_QOS)
+        self._info = node.create_publisher(InfoMessage, f'{ROOT}/info', STATE_QOS,
+                                           event_callbacks=NO_PUBLISHER_EVENTS)
+        self._static = node.create_publisher(TFMessage, '/tf_static', TF_STATIC_QOS,
+                                             event_callbacks=NO_PUBLISHER_EVENTS)
 
     def publish(self, prediction: Prediction) -> None:
         """Frames are stamped observation + k dt; the second view's frame is `geo4d_second_optical_frame`."""
