@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 
 class Kind(str, Enum):
@@ -182,20 +182,32 @@ class Reason(Enum):
         return self.value[2]
 
 
+# What a gate measured and what it allows, by name with the unit: {'age_s': 0.7, 'limit_s': 0.5}.
+Measured = dict[str, 'float | str | list[float]']
+
+
+class RefusalRecord(TypedDict):
+    """A refusal in records and reports; `reason` is a code."""
+
+    reason: str
+    detail: str
+    values: Measured
+
+
 @dataclass(frozen=True)
 class Refusal:
     """Why nothing is commanded. `detail` holds the numbers, `values` the same for machines."""
 
     reason: Reason
     detail: str = ''
-    values: dict[str, Any] = field(default_factory=dict)
+    values: Measured = field(default_factory=dict)
 
     @property
     def message(self) -> str:
         """One line: code, sentence and the numbers."""
         return f'{self.reason.code}: {self.reason.sentence}' + (f' ({self.detail})' if self.detail else '')
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> RefusalRecord:
         """Plain values for a record."""
         return {'reason': self.reason.code, 'detail': self.detail, 'values': self.values}
 

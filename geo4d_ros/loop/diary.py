@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
 
 from geo4d_ros.loop.machine import LoopConfig
-from geo4d_ros.loop.port import Watcher
+from geo4d_ros.loop.port import CycleSummary, Watcher
 from geo4d_ros.loop.record import Loop, Recorder
 from geo4d_ros.motion.collision import Scene
 from geo4d_ros.motion.limits import MotionLimits
@@ -20,7 +19,7 @@ class Diary:
     def __init__(self, watcher: Watcher) -> None:
         self._watcher = watcher
         self.recorder: Recorder | None = None
-        self.summary: dict[str, Any] = {}
+        self.summary: CycleSummary = {}
         self._lapped = time.perf_counter()
 
     def open(self, path: Path | None, config: LoopConfig, limits: MotionLimits, scene: Scene, model: RobotModel,

@@ -7,11 +7,10 @@ on the port's clock, ages of data on the clock that they are stamped by. Not thr
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from geo4d_ros.loop.checks import PASSING, Judged, World, check_robot, check_segment
 from geo4d_ros.loop.diary import Diary
-from geo4d_ros.loop.events import ActionKind, EventKind
+from geo4d_ros.loop.events import ActionData, ActionKind, EventKind
 from geo4d_ros.loop.interpreter import Interpreter
 from geo4d_ros.loop.machine import RESTING, LoopConfig, Phase, Recovery
 from geo4d_ros.loop.port import Port, Predicted, Watcher
@@ -53,8 +52,8 @@ class Driver(Interpreter):
         """Nothing is waited for, nothing may be sent."""
         self._observe_since: float | None = None
         self._rest_since: float | None = None
-        self._dwell_until: tuple[float, dict[str, Any]] | None = None
-        self._to_send: tuple[float, dict[str, Any]] | None = None
+        self._dwell_until: tuple[float, ActionData] | None = None
+        self._to_send: tuple[float, ActionData] | None = None
         self._judged: Judged | None = None
 
     # --- the operator's side ---
@@ -139,7 +138,7 @@ class Driver(Interpreter):
 
     # --- one method per action ---
 
-    def _observe(self, data: dict[str, Any]) -> None:
+    def _observe(self, data: ActionData) -> None:
         self._diary.begin_cycle(data['cycle'])
         self._forget()
         self._observe_since, self._stamp_since = self.port.clock(), self.port.stamp()
@@ -183,7 +182,7 @@ class Driver(Interpreter):
         model = self.port.model
         return None if model is None else [float(x) for x in model.forward(state.q)[:3, 3]]
 
-    def _predict(self, data: dict[str, Any]) -> None:
+    def _predict(self, data: ActionData) -> None:
         self.port.predict(lambda answer: self._on_predicted(data['cycle'], answer))
 
     def _on_predicted(self, cycle: int, answer: Predicted | Refusal) -> None:
@@ -196,12 +195,13 @@ class Driver(Interpreter):
             return
         self._predicted = answer
         self._diary.lap('predict')
-        self._diary.summary.update(plan=answer.plan_id, observation_stamp=answer.stamp, reply=answer.values)
+        self._diary.summary.update({'plan': answer.plan_id, 'observation_stamp': answer.stamp, 'reply': answer.values})
         self.handle(EventKind.PREDICTED, cycle=cycle, verdict=answer.judgement.verdict.value,
                     detail=answer.judgement.text)
 
-    def _track(self, data: dict[str, Any]) -> None:
+    def _track(self, data: ActionData) -> None:
         predicted = self._predicted
+        assert predicted is not None  # the state machine asks for a plan after a prediction only
         self.port.track(predicted, lambda answer: self._tracked(data['cycle'], predicted, answer))
 
     def _tracked(self, cycle: int, predicted: Predicted, plan: Plan | Refusal) -> None:
@@ -210,7 +210,10 @@ class Driver(Interpreter):
         self._diary.lap('track')
         if isinstance(plan, Plan) and (plan.id, plan.observation_stamp) != (predicted.plan_id, predicted.stamp):
             plan = Refusal(Reason.PLAN_INVALID, f'plan {plan.id!r} for prediction {predicted.plan_id!r}')
-        robot = plan if isinstance(plan, Refusal) else self._robot()
+        if isinstance(plan, Refusal):
+            self._refuse(cycle, plan)
+            return
+        robot = self._robot()
         if isinstance(robot, Refusal):
             self._refuse(cycle, robot)
             return
@@ -218,7 +221,7 @@ class Driver(Interpreter):
         result = plan_trajectory(plan, robot[0], self._limits, self.port.scene, robot[1], now, self._poses)
         self._decide(cycle, plan, robot, now, self._poses, result)
 
-    def _plan_recovery(self, data: dict[str, Any]) -> None:
+    def _plan_recovery(self, data: ActionData) -> None:
         """A way out instead of a predicted path; judged by the same gates."""
         robot = self._robot()
         if isinstance(robot, Refusal):
@@ -240,9 +243,9 @@ class Driver(Interpreter):
             self._refuse(cycle, result)
             return
         self._judged = Judged(plan, result, World(robot[1], self.port.scene))
-        self._diary.summary.update(
-            observation_age_s=(now - plan.observation_stamp) * 1e-9, gate_values=result.gate_values, poses=result.poses,
-            truncated_by=result.truncated_by and result.truncated_by.reason.code)
+        self._diary.summary.update({
+            'observation_age_s': (now - plan.observation_stamp) * 1e-9, 'gate_values': result.gate_values,
+            'poses': result.poses, 'truncated_by': result.truncated_by.reason.code if result.truncated_by else None})
         self.handle(EventKind.PLANNED, cycle=cycle, **describe(plan, result))
 
     def _refuse(self, cycle: int, refusal: Refusal) -> None:
@@ -253,12 +256,12 @@ class Driver(Interpreter):
         else:
             self.handle(EventKind.REFUSED, cycle=cycle, reason=refusal.reason.code, detail=refusal.detail)
 
-    def _ask_approval(self, data: dict[str, Any]) -> None:
+    def _ask_approval(self, data: ActionData) -> None:
         self.watcher.said(Refusal(Reason.APPROVAL_AWAITED, f'/geo4d/approve with plan id {data["plan_id"]}'))
 
     # --- motion: the one place that commands it ---
 
-    def _execute(self, data: dict[str, Any]) -> None:
+    def _execute(self, data: ActionData) -> None:
         self._to_send = self.port.clock(), data
         self._wait_to_send()
 
@@ -278,7 +281,7 @@ class Driver(Interpreter):
         else:
             self._send(data)
 
-    def _check_segment(self, data: dict[str, Any]) -> Refusal | None:
+    def _check_segment(self, data: ActionData) -> Refusal | None:
         """Why the segment must not be sent now. The same for the first, the later ones and the gripper's."""
         judged = self._judged
         if judged is None or judged.plan.id != data['plan_id']:
@@ -287,11 +290,14 @@ class Driver(Interpreter):
             return Refusal(Reason.APPROVAL_MISSING, judged.plan.id)
         state = self.port.robot_state(self.state.gripper_closed)
         changed = judged.world.check_same(self.port.model, self.port.scene) or self._check_world()
-        if changed is not None or isinstance(state, Refusal):
-            return changed or state
+        if changed is not None:
+            return changed
+        if isinstance(state, Refusal):
+            return state
         return check_segment(judged, data['index'], state, self.port.at_rest(0.0), self._limits, self.port.stamp())
 
-    def _send(self, data: dict[str, Any]) -> None:
+    def _send(self, data: ActionData) -> None:
+        assert self._judged is not None  # checked a moment ago
         motion, index = self._judged.motion, data['index']
         segment = motion.segments[index]
         if index == 0:
@@ -304,7 +310,7 @@ class Driver(Interpreter):
             self._trail.follow(motion.T_path)
         self.port.move(segment, lambda refusal: self._ended(data, refusal))
 
-    def _gripped(self, data: dict[str, Any], segment: GripperSegment, before: RobotState | Refusal,
+    def _gripped(self, data: ActionData, segment: GripperSegment, before: RobotState | Refusal,
                  refusal: Refusal | None) -> None:
         """Fingers that could not open all the way may have let go all the same."""
         stuck = refusal is not None and refusal.reason is Reason.GRIPPER_FAILED and not segment.closing
@@ -322,22 +328,24 @@ class Driver(Interpreter):
             data, self._dwell_until = self._dwell_until[1], None
             self._ended(data, None)
 
-    def _under_way(self, data: dict[str, Any]) -> bool:
+    def _under_way(self, data: ActionData) -> bool:
         return self.phase is Phase.EXECUTING and (data['plan_id'], data['index']) == (self.state.plan_id,
                                                                                        self.state.segment)
 
-    def _ended(self, data: dict[str, Any], refusal: Refusal | None) -> None:
+    def _ended(self, data: ActionData, refusal: Refusal | None) -> None:
         """A segment is over; without a measured robot nobody knows how it ended."""
         if not self._under_way(data):
             return
         state = self.port.robot_state(self.state.gripper_closed)
-        if refusal is None and isinstance(state, RobotState):
+        if isinstance(state, Refusal):
+            self._refuse(self.state.cycle, refusal or state)
+        elif refusal is not None:
+            self._refuse(self.state.cycle, refusal)
+        else:
             self.handle(EventKind.SEGMENT_DONE, plan_id=data['plan_id'], index=data['index'], opening=state.opening,
                         position=self._position(state))
-        else:
-            self._refuse(self.state.cycle, refusal or state)
 
-    def _await_standstill(self, data: dict[str, Any]) -> None:
+    def _await_standstill(self, data: ActionData) -> None:
         self._diary.lap('execute')
         self._rest_since = self.port.clock()
 
@@ -349,7 +357,7 @@ class Driver(Interpreter):
             self._diary.lap('settle')
             self.handle(EventKind.STANDSTILL)
 
-    def _stop(self, data: dict[str, Any]) -> None:
+    def _stop(self, data: ActionData) -> None:
         """The one path to a stop. `escalate`: the arm did not come to rest, so it is also told to stand.
 
         Only where it is known to be: an old measurement would send it back to where it was.
@@ -359,7 +367,7 @@ class Driver(Interpreter):
         self.port.stop(state.q if data['escalate'] and isinstance(state, RobotState) else None)
         self._rest_since = self.port.clock()
 
-    def _report(self, data: dict[str, Any]) -> None:
+    def _report(self, data: ActionData) -> None:
         self.watcher.said(Refusal(Reason[data['reason']], data['detail']))
         self._diary.summary['report'] = data
         if self.phase in RESTING:

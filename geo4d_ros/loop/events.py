@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from math import isfinite
-from typing import Any
+from typing import TypedDict
 
 from geo4d_ros.errors import require
+from geo4d_ros.motion.planning import PlannedSegment
 from geo4d_ros.reasons import Kind, Reason
 
 
@@ -21,7 +23,7 @@ class EventKind(str, Enum):
     RESET = 'RESET'  # operator: leave FAULT
     OBSERVED = 'OBSERVED'  # cycle, position [m] (3), opening [m]: pair and robot state passed their gates
     PREDICTED = 'PREDICTED'  # cycle; optional verdict (of types.Verdict) and detail
-    PLANNED = 'PLANNED'  # cycle, plan_id, segments (see pipeline.describe), excursion [m], turn [rad], switches
+    PLANNED = 'PLANNED'  # cycle, plan_id, segments, excursion, turn, switches (motion.planning.describe)
     REFUSED = 'REFUSED'  # cycle, reason (code), detail: the cycle's observation, prediction, plan or motion is refused
     SEGMENT_DONE = 'SEGMENT_DONE'  # plan_id, index, opening [m]; optional position [m] (3) of the tool
     STANDSTILL = 'STANDSTILL'  # all joints measured at rest, after the last EXECUTE or STOP
@@ -40,13 +42,39 @@ _REQUIRED: dict[EventKind, tuple[str, ...]] = {
 }
 
 
+class EventData(TypedDict, total=False):
+    """What an event may carry; which keys it has to is in `_REQUIRED`."""
+
+    cycle: int
+    plan_id: str
+    position: Sequence[float] | None  # (3,) m: the tool in the base frame
+    opening: float  # m
+    verdict: str  # of types.Verdict
+    segments: Sequence[PlannedSegment]
+    poses: int
+    excursion: float  # m
+    turn: float  # rad
+    switches: int
+    index: int  # of a segment
+    reason: str  # code
+    detail: str
+
+
+class EventRecord(TypedDict):
+    """An event in a record."""
+
+    kind: str
+    time: float
+    data: EventData
+
+
 @dataclass(frozen=True)
 class Event:
     """Something that happened at `time` [s] of the node's clock. Raises InvalidInputError when incomplete."""
 
     kind: EventKind
     time: float
-    data: dict[str, Any] = field(default_factory=dict)
+    data: EventData = field(default_factory=EventData)
 
     def __post_init__(self) -> None:
         missing = [key for key in _REQUIRED.get(self.kind, ()) if key not in self.data]
@@ -56,14 +84,14 @@ class Event:
         known = code is None or (code in Reason.__members__ and Reason[code].kind in (Kind.REFUSAL, Kind.FAULT))
         require(known, f'event {self.kind.value} should carry the code of a refusal or fault but got {code!r}')
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> EventRecord:
         """Plain values for a record."""
         return {'kind': self.kind.value, 'time': self.time, 'data': self.data}
 
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> Event:
+    def from_json(cls, values: EventRecord) -> Event:
         """The event a record holds."""
-        return cls(EventKind(values['kind']), float(values['time']), dict(values['data']))
+        return cls(EventKind(values['kind']), float(values['time']), values['data'])
 
 
 class ActionKind(str, Enum):
@@ -80,13 +108,35 @@ class ActionKind(str, Enum):
     REPORT = 'REPORT'  # reason, detail: tell the operator
 
 
+class ActionData(TypedDict, total=False):
+    """What an action may carry; ActionKind says which keys each has."""
+
+    cycle: int
+    recovery: str  # of state.Recovery
+    again: int  # the how-manieth attempt in a row
+    plan_id: str
+    expires: float  # s
+    index: int  # of a segment
+    segment: PlannedSegment
+    escalate: bool
+    reason: str  # code
+    detail: str
+
+
+class ActionRecord(TypedDict):
+    """An action in a record."""
+
+    kind: str
+    data: ActionData
+
+
 @dataclass(frozen=True)
 class Action:
     """Something the caller has to do."""
 
     kind: ActionKind
-    data: dict[str, Any] = field(default_factory=dict)
+    data: ActionData = field(default_factory=ActionData)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> ActionRecord:
         """Plain values for a record."""
         return {'kind': self.kind.value, 'data': self.data}

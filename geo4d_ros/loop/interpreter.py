@@ -5,19 +5,22 @@ from __future__ import annotations
 import traceback
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
-from geo4d_ros.loop.events import Action, ActionKind, Event, EventKind
+from geo4d_ros.loop.events import Action, ActionData, ActionKind, Event, EventData, EventKind
 from geo4d_ros.loop.machine import LoopConfig, LoopState, Phase
 from geo4d_ros.loop.port import Port, Watcher
 from geo4d_ros.loop.record import Loop
 from geo4d_ros.reasons import Reason, Refusal
 
+if TYPE_CHECKING:
+    from typing import Unpack
+
 
 class Interpreter:
     """The queue of events over one port; `carry_out` names what is done for each action of the state machine."""
 
-    def __init__(self, port: Port, watcher: Watcher, carry_out: Mapping[ActionKind, Callable[[dict[str, Any]], None]],
+    def __init__(self, port: Port, watcher: Watcher, carry_out: Mapping[ActionKind, Callable[[ActionData], None]],
                  ) -> None:
         self.port, self.watcher, self._carry = port, watcher, carry_out
         self.loop = Loop(LoopConfig())
@@ -34,7 +37,7 @@ class Interpreter:
         """Where the loop is."""
         return self.loop.state.phase
 
-    def handle(self, kind: EventKind, **data: Any) -> tuple[Action, ...]:
+    def handle(self, kind: EventKind, **data: Unpack[EventData]) -> tuple[Action, ...]:
         """Feed an event; returns what the state machine answered to it."""
         self._events.append(Event(kind, self.port.clock(), data))
         first: tuple[Action, ...] | None = None

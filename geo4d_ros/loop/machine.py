@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from math import dist
 
-from geo4d_ros.loop.events import Action, ActionKind, Event, EventKind
+from geo4d_ros.loop.events import Action, ActionData, ActionKind, Event, EventKind
 from geo4d_ros.loop.state import RESTING, LoopConfig, LoopState, Phase, Recovery
 from geo4d_ros.reasons import Kind, Reason
 from geo4d_ros.types import Verdict
@@ -113,12 +113,18 @@ def _on_observed(state: LoopState, event: Event, config: LoopConfig) -> Result:
     opening = event.data['opening']
     if state.gripper_closed and not opening > config.missed_opening:
         return _grasp_missed(state, event, f'opening {opening * 1e3:.1f} mm', config)
-    positions = (*state.positions, tuple(event.data['position']))[-config.progress_cycles - 1:]
+    positions = (*state.positions, _place(event))[-config.progress_cycles - 1:]
     state = replace(state, positions=positions)
     if _stuck(positions, config):
         return _stop(state, Reason.NO_PROGRESS, f'{config.progress_cycles} cycles', True, config)
     state = replace(state, phase=Phase.PREDICTING, deadline=state.now + config.predict_seconds)
     return state, (Action(ActionKind.PREDICT, {'cycle': state.cycle}),)
+
+
+def _place(event: Event) -> tuple[float, ...]:
+    """Of the tool (3,) [m], in the base frame; empty where it was not measured."""
+    position = event.data.get('position')
+    return () if position is None else tuple(position)
 
 
 def _stuck(positions: tuple[tuple[float, ...], ...], config: LoopConfig) -> bool:
@@ -149,8 +155,8 @@ def _no_work(state: LoopState, verdict: Verdict, detail: str, config: LoopConfig
 
 def _grasp_missed(state: LoopState, event: Event, detail: str, config: LoopConfig) -> Result:
     """The gripper holds nothing, or not well: open it and leave, through the same gates."""
-    if event.data.get('position') is not None:
-        state = replace(state, missed_at=(*state.missed_at, tuple(event.data['position']))[-8:])
+    if here := _place(event):
+        state = replace(state, missed_at=(*state.missed_at, here)[-8:])
     if state.recovery is Recovery.OPEN:
         return _stop(state, Reason.GRIPPER_FAILED, 'closed during a recovery, which only opens it', True, config)
     state = replace(state, positions=(), done_count=0, misses=state.misses + 1)
@@ -189,7 +195,7 @@ def _on_planned(state: LoopState, event: Event, config: LoopConfig) -> Result:
         return _execute(state, 0, config)
     expires = state.now + config.approval_seconds
     state = replace(state, phase=Phase.AWAITING_APPROVAL, deadline=expires)
-    return state, (Action(ActionKind.ASK_APPROVAL, {'plan_id': state.plan_id, 'expires': expires}),)
+    return state, (Action(ActionKind.ASK_APPROVAL, {'plan_id': state.plan_id or '', 'expires': expires}),)
 
 
 def _execute(state: LoopState, index: int, config: LoopConfig) -> Result:
@@ -202,7 +208,7 @@ def _execute(state: LoopState, index: int, config: LoopConfig) -> Result:
     if segment['kind'] == 'gripper':
         allowed += config.gripper_seconds
     state = replace(state, phase=Phase.EXECUTING, segment=index, deadline=state.now + allowed)
-    data = {'plan_id': state.plan_id, 'index': index, 'segment': segment}
+    data: ActionData = {'plan_id': state.plan_id or '', 'index': index, 'segment': segment}
     return state, (Action(ActionKind.EXECUTE, data),)
 
 
@@ -224,14 +230,14 @@ def _on_segment_done(state: LoopState, event: Event, config: LoopConfig) -> Resu
 
 def _grasps_again(state: LoopState, event: Event, config: LoopConfig) -> bool:
     """Whether the gripper is about to close where it closed on nothing before."""
-    here, following = event.data.get('position'), state.segments[state.segment + 1:state.segment + 2]
+    here, following = _place(event), state.segments[state.segment + 1:state.segment + 2]
     closes = bool(following) and following[0]['kind'] == 'gripper' and following[0]['closing']
-    return closes and here is not None and any(dist(here, place) < config.same_grasp for place in state.missed_at)
+    return closes and bool(here) and any(dist(here, place) < config.same_grasp for place in state.missed_at)
 
 
 def _grasp_repeated(state: LoopState, event: Event, config: LoopConfig) -> Result:
     """The same prediction again: look from elsewhere, a few times, then ask."""
-    detail = ', '.join(f'{x:.3f}' for x in event.data['position'])
+    detail = ', '.join(f'{x:.3f}' for x in _place(event))
     state = replace(state, phase=Phase.PLANNING)
     return _refuse(state, Reason.GRASP_REPEATED, detail, config)
 

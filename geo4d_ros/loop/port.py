@@ -4,20 +4,51 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol, TypedDict
 
 import numpy as np
 
+from geo4d_ros.loop.events import ActionData
 from geo4d_ros.loop.verdict import PROCEED, Judgement
 from geo4d_ros.motion.collision import Scene
 from geo4d_ros.motion.gripper_segments import GripperSegment
-from geo4d_ros.motion.planning import RobotState
+from geo4d_ros.motion.planning import GateValues, RobotState, TimedMotion
 from geo4d_ros.motion.timing import MoveSegment
-from geo4d_ros.reasons import Refusal
+from geo4d_ros.reasons import Refusal, RefusalRecord
 from geo4d_ros.robots.kinematics import RobotModel
 from geo4d_ros.types import Plan
 
 Done = Callable[[Refusal | None], None]
+
+
+class ReplyValues(TypedDict, total=False):
+    """What a record keeps of the generator's answer; nothing in simulation."""
+
+    plan: str
+    stamp: int  # ns, of the observation
+    frames: int
+    generator: str
+    skew_ms: float  # between the cameras
+    age_ms: float  # of the observation when it was used
+    verdict: str
+    verdict_text: str
+    timings_ms: dict[str, float]  # stage -> ms
+
+
+class CycleSummary(TypedDict, total=False):
+    """One cycle in a record; a key is absent where the cycle did not get so far."""
+
+    cycle: int
+    stages_ms: dict[str, float]  # stage -> ms
+    plan: str
+    observation_stamp: int  # ns
+    reply: ReplyValues
+    observation_age_s: float  # when the plan was judged
+    gate_values: GateValues
+    poses: int  # of the plan that are executed
+    truncated_by: str | None  # code of why not more
+    refusal: RefusalRecord
+    report: ActionData  # the last: reason and detail
 
 
 @dataclass(frozen=True)
@@ -27,7 +58,7 @@ class Predicted:
 
     plan_id: str
     stamp: int
-    values: dict[str, Any] = field(default_factory=dict)
+    values: ReplyValues = field(default_factory=ReplyValues)
     judgement: Judgement = PROCEED
 
 
@@ -98,7 +129,7 @@ class Port(Protocol):
 class Watcher:
     """Hears what the driver does; every method may be left as it is."""
 
-    def changed(self, report: dict[str, str] | None) -> None:
+    def changed(self, report: ActionData | None) -> None:
         """After every event: the last report {'reason', 'detail'} that it brought, or None."""
 
     def said(self, refusal: Refusal) -> None:
@@ -107,14 +138,14 @@ class Watcher:
     def erred(self, text: str) -> None:
         """A traceback of the package's own code."""
 
-    def acted(self, kind: str, data: dict[str, Any]) -> None:
+    def acted(self, kind: str, data: ActionData) -> None:
         """An action of the state machine (its name and data) is about to be carried out."""
 
-    def judged(self, plan: Plan, result: Any) -> None:
+    def judged(self, plan: Plan, result: TimedMotion | Refusal) -> None:
         """A plan went through the gates: a TimedMotion or a Refusal."""
 
     def refused(self, refusal: Refusal) -> None:
         """The cycle is refused, or its motion is."""
 
-    def cycle(self, summary: dict[str, Any]) -> None:
+    def cycle(self, summary: CycleSummary) -> None:
         """A cycle is over: its stamps, ages, gate values and `stages_ms`."""

@@ -9,25 +9,87 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
 from geo4d_ros.errors import ConfigurationError, InvalidInputError, require
-from geo4d_ros.loop.events import Action, Event, EventKind
+from geo4d_ros.loop.events import Action, ActionRecord, Event, EventKind
 from geo4d_ros.loop.machine import LoopConfig, LoopState, Phase, Recovery, step
 from geo4d_ros.motion.collision import Obstacle, Scene
+from geo4d_ros.motion.gripper_segments import GripperRecord
 from geo4d_ros.motion.limits import MotionLimits
-from geo4d_ros.motion.planning import MoveSegment, RobotState, TimedMotion, plan_trajectory
-from geo4d_ros.reasons import Reason, Refusal
+from geo4d_ros.motion.planning import GateValues, MoveSegment, RobotState, TimedMotion, plan_trajectory
+from geo4d_ros.reasons import Measured, Reason, Refusal
 from geo4d_ros.robots.kinematics import RobotModel
 from geo4d_ros.types import Plan
 
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from geo4d_ros.loop.port import CycleSummary
+
 VERSION = 2
 _TOLERANCE = 1e-6  # s, rad: what another CPU may round differently
+
+
+class PlanRecord(TypedDict):
+    """A `types.Plan` in a record, its arrays as lists."""
+
+    id: str
+    T_base_gripper: list[list[list[float]]]
+    opening: list[float]
+    time_from_start: list[float]
+    observation_stamp: int
+    T_base_gripper_start: list[list[float]]
+    opening_start: float
+    confidence: list[float] | None
+
+
+class RobotStateRecord(TypedDict):
+    """What a replay needs of a `RobotState`."""
+
+    q: list[float]
+    dq: list[float]
+    opening: float
+    stamp: int
+    gripper_closed: bool | None
+
+
+class Decision(TypedDict):
+    """What followed from an event."""
+
+    phase: str
+    reason: str | None  # code
+    actions: list[ActionRecord]
+
+
+class MoveVerdict(TypedDict):
+    """A motion of the arm without its samples: length [s], joints at its end (j,) [rad]."""
+
+    duration: float
+    end: list[float]
+
+
+class MotionVerdict(TypedDict):
+    """A motion that the gates let through."""
+
+    poses: int
+    segments: list[MoveVerdict | GripperRecord]
+    gate_values: GateValues
+    truncated_by: str | None  # code
+
+
+class RefusalVerdict(TypedDict):
+    """What the gates did not let through, and why."""
+
+    refused: str  # code
+    detail: str
+    values: Measured
 
 
 class Recorder:
@@ -48,7 +110,7 @@ class Recorder:
             raise ConfigurationError(f'cannot write the record {path}: {error.strerror}; choose a writable place') \
                 from error
 
-    def write(self, kind: str, values: dict[str, Any], sync: bool = True) -> None:
+    def write(self, kind: str, values: Mapping[str, Any], sync: bool = True) -> None:
         """Append one line. Raises OSError when the disk is full: a run must not go on unrecorded."""
         self._file.write(json.dumps({'type': kind, **values}, default=_plain) + '\n')
         self._file.flush()
@@ -74,10 +136,10 @@ class Recorder:
 
     def plan(self, plan: Plan, state: RobotState, now: int, k: int, result: TimedMotion | Refusal) -> None:
         """A plan and the verdict of the gates on it."""
-        self.write('plan', {'plan': plan_to_json(plan), 'state': asdict(state), 'now': now, 'k': k,
+        self.write('plan', {'plan': asdict(plan), 'state': asdict(state), 'now': now, 'k': k,
                             'result': _verdict(result)})
 
-    def cycle(self, **values: Any) -> None:
+    def cycle(self, **values: Unpack[CycleSummary]) -> None:
         """The summary of one cycle: stamps, ages, gate values, decision, timings, seed."""
         self.write('cycle', values)
 
@@ -158,19 +220,14 @@ def read_record(path: Path) -> list[dict[str, Any]]:
     return lines
 
 
-def plan_to_json(plan: Plan) -> dict[str, Any]:
-    """Plain values of a plan."""
-    return asdict(plan)
-
-
-def plan_from_json(values: dict[str, Any]) -> Plan:
+def plan_from_json(values: PlanRecord) -> Plan:
     """The plan a record holds."""
-    arrays = {key: np.array(values[key], dtype=np.float64) for key in
-              ('opening', 'time_from_start', 'T_base_gripper_start')}
+    opening, times, T_start = (np.array(v, dtype=np.float64) for v in
+                               (values['opening'], values['time_from_start'], values['T_base_gripper_start']))
     confidence = values['confidence']
-    return Plan(id=values['id'], T_base_gripper=np.array(values['T_base_gripper'], dtype=np.float64).reshape(-1, 4, 4),
-                observation_stamp=values['observation_stamp'], opening_start=values['opening_start'],
-                confidence=None if confidence is None else np.array(confidence, dtype=np.float64), **arrays)
+    return Plan(values['id'], np.array(values['T_base_gripper'], dtype=np.float64).reshape(-1, 4, 4), opening, times,
+                values['observation_stamp'], T_start, values['opening_start'],
+                None if confidence is None else np.array(confidence, dtype=np.float64))
 
 
 def _loop_state(values: dict[str, Any]) -> LoopState:
@@ -184,24 +241,24 @@ def _loop_state(values: dict[str, Any]) -> LoopState:
     return LoopState(**plain)
 
 
-def _state_from_json(values: dict[str, Any]) -> RobotState:
+def _state_from_json(values: RobotStateRecord) -> RobotState:
     return RobotState(np.array(values['q'], dtype=np.float64), np.array(values['dq'], dtype=np.float64),
                       values['opening'], values['stamp'], values['gripper_closed'])
 
 
-def _decision(state: LoopState, actions: tuple[Action, ...]) -> dict[str, Any]:
+def _decision(state: LoopState, actions: tuple[Action, ...]) -> Decision:
     return {'phase': state.phase.value, 'reason': state.reason and state.reason.code,
             'actions': [action.to_json() for action in actions]}
 
 
-def _verdict(result: TimedMotion | Refusal) -> dict[str, Any]:
+def _verdict(result: TimedMotion | Refusal) -> MotionVerdict | RefusalVerdict:
     """What a replay compares: the refusal, or the motion without its samples."""
     if isinstance(result, Refusal):
         return {'refused': result.reason.code, 'detail': result.detail, 'values': result.values}
-    segments: list[dict[str, Any]] = []
+    segments: list[MoveVerdict | GripperRecord] = []
     for s in result.segments:
-        plain = {'duration': s.duration, 'end': s.q[-1].tolist()} if isinstance(s, MoveSegment) else s.to_json()
-        segments.append(plain)
+        segments.append({'duration': s.duration, 'end': s.q[-1].tolist()} if isinstance(s, MoveSegment)
+                        else s.to_json())
     cut = result.truncated_by
     return {'poses': result.poses, 'segments': segments, 'gate_values': result.gate_values,
             'truncated_by': cut.reason.code if cut else None}

@@ -7,6 +7,7 @@ from enum import Enum
 from typing import Any
 
 from geo4d_ros.errors import ConfigurationError, require
+from geo4d_ros.motion.planning import PlannedSegment
 from geo4d_ros.reasons import Reason
 
 
@@ -89,7 +90,7 @@ class LoopState:
     positions: tuple[tuple[float, ...], ...] = ()  # of the tool, at the last observations without a gripper action
     gripper_closed: bool | None = None  # what the gripper was last told
     plan_id: str | None = None
-    segments: tuple[dict[str, Any], ...] = ()
+    segments: tuple[PlannedSegment, ...] = ()
     segment: int = 0
     used_plans: tuple[str, ...] = ()
     blocked: int = 0  # motions in a row that the arm could not follow

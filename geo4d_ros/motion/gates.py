@@ -13,7 +13,7 @@ import numpy as np
 
 from geo4d_ros.geometry.transforms import translation_distance
 from geo4d_ros.motion.limits import Box, MotionLimits
-from geo4d_ros.reasons import Reason, Refusal
+from geo4d_ros.reasons import Measured, Reason, Refusal
 from geo4d_ros.types import Plan
 
 Prefix = tuple[int, Refusal | None]
@@ -31,7 +31,7 @@ def seconds_between(earlier: int, later: int) -> float:
 def check_age(stamp: int, now: int, max_age: float, future_tolerance: float, reason: Reason) -> Refusal | None:
     """A stamp [ns] may be at most `max_age` [s] old, and may not lie in the future."""
     age = seconds_between(stamp, now)
-    values = {'age_s': age, 'limit_s': max_age}
+    values: Measured = {'age_s': age, 'limit_s': max_age}
     if not age >= -future_tolerance:
         return Refusal(Reason.CLOCK_JUMP, f'{-age:.3f} s ahead of the clock', values)
     if not age <= max_age:

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
 from geo4d_ros.geometry.transforms import translation_distance
 from geo4d_ros.motion.limits import MotionLimits
 from geo4d_ros.types import Plan
+
+
+class GripperRecord(TypedDict):
+    """An action of the gripper in a record: opening [m] to reach, dwell [s]."""
+
+    target: float
+    closing: bool
+    dwell: float
 
 
 @dataclass(frozen=True)
@@ -25,7 +33,7 @@ class GripperSegment:
         """The dwell [s]; the stroke itself is up to the gripper."""
         return self.dwell
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> GripperRecord:
         """Plain values for a record."""
         return {'target': self.target, 'closing': self.closing, 'dwell': self.dwell}
 

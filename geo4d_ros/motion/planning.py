@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
@@ -48,6 +48,42 @@ class RobotState:
     held: HeldBox | None = None
 
 
+class GateValues(TypedDict, total=False):
+    """What the gates measured on the way of a plan to its motion; a key is absent where its gate was not asked."""
+
+    plan_poses: int
+    pose_prefix: int  # poses that pass the gates on poses
+    samples: int  # joint samples along the path
+    samples_passed: int
+    condition_number: float
+    joint_slack_rad: float | None  # smallest distance from a joint's limit
+    let_go_short_m: float  # how far before its place an object is let go
+    deviation_m: float  # of the timed motion from the checked path
+    deviation_rad: float
+
+
+class _Segment(TypedDict):
+    kind: str  # move or gripper
+    duration: float  # s
+
+
+class PlannedSegment(_Segment, total=False):
+    """A segment as the state machine knows it; `closing` tells what a gripper's does."""
+
+    closing: bool
+
+
+class PlannedMotion(TypedDict):
+    """The data of a PLANNED event."""
+
+    plan_id: str
+    segments: list[PlannedSegment]
+    poses: int
+    excursion: float  # m: how far the whole predicted path gets from its start
+    turn: float  # rad, the same
+    switches: int  # how often the gripper acts
+
+
 @dataclass(frozen=True)
 class TimedMotion:
     """A motion that passed every gate: segments in order, each from rest to rest.
@@ -62,20 +98,13 @@ class TimedMotion:
     poses: int
     q_start: np.ndarray
     T_path: np.ndarray
-    gate_values: dict[str, Any] = field(default_factory=dict)
+    gate_values: GateValues = field(default_factory=GateValues)
     truncated_by: Refusal | None = None
 
     @property
     def duration(self) -> float:
         """Planned length [s], dwells included."""
         return sum(s.duration for s in self.segments)
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values for a record."""
-        return {'plan_id': self.plan_id, 'poses': self.poses, 'duration_s': self.duration,
-                'segments': [s.to_json() for s in self.segments], 'gate_values': self.gate_values,
-                'truncated_by': self.truncated_by and self.truncated_by.to_json()}
-
 
 def plan_trajectory(plan: Plan, state: RobotState, limits: MotionLimits, scene: Scene, robot: RobotModel,
                     now: int, k: int = 5) -> TimedMotion | Refusal:
@@ -112,14 +141,10 @@ def plan_trajectory(plan: Plan, state: RobotState, limits: MotionLimits, scene: 
     return _time_stops(plan, stops, path.T, (q, condition), (fingers, checker), robot, limits, (n, cut_by), values)
 
 
-def describe(plan: Plan, motion: TimedMotion) -> dict[str, Any]:
-    """The data of a PLANNED event: what the state machine needs to know of a motion.
-
-    excursion [m] and turn [rad]: how far the whole predicted path gets from its start; switches: how
-    often the gripper acts; segments: kind, duration [s] and, for the gripper, whether it closes.
-    """
+def describe(plan: Plan, motion: TimedMotion) -> PlannedMotion:
+    """What the state machine needs to know of a motion."""
     T, start = plan.T_base_gripper, plan.T_base_gripper_start
-    segments: list[dict[str, Any]] = []
+    segments: list[PlannedSegment] = []
     for s in motion.segments:
         if isinstance(s, GripperSegment):
             segments.append({'kind': 'gripper', 'duration': s.duration, 'closing': s.closing})
@@ -146,7 +171,7 @@ def check_inputs(plan: Plan, state: RobotState, limits: MotionLimits, robot: Rob
     )
 
 
-def _pose_prefix(plan: Plan, limits: MotionLimits, k: int) -> tuple[int, int, Refusal | None, dict[str, Any]]:
+def _pose_prefix(plan: Plan, limits: MotionLimits, k: int) -> tuple[int, int, Refusal | None, GateValues]:
     """How many of the first k poses pass the gates on poses, how many can be trusted, what cut the rest, gate values.
 
     A pose that can be trusted may still be where the tool must not go.
@@ -161,7 +186,7 @@ def _pose_prefix(plan: Plan, limits: MotionLimits, k: int) -> tuple[int, int, Re
     )
     n, cut_by = min((*trust, *places), key=lambda prefix: prefix[0])
     trusted, asked = min(trust, key=lambda prefix: prefix[0])[0], min(k, len(T))
-    values = {'plan_poses': len(T), 'pose_prefix': n}
+    values: GateValues = {'plan_poses': len(T), 'pose_prefix': n}
     return min(n, asked), min(trusted, asked), cut_by if n < asked else None, values
 
 
@@ -227,7 +252,7 @@ def _reach(pose: np.ndarray, T: list[np.ndarray], q: list[np.ndarray], limits: M
 
 
 def _safe_samples(q: np.ndarray, fingers: Fingers, checker: CollisionChecker, limits: MotionLimits, robot: RobotModel,
-                  values: dict[str, Any]) -> tuple[np.ndarray, np.ndarray, Refusal | None]:
+                  values: GateValues) -> tuple[np.ndarray, np.ndarray, Refusal | None]:
     """The joint samples (N, n) before the first that is not safe, their condition numbers (N,), what cut the rest."""
     condition = robot.condition_numbers(q) if len(q) else np.zeros(0)
     n, cut_by = _first(len(q), [
@@ -236,8 +261,9 @@ def _safe_samples(q: np.ndarray, fingers: Fingers, checker: CollisionChecker, li
         lambda m: gates.singularity_prefix(condition[:m], limits),
         lambda m: fingers.prefix(checker, q[:m]),
     ])
-    values.update(samples=len(q), samples_passed=n, condition_number=float(condition[:max(n, 1)].max(initial=0.0)),
-                  joint_slack_rad=float(np.minimum(q[:n] - robot.lower, robot.upper - q[:n]).min()) if n else None)
+    slack = float(np.minimum(q[:n] - robot.lower, robot.upper - q[:n]).min()) if n else None
+    values.update({'samples': len(q), 'samples_passed': n, 'joint_slack_rad': slack,
+                   'condition_number': float(condition[:max(n, 1)].max(initial=0.0))})
     return q[:n], condition[:n], cut_by
 
 
@@ -259,7 +285,7 @@ def _first(n: int, prefix_gates: list[Callable[[int], Prefix]]) -> Prefix:
     return n, cut_by
 
 
-_checkers: dict[tuple[Any, ...], tuple[RobotModel, CollisionChecker]] = {}
+_checkers: dict[tuple[Hashable, ...], tuple[RobotModel, CollisionChecker]] = {}
 
 
 def collision_checker(robot: RobotModel, scene: Scene, limits: MotionLimits,
@@ -292,7 +318,7 @@ def speed_near_singularity(condition: float, limits: MotionLimits) -> float:
 
 def _time_stops(plan: Plan, stops: list[Stop], T_path: np.ndarray, checked: tuple[np.ndarray, np.ndarray],
                 room: tuple[Fingers, CollisionChecker], robot: RobotModel, limits: MotionLimits,
-                reached: tuple[int, Refusal | None], values: dict[str, Any]) -> TimedMotion | Refusal:
+                reached: tuple[int, Refusal | None], values: GateValues) -> TimedMotion | Refusal:
     """Time every move of the arm between two stops; `checked`: joint samples and condition numbers of T_path."""
     (q, condition), (fingers, checker) = checked, room
     segments: list[Segment] = []
@@ -318,6 +344,6 @@ def _time_stops(plan: Plan, stops: list[Stop], T_path: np.ndarray, checked: tupl
     refusal = gates.check_deviation(float(worst[0]), float(worst[1]), limits)
     if refusal:
         return refusal
-    values.update(deviation_m=float(worst[0]), deviation_rad=float(worst[1]))
+    values.update({'deviation_m': float(worst[0]), 'deviation_rad': float(worst[1])})
     n, cut_by = reached
     return TimedMotion(plan.id, tuple(segments), n, q[0], T_path[:stops[-1][0] + 1], values, cut_by)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import ruckig
@@ -48,10 +47,6 @@ class MoveSegment:
     def at(self, time: float) -> np.ndarray:
         """Joint positions (n,) at `time` [s], held at both ends, linear between the samples."""
         return np.array([np.interp(time, self.times, column) for column in self.q.T])
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain lists for a record."""
-        return {'times': self.times.tolist(), 'q': self.q.tolist()}
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import pinocchio as pin
@@ -31,6 +31,21 @@ class IkResult:
     angle: float
 
 
+class UrdfArguments(TypedDict):
+    """Every argument of `RobotModel.from_urdf` with its defaults filled in: a record builds the same model again."""
+
+    text: str
+    tool_frame: str
+    arm_joints: list[str]
+    base_frame: str
+    posture: list[float]
+    velocity_limits: list[float]
+    acceleration_limits: list[float]
+    package_dirs: list[str]
+    fingers: dict[str, list[float]] | None
+    never_touch: list[list[str]]
+
+
 class RobotModel:
     """A serial arm with its tool centre point, all other joints locked.
 
@@ -52,7 +67,7 @@ class RobotModel:
         # Shapes of the fingers: index in `geometry`, placements at openings evenly from shut to wide open.
         self.fingers: dict[int, tuple[pin.SE3, ...]] = {}
         self.never_touch: frozenset[frozenset[str]] = frozenset()  # pairs of links that self-collision leaves out
-        self.spec: dict[str, Any] = {}  # the arguments of `from_urdf`, for a record
+        self.spec: UrdfArguments | None = None  # for a record
         self._tool = model.getFrameId(tool_frame)
         pin.framesForwardKinematics(model, self.data, pin.neutral(model))
         self.M_root_base: pin.SE3 = self.data.oMf[model.getFrameId(base_frame)].copy()

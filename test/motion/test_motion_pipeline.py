@@ -203,10 +203,5 @@ def test_checkers_are_kept_and_not_for_ever(robot):
     assert collision_checker(robot, scenes[0], MotionLimits(collision_margin=0.0)) is not first
 
 
-def test_a_motion_is_plain_for_a_record(run, make_plan):
-    plain = run(make_plan([*DOWN[:3], (0, 0.5, -0.1)], [0.08, 0.03, 0.03, 0.03])).to_json()
-    assert plain['poses'] == 3 and plain['truncated_by']['reason'] == 'STEP_TOO_LARGE' and len(plain['segments']) == 3
-
-
 def test_states_default_to_the_measured_gripper(state):
     assert RobotState(state.q, state.dq, 0.0, 0).gripper_closed is None

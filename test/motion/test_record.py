@@ -1,6 +1,7 @@
 """Records hold every decision, survive a kill, and give the same decisions again."""
 
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from geo4d_ros.cli.main import main
 from geo4d_ros.errors import ConfigurationError, InvalidInputError
 from geo4d_ros.loop.events import Event, EventKind
 from geo4d_ros.loop.machine import LoopConfig, Phase
-from geo4d_ros.loop.record import Loop, Recorder, plan_from_json, plan_to_json, read_record, replay
+from geo4d_ros.loop.record import Loop, Recorder, plan_from_json, read_record, replay
 from geo4d_ros.motion.collision import Obstacle, Scene
 from geo4d_ros.motion.limits import MotionLimits
 from geo4d_ros.motion.planning import describe, plan_trajectory
@@ -148,7 +149,7 @@ def test_a_record_is_never_overwritten_nor_unwritable_in_silence(record, tmp_pat
 
 def test_plans_survive_a_record(make_plan):
     plan = make_plan([(0, 0, -0.03)] * 3)
-    again = plan_from_json(json.loads(json.dumps(plan_to_json(plan), default=lambda a: a.tolist())))
+    again = plan_from_json(json.loads(json.dumps(asdict(plan), default=lambda a: a.tolist())))
     for name in ('T_base_gripper', 'opening', 'time_from_start', 'T_base_gripper_start', 'confidence'):
         assert (getattr(again, name) == getattr(plan, name)).all()
     assert (again.id, again.observation_stamp, again.opening_start) == (plan.id, plan.observation_stamp, 0.08)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
-from geo4d_ros.loop.events import Action, Event, EventKind
+from geo4d_ros.loop.events import Action, ActionData, Event, EventData, EventKind
 from geo4d_ros.loop.machine import LoopConfig, LoopState, step
+from geo4d_ros.motion.planning import PlannedSegment
 from geo4d_ros.reasons import Kind, Reason
 
 LENGTH = 80
@@ -28,7 +28,7 @@ class Monitor:
         self._faulted = False
         self._stopping = False
         self._single = False
-        self._plan: dict[str, Any] | None = None
+        self._plan: EventData | None = None
         self._approved: str | None = None
         self._expires = 0.0
         self._next = 0
@@ -41,7 +41,7 @@ class Monitor:
     def see(self, event: Event, actions: tuple[Action, ...]) -> None:
         """One event and the answer of the machine to it."""
         kinds = [a.kind.value for a in actions]
-        reported = [a.data.get('reason') for a in actions if a.kind.value == 'REPORT']
+        reported = [a.data.get('reason', '') for a in actions if a.kind.value == 'REPORT']
         self._see_event(event, 'NOT_ALLOWED_NOW' in reported)
         if event.kind is EventKind.STOP and 'STOP' not in kinds:
             self.wrong.append('stop_not_sent')
@@ -95,7 +95,7 @@ class Monitor:
         elif kind == 'REPORT':
             self._see_report(data)
 
-    def _see_motion(self, data: dict[str, Any]) -> None:
+    def _see_motion(self, data: ActionData) -> None:
         if self.config.dry_run:
             self.wrong.append('motion_in_dry_run')
         if self._plan is None or data['plan_id'] != self._plan['plan_id'] or data['index'] != self._next:
@@ -111,7 +111,7 @@ class Monitor:
             self.wrong.append('too_many_motions')
         self._moving, self._next = True, self._next + 1
 
-    def _see_report(self, data: dict[str, Any]) -> None:
+    def _see_report(self, data: ActionData) -> None:
         if data.get('reason') not in Reason.__members__:
             self.wrong.append('report_without_code')
             return
@@ -188,7 +188,7 @@ def _answer(rng: np.random.Generator, time: float, action: Action, state: LoopSt
 
 
 def _planned(rng: np.random.Generator, time: float, cycle: int) -> Event:
-    segments: list[dict[str, Any]] = []
+    segments: list[PlannedSegment] = []
     for _ in range(int(rng.integers(0, 4))):
         gripper = rng.random() < 0.4
         segments.append({'kind': 'gripper', 'duration': 0.5, 'closing': bool(rng.random() < 0.5)} if gripper
@@ -204,9 +204,9 @@ def _hostile(rng: np.random.Generator, time: float, state: LoopState) -> Event:
     cycle = state.cycle + int(rng.integers(-2, 3))
     if kind is EventKind.PLANNED:
         return _planned(rng, time, cycle)
-    data = {'cycle': cycle, 'plan_id': str(rng.choice([f'p{rng.integers(200)}', str(state.plan_id)])),
-            'index': int(rng.integers(3)), 'opening': 0.0, 'position': [0.0, 0.0, 0.3],
-            'reason': str(rng.choice(_CODES))}
+    plan_id = str(rng.choice([f'p{rng.integers(200)}', str(state.plan_id)]))
+    data: EventData = {'cycle': cycle, 'plan_id': plan_id, 'index': int(rng.integers(3)), 'opening': 0.0,
+                       'position': [0.0, 0.0, 0.3], 'reason': str(rng.choice(_CODES))}
     if kind.value in (*_OPERATOR, 'TICK', 'STANDSTILL'):
-        data = {key: data[key] for key in (('plan_id',) if kind is EventKind.APPROVE else ())}
+        data = {'plan_id': plan_id} if kind is EventKind.APPROVE else {}
     return Event(kind, time, data)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from geo4d_ros.cli.common import (
     add_json_argument,
@@ -22,6 +22,9 @@ from geo4d_ros.cli.common import (
     write_report,
 )
 from geo4d_ros.errors import InvalidInputError, require
+
+if TYPE_CHECKING:
+    from geo4d_ros.evaluation.closed_loop.runs import EpisodeReport
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -69,25 +72,26 @@ def run(args: argparse.Namespace) -> int:
 
         library()
     started = time.monotonic()
-    reports = run_episodes(args, options, tasks, 'model')
-    rows = {}
+    summary = summarise(run_episodes(args, options, tasks, 'model'), tasks)
+    rows, tables = {}, {}
     for name, (row_options, digest) in others.items():
         found = summarise(run_episodes(args, row_options, tasks, name), tasks)
         rows[name] = {'readout': row_options.readout, 'model_sha256': digest,
                       **training_of(Path(row_options.checkpoint)),
-                      **{key: found[key] for key in ('tasks', 'success_rate', 'ci95')}}
+                      'tasks': found['tasks'], 'success_rate': found['success_rate'], 'ci95': found['ci95']}
+        tables[f'{name}, {row_options.readout}'] = found
     out = {'generator': args.generator, 'robot': args.robot, 'readout': options.readout,
            'checkpoint': reported_path(options.checkpoint),
            'model_sha256': model_sha256, 'cameras': args.cameras, 'noise': args.noise, 'tracker': args.tracker,
            'horizon_executed': args.horizon_executed, 'seed_start': args.seed_start, 'episodes': args.episodes,
-           **summarise(reports, tasks), **({'baselines': rows} if rows else {}),
+           **summary, **({'baselines': rows} if rows else {}),
            'wall_s': round(time.monotonic() - started, 1)}
     kind = 'remote' if '://' in args.generator else args.generator
     write_report(f'closed-loop-{kind}-{options.readout}-{args.cameras}', out, args.json)
-    print_table(out)
-    for name, row in rows.items():
-        print(f'\n{name}, {row["readout"]}')
-        print_table(row)
+    print_table(summary)
+    for title, found in tables.items():
+        print(f'\n{title}')
+        print_table(found)
     return 0
 
 
@@ -152,28 +156,54 @@ def options_of(args: argparse.Namespace) -> tuple[Any, str | None]:
     return options, digest
 
 
-def summarise(reports: list[Any], tasks: list[str]) -> dict[str, Any]:
+class TaskRow(TypedDict):
+    """The episodes of one task; failures: cause -> count."""
+
+    success_rate: float
+    n: int
+    ci95: list[float]
+    failures: dict[str, int]
+
+
+class Rates(TypedDict):
+    """What the table shows of one generator or baseline."""
+
+    tasks: dict[str, TaskRow]
+    success_rate: float  # mean over the tasks
+    ci95: list[float]
+
+
+class Summary(Rates):
+    """The keys of the report that the episodes give; runs: every episode (EpisodeReport without its timings)."""
+
+    stages_ms: dict[str, dict[str, float] | None]
+    runs: list[dict[str, Any]]
+
+
+def summarise(reports: list[EpisodeReport], tasks: list[str]) -> Summary:
     """Success per task with Wilson intervals, failures by cause, stage timings and every episode."""
     from geo4d_ros.evaluation.metrics.statistics import percentiles_ms
 
-    out: dict[str, Any] = {'tasks': {}}
+    rows: dict[str, TaskRow] = {}
     for task in tasks:
         mine = [r for r in reports if r.task == task]
         wins = sum(r.success for r in mine)
-        causes = [r.cause for r in mine if not r.success]
-        out['tasks'][task] = {'success_rate': wins / len(mine), 'n': len(mine),
-                              'ci95': [round(v, 4) for v in wilson_interval(wins, len(mine))],
-                              'failures': {cause: causes.count(cause) for cause in sorted(set(causes))}}
+        causes = [r.cause or '' for r in mine if not r.success]
+        rows[task] = {'success_rate': wins / len(mine), 'n': len(mine),
+                      'ci95': [round(v, 4) for v in wilson_interval(wins, len(mine))],
+                      'failures': {cause: causes.count(cause) for cause in sorted(set(causes))}}
     wins = sum(r.success for r in reports)
-    out['success_rate'] = sum(t['success_rate'] for t in out['tasks'].values()) / len(tasks)
-    out['ci95'] = [round(v, 4) for v in wilson_interval(wins, len(reports))]
     names = dict.fromkeys(name for r in reports for name in r.stages)
-    out['stages_ms'] = {name: percentiles_ms([t for r in reports for t in r.stages.get(name, [])]) for name in names}
-    out['runs'] = [r.to_json() for r in sorted(reports, key=lambda r: (r.task, r.seed))]
-    return out
+    runs = [asdict(r) for r in sorted(reports, key=lambda r: (r.task, r.seed))]
+    for run in runs:
+        del run['stages']  # raw timings
+    return {'tasks': rows, 'success_rate': sum(row['success_rate'] for row in rows.values()) / len(tasks),
+            'ci95': [round(v, 4) for v in wilson_interval(wins, len(reports))],
+            'stages_ms': {name: percentiles_ms([t for r in reports for t in r.stages.get(name, [])]) for name in names},
+            'runs': runs}
 
 
-def print_table(out: dict[str, Any]) -> None:
+def print_table(out: Rates) -> None:
     """The result in a few lines."""
     print(f'{"task":<10} {"success":>8} {"95 %":>14} {"n":>4}  failures')
     rows = [*out['tasks'].items()]

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import time
 from collections import Counter
-from typing import Any
+from dataclasses import dataclass
+from typing import TypedDict
 
 from geo4d_ros.cli.common import (
     add_json_argument,
@@ -16,6 +17,28 @@ from geo4d_ros.cli.common import (
     write_report,
 )
 from geo4d_ros.errors import require
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One episode of the expert; duration [s] of simulated time, failure None for a success."""
+
+    task: str
+    seed: int
+    success: bool
+    duration: float
+    failure: str | None
+
+
+class TaskRow(TypedDict):
+    """The episodes of one task in the report."""
+
+    success_rate: float
+    n: int
+    ci95: tuple[float, float]
+    failures: dict[str, int]  # why -> count
+    failed_seeds: list[int]
+    mean_duration_s: float
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,19 +69,18 @@ def run(args: argparse.Namespace) -> int:
     jobs = [(task, args.seed_start + i, args.perturb, args.robot) for task in tasks for i in range(args.episodes)]
     with tqdm(run_jobs(_episode, jobs, args.jobs, args.ray), total=len(jobs), unit='episode') as bar:
         results = list(bar)
-    report: dict[str, Any] = {'model_sha256': None, 'robot': args.robot, 'seed_start': args.seed_start,
-                              'episodes': args.episodes, 'perturbed': args.perturb,
-                              'wall_s': round(time.monotonic() - started, 2),
-                              'tasks': {task: _summary([r for r in results if r['task'] == task]) for task in tasks}}
+    rows = {task: _summary([r for r in results if r.task == task]) for task in tasks}
+    report = {'model_sha256': None, 'robot': args.robot, 'seed_start': args.seed_start, 'episodes': args.episodes,
+              'perturbed': args.perturb, 'wall_s': round(time.monotonic() - started, 2), 'tasks': rows}
     write_report('evaluate_expert', report, args.json)
-    for task, row in report['tasks'].items():
+    for task, row in rows.items():
         low, high = row['ci95']
         print(f'{task:<8} {row["success_rate"]:.3f}  n={row["n"]}  95 % [{low:.3f}, {high:.3f}]  '
               f'{row["mean_duration_s"]:.1f} s per episode')
     return 0
 
 
-def _episode(task: str, seed: int, perturbed: bool, robot: str) -> dict[str, Any]:
+def _episode(task: str, seed: int, perturbed: bool, robot: str) -> Episode:
     import numpy as np
 
     from geo4d_ros.robots.registry import load_robot
@@ -68,14 +90,13 @@ def _episode(task: str, seed: int, perturbed: bool, robot: str) -> dict[str, Any
     cell = make_cell(task, seed, robot=load_robot(robot))
     disturbances = random_perturbations(np.random.default_rng([seed, 1]), task) if perturbed else []
     result = rollout(cell, perturb=disturbances)
-    return {'task': task, 'seed': seed, 'success': result.success, 'duration': result.duration,
-            'failure': result.failure}
+    return Episode(task, seed, result.success, result.duration, result.failure)
 
 
-def _summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
-    good = sum(row['success'] for row in rows)
-    failed = [row for row in rows if not row['success']]
+def _summary(rows: list[Episode]) -> TaskRow:
+    good = sum(row.success for row in rows)
+    failed = [row for row in rows if not row.success]
     return {'success_rate': good / len(rows), 'n': len(rows), 'ci95': wilson_interval(good, len(rows)),
-            'failures': dict(Counter(row['failure'] for row in failed)),
-            'failed_seeds': sorted(row['seed'] for row in failed),
-            'mean_duration_s': round(sum(row['duration'] for row in rows) / len(rows), 2)}
+            'failures': dict(Counter(row.failure or '' for row in failed)),
+            'failed_seeds': sorted(row.seed for row in failed),
+            'mean_duration_s': round(sum(row.duration for row in rows) / len(rows), 2)}

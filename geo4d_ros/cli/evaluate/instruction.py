@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import time
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from geo4d_ros.cli.common import (
     add_json_argument,
@@ -20,6 +21,9 @@ from geo4d_ros.cli.common import (
     write_report,
 )
 from geo4d_ros.errors import InvalidInputError, SimulationError, require
+
+if TYPE_CHECKING:
+    from geo4d_ros.evaluation.closed_loop.instruction import InstructionReport
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,16 +68,17 @@ def run(args: argparse.Namespace) -> int:
     reports, skipped = run_jobs(jobs, args)
     require(any(r.scenes == 'mixed' for r in reports), f'no scene could be made; first reason: {skipped[:1]}',
             SimulationError)
+    summary = summarise(reports, tasks)
     out = {'generator': args.generator, 'readout': options.readout, 'checkpoint': reported_path(options.checkpoint),
            'model_sha256': digest, 'cameras': args.cameras, 'seed_start': args.seed_start, 'episodes': args.episodes,
-           'idle_episodes': idle, 'skipped': skipped, **summarise(reports, tasks),
+           'idle_episodes': idle, 'skipped': skipped, **summary,
            'wall_s': round(time.monotonic() - started, 1)}
     write_report(f'instruction-{args.generator}-{options.readout}-{args.cameras}', out, args.json)
-    print_table(out)
+    print_table(summary)
     return 0
 
 
-def run_jobs(jobs: list[Any], args: argparse.Namespace) -> tuple[list[Any], list[str]]:
+def run_jobs(jobs: list[Any], args: argparse.Namespace) -> tuple[list[InstructionReport], list[str]]:
     """Reports of the episodes, and why seeds have no scene."""
     from tqdm import tqdm
 
@@ -93,22 +98,63 @@ def run_jobs(jobs: list[Any], args: argparse.Namespace) -> tuple[list[Any], list
     return reports, skipped
 
 
-def summarise(reports: list[Any], tasks: list[str]) -> dict[str, Any]:
+class TaskRow(TypedDict):
+    """The episodes of one task in scenes of several; failures: reason of the end -> count."""
+
+    success_rate: float | None
+    success_rate_ci95: list[float] | None
+    n: int
+    wrong_object_rate: float | None
+    failures: dict[str, int]
+
+
+class NothingToDo(TypedDict):
+    """Whether scenes without work are told from those with it."""
+
+    recall: float | None
+    recall_ci95: list[float] | None
+    false_alarm_rate: float | None
+    false_alarm_rate_ci95: list[float] | None
+    n: int
+    n_with_work: int
+    recall_absent: float | None
+    recall_done: float | None
+
+
+class Summary(TypedDict):
+    """The keys of the report that the episodes give."""
+
+    success_rate: float | None
+    success_rate_ci95: list[float] | None
+    wrong_object_rate: float | None
+    wrong_object_rate_ci95: list[float] | None
+    nothing_to_do: NothingToDo
+    tasks: dict[str, TaskRow]
+    verdict_auroc: dict[str, float | None]  # figure of the first prediction -> AUROC
+    n: int
+    runs: list[dict[str, Any]]  # every InstructionReport
+
+
+def summarise(reports: list[InstructionReport], tasks: list[str]) -> Summary:
     """The keys of DESIGN section 9 for `evaluate instruction`, with counts and Wilson intervals."""
     from geo4d_ros.evaluation.closed_loop.instruction import NO_WORK
 
     mixed = [r for r in reports if r.scenes == 'mixed']
     idle = [r for r in reports if r.scenes == 'idle']
     gave_up = [r.ended in NO_WORK and not r.success for r in mixed]
+    right, wrong = [r.success for r in mixed], [r.wrong for r in mixed]
+    noticed = [r.success for r in idle]
+    absent, done = ([r.success for r in idle if r.target == target] for target in ('absent', 'done'))
     return {
-        **_share('success_rate', [r.success for r in mixed]), **_share('wrong_object_rate', [r.wrong for r in mixed]),
-        'nothing_to_do': {**_share('recall', [r.success for r in idle]), **_share('false_alarm_rate', gave_up),
+        'success_rate': _rate(right), 'success_rate_ci95': _interval(right),
+        'wrong_object_rate': _rate(wrong), 'wrong_object_rate_ci95': _interval(wrong),
+        'nothing_to_do': {'recall': _rate(noticed), 'recall_ci95': _interval(noticed),
+                          'false_alarm_rate': _rate(gave_up), 'false_alarm_rate_ci95': _interval(gave_up),
                           'n': len(idle), 'n_with_work': len(mixed),
-                          **{f'recall_{target}': _rate([r.success for r in idle if r.target == target])
-                             for target in ('absent', 'done')}},
+                          'recall_absent': _rate(absent), 'recall_done': _rate(done)},
         'tasks': {task: _of_task([r for r in mixed if r.task == task]) for task in tasks},
         'verdict_auroc': _auroc(reports), 'n': len(mixed),
-        'runs': [r.to_json() for r in sorted(reports, key=lambda r: (r.scenes, r.task, r.seed))],
+        'runs': [asdict(r) for r in sorted(reports, key=lambda r: (r.scenes, r.task, r.seed))],
     }
 
 
@@ -116,19 +162,19 @@ def _rate(hits: list[bool]) -> float | None:
     return sum(hits) / len(hits) if hits else None
 
 
-def _share(name: str, hits: list[bool]) -> dict[str, Any]:
-    interval = [round(v, 4) for v in wilson_interval(sum(hits), len(hits))] if hits else None
-    return {name: _rate(hits), f'{name}_ci95': interval}
+def _interval(hits: list[bool]) -> list[float] | None:
+    return [round(v, 4) for v in wilson_interval(sum(hits), len(hits))] if hits else None
 
 
-def _of_task(reports: list[Any]) -> dict[str, Any]:
+def _of_task(reports: list[InstructionReport]) -> TaskRow:
     failed = [r.ended or 'none' for r in reports if not r.success]
-    return {**_share('success_rate', [r.success for r in reports]), 'n': len(reports),
+    right = [r.success for r in reports]
+    return {'success_rate': _rate(right), 'success_rate_ci95': _interval(right), 'n': len(reports),
             'wrong_object_rate': _rate([r.wrong for r in reports]),
             'failures': {reason: failed.count(reason) for reason in sorted(set(failed))}}
 
 
-def _auroc(reports: list[Any]) -> dict[str, float | None]:
+def _auroc(reports: list[InstructionReport]) -> dict[str, float | None]:
     """How well each figure of the first prediction tells scenes with nothing to do from the others; few pixels and a
     short way speak for nothing to do."""
     import numpy as np
@@ -142,14 +188,14 @@ def _auroc(reports: list[Any]) -> dict[str, float | None]:
     return out
 
 
-def print_table(out: dict[str, Any]) -> None:
+def print_table(out: Summary) -> None:
     """The result in a few lines."""
     print(f'{"task":<10} {"success":>8} {"95 %":>14} {"wrong":>7} {"n":>4}  failures')
     for name, row in out['tasks'].items():
         if not row['n']:
             continue
         causes = ', '.join(f'{cause} {count}' for cause, count in row['failures'].items()) or '-'
-        low, high = row['success_rate_ci95']
+        low, high = row['success_rate_ci95'] or (0.0, 1.0)
         print(f'{name:<10} {row["success_rate"]:>8.2f} {f"{low:.2f}..{high:.2f}":>14} '
               f'{row["wrong_object_rate"]:>7.2f} {row["n"]:>4}  {causes}')
     nothing = out['nothing_to_do']

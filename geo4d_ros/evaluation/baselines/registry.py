@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,14 @@ BASELINES: dict[str, Baseline] = {
 }
 
 
-def training_of(checkpoint: Path) -> dict[str, Any]:
+class Trained(TypedDict, total=False):
+    """How long a checkpoint was trained: optimiser steps, minutes."""
+
+    steps: int
+    trained_min: float
+
+
+def training_of(checkpoint: Path) -> Trained:
     """`steps` and `trained_min` of the run that wrote the checkpoint; empty where it left no record."""
     for name in ('run.json', 'summary.json'):
         record = checkpoint.parent / name

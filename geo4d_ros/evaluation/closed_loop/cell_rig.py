@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 
@@ -29,6 +29,22 @@ def resized_camera(camera: Camera, size: tuple[int, int]) -> Camera:
     height, width = size
     K = scale_intrinsics(camera.K, width / camera.width, height / camera.height)
     return Camera(K, camera.T_base_camera, width, height)
+
+
+_Array = Literal['rgb', 'depth', 'labels', 'T_base_gripper', 'opening', 'arm_points', 'T_base_object']
+
+
+class Snapshot(TypedDict):
+    """One moment of the truth, V views of H x W pixels."""
+
+    rgb: np.ndarray  # (V, H, W, 3) uint8
+    depth: np.ndarray  # (V, H, W) float32 m
+    labels: np.ndarray  # (V, H, W) uint8 of simulation.scene.LABELS
+    T_base_gripper: np.ndarray  # (4, 4)
+    opening: float  # m
+    arm_points: np.ndarray  # (J, 3) m, base frame
+    stamp: int  # ns
+    T_base_object: np.ndarray  # (4, 4)
 
 
 class CellRig:
@@ -67,7 +83,7 @@ class CellRig:
         return Observation(views, T_ref_base @ cell.T_base_gripper, cell.opening, T_ref_view,
                            transform_points(T_ref_base, cell.arm_points))
 
-    def snapshot(self, cell: Any) -> dict[str, Any]:
+    def snapshot(self, cell: Any) -> Snapshot:
         """One moment of the truth at the model's size, for `recording_of`."""
         rendered = self._small.render_many(cell.data, self.small_cameras, labels=self._labels)
         rgb, depth, labels = zip(*rendered, strict=True)
@@ -76,9 +92,9 @@ class CellRig:
                 'opening': cell.opening, 'arm_points': cell.arm_points, 'stamp': round(cell.time * 1e9),
                 'T_base_object': cell.object_pose()}
 
-    def recording_of(self, snapshots: list[dict[str, Any]], dt: float) -> Recording:
+    def recording_of(self, snapshots: list[Snapshot], dt: float) -> Recording:
         """Snapshots `dt` [s] apart as one recording; stamps count from the first."""
-        def stacked(key: str, axis: int) -> np.ndarray:
+        def stacked(key: _Array, axis: int) -> np.ndarray:
             return np.stack([s[key] for s in snapshots], axis=axis)
 
         stamps = snapshots[0]['stamp'] + np.arange(len(snapshots), dtype=np.int64) * round(dt * 1e9)

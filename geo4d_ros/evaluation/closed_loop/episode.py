@@ -12,9 +12,9 @@ from geo4d_ros.errors import require
 from geo4d_ros.evaluation.closed_loop.cell_rig import CellRig
 from geo4d_ros.generation.protocol import VideoGenerator
 from geo4d_ros.loop.driver import Driver
-from geo4d_ros.loop.events import ActionKind, EventKind
+from geo4d_ros.loop.events import ActionData, ActionKind, EventKind
 from geo4d_ros.loop.machine import RESTING, LoopConfig, Recovery
-from geo4d_ros.loop.port import Watcher
+from geo4d_ros.loop.port import CycleSummary, Watcher
 from geo4d_ros.motion import planning
 from geo4d_ros.motion.collision import Scene
 from geo4d_ros.motion.limits import MotionLimits
@@ -83,7 +83,7 @@ class _Bookkeeper(Watcher):
         self.motion_start = 0.0
         self._recovers = False
 
-    def acted(self, kind: str, data: dict[str, Any]) -> None:
+    def acted(self, kind: str, data: ActionData) -> None:
         """Begin a cycle, or note what it does."""
         if kind in (ActionKind.OBSERVE.value, ActionKind.REPORT.value):
             self._keep_video()  # a verdict may have ended the cycle before its plan
@@ -127,7 +127,7 @@ class _Bookkeeper(Watcher):
         """An error of our own code ends the evaluation: it is no failure of the models."""
         raise RuntimeError(text)
 
-    def cycle(self, summary: dict[str, Any]) -> None:
+    def cycle(self, summary: CycleSummary) -> None:
         """Wall time of the stages [s]."""
         for stage, milliseconds in summary['stages_ms'].items():
             if stage in STAGES:

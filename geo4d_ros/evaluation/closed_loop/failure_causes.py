@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from typing import TypedDict
 
 from geo4d_ros.reasons import Kind, Reason
 
@@ -14,6 +14,18 @@ TOLERANCE_M = 0.02  # executed poses farther than this from the expert's path ex
 _TRACKING = {Reason.TRACK_LOST, Reason.TRACKING_FAILED, Reason.CONFIDENCE_LOW, Reason.CONFIDENCE_MISSING,
              Reason.PLAN_TOO_SHORT}
 _PREDICTION = {Reason.PREDICTION_FAILED, Reason.PREDICTION_INVALID, Reason.PREDICTION_TIMEOUT}
+
+
+class CycleRow(TypedDict, total=False):
+    """A cycle in reports, see `CycleRecord`; those of a success have no errors and no plan_id."""
+
+    reason: str
+    plan_error_m: float | None
+    prediction_error_m: float | None
+    closed: bool
+    missed: bool
+    retreated: bool
+    plan_id: str
 
 
 @dataclass(frozen=True)
@@ -35,9 +47,15 @@ class CycleRecord:
     retreated: bool = False
     plan_id: str = ''
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> CycleRow:
         """Plain values for the report."""
-        return {k: round(v, 4) if isinstance(v, float) else v for k, v in asdict(self).items()}
+        return {'reason': self.reason, 'plan_error_m': _rounded(self.plan_error_m),
+                'prediction_error_m': _rounded(self.prediction_error_m), 'closed': self.closed, 'missed': self.missed,
+                'retreated': self.retreated, 'plan_id': self.plan_id}
+
+
+def _rounded(metres: float | None) -> float | None:
+    return None if metres is None else round(metres, 4)
 
 
 def cause_of(cycles: Sequence[CycleRecord]) -> str:
@@ -61,7 +79,7 @@ def cause_of(cycles: Sequence[CycleRecord]) -> str:
             return 'tracking' if refused in _TRACKING else 'prediction' if refused in _PREDICTION else 'gate_refusal'
     closing = [c for c in cycles if c.closed]
     judged = [c for c in cycles if c.plan_error_m is not None]
-    decisive = closing[-1] if closing else max(judged, key=lambda c: c.plan_error_m, default=None)
+    decisive = closing[-1] if closing else max(judged, key=lambda c: c.plan_error_m or 0.0, default=None)
     if decisive is not None and (decisive.plan_error_m or 0) > TOLERANCE_M:
         predicted = decisive.prediction_error_m
         return 'prediction' if predicted is not None and predicted > TOLERANCE_M else 'tracking'

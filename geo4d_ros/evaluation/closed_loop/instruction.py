@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from geo4d_ros.errors import SimulationError
@@ -32,10 +32,6 @@ class InstructionReport:
     cycles: int
     moved: dict[str, float] = field(default_factory=dict)
     figures: dict[str, float] = field(default_factory=dict)
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values."""
-        return asdict(self)
 
 
 def run_instructed(options: EpisodeOptions, task: str, seed: int, scenes: str) -> InstructionReport | str:

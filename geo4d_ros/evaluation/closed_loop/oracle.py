@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from geo4d_ros.evaluation.closed_loop.cell_rig import CellRig
+from geo4d_ros.evaluation.closed_loop.cell_rig import CellRig, Snapshot
 from geo4d_ros.evaluation.simulated_truth import Recording, clip_of
 from geo4d_ros.simulation.rollout import rollout
 from geo4d_ros.types import Observation, Video4D
@@ -16,7 +16,7 @@ def true_future(cell: Any, rig: CellRig, frames: int, dt: float) -> Recording:
     frames + 1 moments `dt` [s] apart; once the expert rests, the last moment repeats.
     """
     before = cell.save_state()
-    snapshots: list[dict[str, Any]] = []
+    snapshots: list[Snapshot] = []
 
     def look(now: Any) -> None:
         if len(snapshots) <= frames:

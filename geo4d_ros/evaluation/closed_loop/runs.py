@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from geo4d_ros.errors import SimulationError
-from geo4d_ros.evaluation.closed_loop.failure_causes import cause_of
+from geo4d_ros.evaluation.closed_loop.failure_causes import CycleRow, cause_of
+
+if TYPE_CHECKING:
+    from geo4d_ros.evaluation.closed_loop.episode import Cycle
 
 
 @dataclass(frozen=True)
@@ -38,16 +41,10 @@ class EpisodeReport:
     success: bool
     reason: str
     cause: str | None
-    cycles: list[dict[str, Any]]
+    cycles: list[CycleRow]
     simulated_s: float
     film: str | None = None
     stages: dict[str, list[float]] = field(default_factory=dict)
-
-    def to_json(self) -> dict[str, Any]:
-        """Everything but the raw timings."""
-        plain = asdict(self)
-        del plain['stages']
-        return plain
 
 
 @lru_cache(maxsize=1)
@@ -101,7 +98,7 @@ def run_episode(options: EpisodeOptions, task: str, seed: int) -> EpisodeReport:
                          result.simulated_s, film, result.stages)
 
 
-def _plain(cycles: list[Any]) -> list[dict[str, Any]]:
+def _plain(cycles: list[Cycle]) -> list[CycleRow]:
     return [{'reason': c.reason, 'closed': c.closed, 'missed': c.missed, 'retreated': c.retreated} for c in cycles]
 
 

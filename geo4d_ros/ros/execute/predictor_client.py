@@ -9,7 +9,7 @@ from typing import Any
 from geo4d_interfaces.srv import Predict
 from rclpy.node import Node, NodeNameNonExistentError
 
-from geo4d_ros.loop.port import Predicted
+from geo4d_ros.loop.port import Predicted, ReplyValues
 from geo4d_ros.reasons import Reason, Refusal
 from geo4d_ros.ros.wire.conversions import to_nanoseconds
 from geo4d_ros.ros.wire.plan_message import read_judgement
@@ -76,7 +76,7 @@ def read_reply(response: Predict.Response) -> Predicted | Refusal:
     return Predicted(response.plan_id, stamp, reply_values(response), judgement)
 
 
-def reply_values(response: Predict.Response) -> dict[str, Any]:
+def reply_values(response: Predict.Response) -> ReplyValues:
     """A reply as plain values, for a record or a terminal."""
     return {'plan': response.plan_id, 'stamp': to_nanoseconds(response.stamp), 'frames': response.frames,
             'generator': response.generator, 'skew_ms': round(response.skew_ms, 2), 'age_ms': round(response.age_ms, 1),

@@ -5,16 +5,32 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypedDict
 
 from rclpy.node import Node
 from std_msgs.msg import String
 
+from geo4d_ros.loop.events import ActionData
 from geo4d_ros.loop.machine import RESTING, Phase
 from geo4d_ros.loop.port import Watcher
 from geo4d_ros.reasons import Kind, Reason, Refusal
 from geo4d_ros.ros.serve import diagnostics
 from geo4d_ros.ros.serve.qos import STATE_QOS
+
+
+class LoopStatus(TypedDict):
+    """The JSON of /geo4d/state. time [s] of the executor's monotonic clock; report: the last, with its detail."""
+
+    time: float
+    state: str  # of loop.machine.Phase
+    reason: str  # code, or ''
+    detail: str
+    cycles: int
+    refusals: int
+    plan_id: str
+    dry_run: bool
+    auto: bool
+    report: ActionData | None
 
 
 class Status(Watcher):
@@ -23,11 +39,11 @@ class Status(Watcher):
     def __init__(self, node: Node, report: diagnostics.Diagnostics, settings: Callable[[], Any]) -> None:
         self._node, self._report, self._settings = node, report, settings
         self._state = node.create_publisher(String, 'geo4d/state', STATE_QOS)
-        self._last: dict[str, str] | None = None
+        self._last: ActionData | None = None
         self.driver: Any = None
         self.listeners: list[Callable[[], None]] = []  # called after every event
 
-    def values(self) -> dict[str, Any]:
+    def values(self) -> LoopStatus:
         """The JSON of /geo4d/state."""
         state = self.driver.state
         config = self.driver.loop.config if state.phase not in RESTING else self._settings()
@@ -36,7 +52,7 @@ class Status(Watcher):
                 'cycles': state.cycles, 'refusals': state.refusals,
                 'plan_id': state.plan_id or '', 'dry_run': config.dry_run, 'auto': config.auto, 'report': self._last}
 
-    def changed(self, report: dict[str, str] | None) -> None:
+    def changed(self, report: ActionData | None) -> None:
         """Publish the state."""
         self._last = report or self._last
         self._state.publish(String(data=json.dumps(self.values())))
