@@ -53,6 +53,8 @@ ARGUMENTS = [
     DeclareLaunchArgument('cameras', default_value='',
                           description='Without sim: namespaces of all cameras, the reference first, separated by '
                           'commas; in place of the two above.'),
+    DeclareLaunchArgument('image_transport', default_value='', choices=['', 'raw', 'compressed'],
+                          description='Without sim: what is heard of the cameras.' + FROM_FILE),
     DeclareLaunchArgument('checkpoint', default_value='',
                           description='Directory of the weights, or the name of a shipped model.' + FROM_FILE),
     DeclareLaunchArgument('generator', default_value='',
@@ -118,8 +120,8 @@ def start(context):
     autostart = {'autostart': value['autostart'] == 'true'}
     common = {'package': 'geo4d_ros', 'output': 'screen', **place,
               'arguments': ['--ros-args', '--log-level', value['log_level']]}
-    generator = parameters(value, ('checkpoint', 'generator', 'device', *cameras), robot['video_generator'],
-                           **autostart, **views)
+    generator = parameters(value, ('checkpoint', 'generator', 'device', 'image_transport', *cameras),
+                           robot['video_generator'], **autostart, **views)
     tracker = parameters(value, ('tracker', 'readout'), robot['gripper_tracker'], **autostart)
     if value['one_process'] == 'true':
         prediction = [Node(executable='prediction', parameters=[generator[0], {**generator[1], **tracker[1]}],

@@ -1,8 +1,9 @@
-"""Recorded image messages, compressed or not, and camera_info; no ROS is needed."""
+"""Image messages, compressed or not, and camera_info, recorded or live; no ROS is needed."""
 
 from __future__ import annotations
 
 import io
+import struct
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,15 @@ from PIL import Image
 from geo4d_ros.errors import DatasetError, require
 from geo4d_ros.geometry import image_messages
 
-_COMPRESSED_DEPTH_HEADER = 12  # bytes before the PNG in `compressedDepth`
+_DEPTH_HEADER = '<iff'  # before the PNG in `compressedDepth`: a number nobody reads, and the quantisation A, B of 32FC1
+_PIXELS = 4096 * 4096  # a small file may unfold to more than there is memory
 
 
 def _decoded(data: Any) -> np.ndarray:
     try:
-        with Image.open(io.BytesIO(bytes(data))) as picture:
+        with Image.open(io.BytesIO(bytes(data)), formats=('JPEG', 'PNG')) as picture:
+            require(picture.width * picture.height <= _PIXELS, f'a compressed picture is {picture.width}x'
+                    f'{picture.height}, more than {_PIXELS} pixels', DatasetError)
             return np.asarray(picture if picture.mode.startswith(('I', 'F')) else picture.convert('RGB'))
     except (OSError, ValueError, SyntaxError) as error:
         raise DatasetError(f'a compressed picture cannot be decoded ({error})') from error
@@ -42,9 +46,17 @@ def read_depth(message: Any, unit_m: float | None = None) -> np.ndarray:
     unit = unit_m or image_messages.COUNT_M
     if not is_compressed(message):
         return image_messages.read_depth(message, unit, DatasetError)
-    require('compressedDepth' in message.format and message.format.startswith('16UC1'),
-            f'compressed depth has format {message.format!r}, expected 16UC1 compressedDepth png', DatasetError)
-    return image_messages.in_metres(_decoded(message.data[_COMPRESSED_DEPTH_HEADER:]), unit)
+    kind, size, data = message.format[:5], struct.calcsize(_DEPTH_HEADER), bytes(message.data)
+    require('compressedDepth' in message.format and kind in ('16UC1', '32FC1') and len(data) > size,
+            f'compressed depth has format {message.format!r}, expected 16UC1 or 32FC1 compressedDepth png',
+            DatasetError)
+    counts = _decoded(data[size:])
+    require(counts.ndim == 2, f'compressed depth has {counts.shape[-1]} channels, expected one', DatasetError)
+    if kind == '16UC1':
+        return image_messages.in_metres(counts, unit)
+    _, a, b = struct.unpack(_DEPTH_HEADER, data[:size])  # counts = a / depth + b, 0 = invalid
+    with np.errstate(divide='ignore', invalid='ignore'):
+        return image_messages.in_metres(np.where(counts > 0, a / (counts - b), 0), 1.0)
 
 
 def read_labels(message: Any) -> np.ndarray:

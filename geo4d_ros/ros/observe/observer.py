@@ -38,6 +38,8 @@ FROZEN_MOTION_M = 0.005
 class ObserverParameters(CameraParameters):
     """How the cell is looked at."""
 
+    image_transport: str = parameter('raw', 'What is heard: the images, or their JPEG and PNG under <topic>/compressed '
+                                     'and <topic>/compressedDepth.', choices=('raw', 'compressed'), read_only=True)
     max_age: float = parameter(1.0, 'Oldest camera pair that is used [s].', minimum=0.01, maximum=60.0)
     slop: float = parameter(0.034, 'Largest difference of the stamps of two cameras [s].', minimum=0.0, maximum=1.0)
     observation_timeout: float = parameter(2.0, 'How long a request waits for a fresh pair [s].', minimum=0.0,
@@ -92,7 +94,7 @@ class Observer:
         self.receiver, boundary = Receiver(node, 'cameras'), Boundary(node, report)
         TransformListener(self.receiver, boundary, self.transforms)
         listen_to_joint_states(self.receiver, boundary, self.joints)
-        self.sync = RgbdSync(self.receiver, boundary, self.cameras)
+        self.sync = RgbdSync(self.receiver, boundary, self.cameras, p.image_transport == 'compressed')
         self._last: tuple[int, Observation] | None = None  # with the number of starts it belongs to
         self._jump = on_clock_jump(node, self.forget)
         if p.robot:

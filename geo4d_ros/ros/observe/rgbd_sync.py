@@ -6,8 +6,9 @@ import time
 from typing import Any
 
 import numpy as np
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
+from geo4d_ros.data.readers import ros_images
 from geo4d_ros.errors import Geo4dError, require
 from geo4d_ros.geometry.image_messages import read_colour, read_depth
 from geo4d_ros.geometry.rectification import rectify
@@ -16,6 +17,7 @@ from geo4d_ros.ros.observe.receiver import Receiver
 from geo4d_ros.ros.observe.rgbd_pairing import CameraMessages, Match, RgbdPairing
 from geo4d_ros.ros.serve.clock_jump import NO_CLOCK
 from geo4d_ros.ros.serve.qos import IMAGE_QOS
+from geo4d_ros.ros.wire import compressed as compressed_images
 from geo4d_ros.ros.wire.camera import (
     IMAGE_BYTES,
     CameraModel,
@@ -43,26 +45,31 @@ class RgbdSync:
     its own holds 30 Hz of two cameras, a multi-threaded executor does not.
     """
 
-    def __init__(self, receiver: Receiver, boundary: Boundary, namespaces: tuple[str, ...]) -> None:
+    def __init__(self, receiver: Receiver, boundary: Boundary, namespaces: tuple[str, ...],
+                 compressed: bool = False) -> None:
         require(len(set(namespaces)) == len(namespaces), f'the cameras should differ but are {namespaces}')
+        suffix, kind = (f'/{compressed_images.COLOUR}', CompressedImage) if compressed else ('', Image)
+        self._colours = COLOUR + suffix, RECTIFIED + suffix
+        depth = f'{DEPTH}/{compressed_images.DEPTH}' if compressed else DEPTH
         self.node, self.pairing = receiver.node, RgbdPairing(namespaces)
         self._namespaces = namespaces
         self._sources: dict[str, Source] = {}
         self._invalid: dict[int, str] = {}  # camera -> why its newest camera_info is refused
         self._raw_colour = [False] * len(namespaces)
         for camera, namespace in enumerate(namespaces):
-            for kind, topic in (('colour', COLOUR), ('colour', RECTIFIED), ('depth', DEPTH)):
-                self._listen(receiver, boundary, Image, camera, kind, f'{namespace}/{topic}')
-            for kind, topic in (('info', 'color/camera_info'), ('depth_info', 'aligned_depth_to_color/camera_info')):
-                self._listen(receiver, boundary, CameraInfo, camera, kind, f'{namespace}/{topic}')
+            for part, topic in (*(('colour', colour) for colour in self._colours), ('depth', depth)):
+                self._listen(receiver, boundary, kind, camera, part, f'{namespace}/{topic}')
+            for part, topic in (('info', 'color/camera_info'), ('depth_info', 'aligned_depth_to_color/camera_info')):
+                self._listen(receiver, boundary, CameraInfo, camera, part, f'{namespace}/{topic}')
 
     def _listen(self, receiver: Receiver, boundary: Boundary, kind: type, camera: int, part: str, topic: str) -> None:
         source = self._sources[topic] = Source()
 
         def accept(message: Any, number: int | None) -> None:
             if part == 'colour':
-                self._raw_colour[camera] |= topic.endswith(COLOUR)
-                if self._raw_colour[camera] and topic.endswith(RECTIFIED):
+                raw, rectified = self._colours
+                self._raw_colour[camera] |= topic.endswith(raw)
+                if self._raw_colour[camera] and topic.endswith(rectified):
                     return
             if source.see(number, time.monotonic()):
                 self.pairing.forget(camera)
@@ -74,7 +81,7 @@ class RgbdSync:
         def refused(cause: str) -> None:
             self._invalid[camera] = cause
 
-        parse, limit = (parse_image_header, IMAGE_BYTES) if kind is Image else (parse_camera_info, SMALL)
+        parse, limit = (parse_camera_info, SMALL) if kind is CameraInfo else (parse_image_header, IMAGE_BYTES)
         boundary.subscribe(kind, topic, parse, accept, IMAGE_QOS, limit=limit, host=receiver,
                            refused=refused if part == 'info' else None)
 
@@ -127,13 +134,13 @@ class RgbdSync:
             hint = 'the stamps of the cameras and the clock of this node are of different times: set use_sim_time ' \
                    'to true for a simulation or replay, to false for a real cell; '
         elif refusal.reason is Reason.OBSERVATION_TIMEOUT:
-            names = [name for name, _ in self.node.get_topic_names_and_types() if name.endswith(('/' + COLOUR,
-                                                                                              '/' + RECTIFIED))]
+            names = [name for name, _ in self.node.get_topic_names_and_types() if name.endswith(
+                tuple(f'/{topic}' for topic in self._colours))]
             ours = {self.node.resolve_topic_name(f'{namespace}/{topic}') for namespace in self._namespaces
-                    for topic in (COLOUR, RECTIFIED)}
+                    for topic in self._colours}
             sent = [name for name in names if self.node.count_publishers(name)]
-            others = sorted({name.rsplit('/', 2)[0] for name in set(sent) - ours})
-            if others and not set(sent) >= {name for name in ours if name.endswith('/' + COLOUR)}:
+            others = sorted({name.partition('/color/')[0] for name in set(sent) - ours})
+            if others and not set(sent) >= {name for name in ours if name.endswith('/' + self._colours[0])}:
                 hint = f'images come under {", ".join(others)} (parameters reference_camera, second_camera); '
         return Refusal(refusal.reason, hint + refusal.detail, refusal.values) if hint else refusal
 
@@ -145,7 +152,8 @@ class RgbdSync:
 def read_frame(camera: CameraMessages, min_valid_depth: float = 0.05, depth_unit: float = 0.001) -> RgbdFrame:
     """Messages -> frame, rectified; raises InvalidInputError for encodings, sizes or intrinsics that cannot be used,
     depth that is not aligned to colour, or empty depth."""
-    rgb, depth = read_colour(camera.colour), read_depth(camera.depth, depth_unit)
+    rgb = (ros_images.read_colour if ros_images.is_compressed(camera.colour) else read_colour)(camera.colour)
+    depth = (ros_images.read_depth if ros_images.is_compressed(camera.depth) else read_depth)(camera.depth, depth_unit)
     model, frame_id = camera.info, frame_name(camera.colour.header.frame_id)
     require(rgb.shape[:2] == depth.shape, f'{frame_id}: colour is {rgb.shape[1]}x{rgb.shape[0]} but depth is '
             f'{depth.shape[1]}x{depth.shape[0]}; enable depth alignment')

@@ -12,7 +12,7 @@ import numpy as np
 from geo4d_interfaces.msg import PredictionInfo as InfoMessage
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
-from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from tf2_msgs.msg import TFMessage
 
 from geo4d_ros.errors import Geo4dError
@@ -20,6 +20,7 @@ from geo4d_ros.geometry.cameras import unproject
 from geo4d_ros.geometry.image_messages import read_colour, read_depth
 from geo4d_ros.geometry.transforms import transform_points
 from geo4d_ros.ros.serve.qos import NO_PUBLISHER_EVENTS, PREDICTION_QOS, STATE_QOS, TF_STATIC_QOS, overridden
+from geo4d_ros.ros.wire import compressed
 from geo4d_ros.ros.wire.camera import IMAGE_BYTES
 from geo4d_ros.ros.wire.conversions import (
     camera_info_message,
@@ -67,7 +68,9 @@ class PredictionPublisher:
 
         def publishers(view: int) -> dict[str, Any]:
             topics = {'colour': (Image, 'color/image_raw'), 'depth': (Image, 'depth/image_rect_raw'),
-                      'mask': (Image, 'gripper_mask/image_raw'), 'info': (CameraInfo, 'camera_info')}
+                      'mask': (Image, 'gripper_mask/image_raw'), 'info': (CameraInfo, 'camera_info'),
+                      'jpeg': (CompressedImage, f'color/image_raw/{compressed.COLOUR}'),
+                      'png': (CompressedImage, f'depth/image_rect_raw/{compressed.DEPTH}')}
             return {kind: create(message_type, f'{ROOT}/{view_name(view)}/{topic}', PREDICTION_QOS)
                     for kind, (message_type, topic) in topics.items()}
 
@@ -103,6 +106,8 @@ class PredictionPublisher:
             'colour': lambda: image_message(video.rgb[view, frame], stamp, frame_id),
             'depth': lambda: image_message(video.depth(view, frame), stamp, frame_id),
             'info': lambda: camera_info_message(video.K[view], height, width, stamp, frame_id),
+            'jpeg': lambda: compressed.compressed_colour(video.rgb[view, frame], stamp, frame_id),
+            'png': lambda: compressed.compressed_depth(video.depth(view, frame), stamp, frame_id),
         }
         mask = video.gripper_mask
         if mask is not None:
