@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 import threading
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,6 +82,11 @@ class GripperTrackerNode(ManagedNode):
         """Start the backend and listen."""
         p = self.parameters.values
         self.boundary = Boundary(self, self.diagnostics)
+        if self._shared_transforms is not None:
+            # A generator's thread imports torch by now, and SciPy, with which the tracker is made, fails beside a torch
+            # that is half imported: this waits until it is whole.
+            with suppress(ImportError):
+                importlib.import_module('torch')
         self.tracker = self.create_tracker()
         self.owned.callback(self.tracker.close)
         self.publisher = PlanPublisher(self, p.views)

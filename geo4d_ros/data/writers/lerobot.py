@@ -94,14 +94,12 @@ def _own_meta(episode: Episode) -> dict[str, Any]:
 
 
 def _task_table(tasks: list[str]) -> Any:
-    """`task_index` by task; the index column and its metadata are those that pandas reads as its index."""
+    """`task_index` by task; task_table.json has what makes LeRobot's data frame library take `task` for its index."""
     import pyarrow
 
-    columns = [{'name': name, 'field_name': name, 'pandas_type': kind, 'numpy_type': stored, 'metadata': None}
-               for name, kind, stored in (('task_index', 'int64', 'int64'), ('task', 'unicode', 'object'))]
-    described = {'index_columns': ['task'], 'column_indexes': [], 'pandas_version': '2.0', 'columns': columns}
+    metadata = json.loads(Path(__file__).with_name('task_table.json').read_text())
     table = pyarrow.table({'task_index': list(range(len(tasks))), 'task': tasks})
-    return table.replace_schema_metadata({'pandas': json.dumps(described)})
+    return table.replace_schema_metadata({library: json.dumps(text) for library, text in metadata.items()})
 
 
 def _columns(episode: Episode, number: int, first: int, task: int, depth: bool) -> dict[str, np.ndarray]:

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
 from rclpy.node import Node
 
-from geo4d_ros.errors import SimulationError
 from geo4d_ros.generation.extra_views import condense
 from geo4d_ros.geometry.agreement import MIN_AGREEMENT, view_agreement
 from geo4d_ros.geometry.transforms import invert, rotation_angle, translation_distance
 from geo4d_ros.reasons import Reason, Refusal
-from geo4d_ros.robots.gripper import gripper_of
 from geo4d_ros.robots.registry import load_robot
 from geo4d_ros.ros.observe.camera_names import CameraParameters, camera_names
 from geo4d_ros.ros.observe.depth_unit import check_depth_unit
@@ -97,10 +94,6 @@ class Observer:
         self.sync = RgbdSync(self.receiver, boundary, self.cameras, p.image_transport == 'compressed')
         self._last: tuple[int, Observation] | None = None  # with the number of starts it belongs to
         self._jump = on_clock_jump(node, self.forget)
-        if p.robot:
-            # Read now, for a tracker of this process: SciPy fails beside a torch that another thread half imported.
-            with suppress(SimulationError):  # without meshes: a tracker, which needs them, says so
-                gripper_of(load_robot(p.robot))
 
     def forget(self) -> None:
         """The clock jumped: transforms, joints and pictures of before are of another run."""

@@ -1,0 +1,47 @@
+"""The process of generator and tracker starts with a described robot, made beside no half-imported torch."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+
+import pytest
+
+from geo4d_ros.ros.serve.environment import free_domain_id, loopback_environment
+
+# SciPy fails beside a torch that another thread has imported half: nothing of it may be imported meanwhile.
+CODE = '''
+import os, sys, threading
+import rclpy
+from geo4d_ros.nodes.prediction import compose
+from geo4d_ros.ros.serve.lifecycle import bring_up
+
+late = []
+
+class Watch:
+    def find_spec(self, name, path=None, target=None):
+        torch = sys.modules.get('torch')
+        beside = threading.current_thread() is threading.main_thread()
+        if beside and name.split('.')[0] in ('scipy', 'trimesh') and torch is not None and torch.__spec__._initializing:
+            late.append(name)
+
+sys.meta_path.insert(0, Watch())
+rclpy.init(args=sys.argv)
+nodes = []
+for factory in compose():
+    nodes.append(factory())
+    bring_up(nodes[-1])
+nodes[0]._loader.join()
+print(nodes[1].tracker.name, len(late), *late, flush=True)
+os._exit(0)
+'''
+needs_meshes = pytest.mark.skipif(importlib.util.find_spec('robosuite') is None, reason='make assets-ur5e')
+
+
+@pytest.mark.parametrize('robot', ['panda', pytest.param('ur5e_2f85', marks=needs_meshes)])
+def test_it_starts_with_a_described_robot(robot):
+    run = subprocess.run([sys.executable, '-c', CODE, '--ros-args', '-p', f'robot:={robot}'], capture_output=True,
+                         text=True, timeout=240, check=False,
+                         env=os.environ | loopback_environment(free_domain_id()))
+    assert run.returncode == 0, run.stderr[-2000:]
+    assert run.stdout.split() == ['model', '0'], run.stdout
