@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from geo4d_ros.cli.common import add_json_argument, write_report
 
@@ -64,8 +64,20 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _figures(result: Any) -> dict[str, Any]:
-    """JSON of one camera; `pose` is x y z qx qy qz qw of its optical frame in the base."""
+class CameraFigures(TypedDict):
+    """A camera in the report; pose: x y z [m] qx qy qz qw of its optical frame in the base."""
+
+    name: str
+    pictures: int
+    corner_error_px: float
+    residual_mm_median: float
+    residual_mm_max: float
+    residual_deg_median: float
+    pose: list[float]
+
+
+def _figures(result: Any) -> CameraFigures:
+    """JSON of one camera."""
     import numpy as np
 
     from geo4d_ros.geometry.transforms import pose_to_quaternion

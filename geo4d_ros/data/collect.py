@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -278,7 +278,17 @@ def collect(recording: Recording, jobs: Sequence[tuple[str, int]], processes: in
     yield from run_jobs(record, [(recording, *job) for job in jobs], processes, ray)
 
 
-def summarise(outcomes: Sequence[Outcome], wall_s: float) -> dict[str, Any]:
+class CollectionSummary(TypedDict):
+    """The JSON of `geo4d collect`; tasks: name -> how many were kept, existing and failed."""
+
+    tasks: dict[str, dict[str, int]]
+    rgbd_frames: int
+    rgbd_frames_per_s: float  # of wall time
+    failures: list[dict[str, Any]]  # every failed `Outcome`
+    wall_s: float
+
+
+def summarise(outcomes: Sequence[Outcome], wall_s: float) -> CollectionSummary:
     """Counts per task, failure reasons, and RGB-D frames rendered per second of wall time."""
     frames = sum(o.frames for o in outcomes)
     tasks: dict[str, dict[str, int]] = {}

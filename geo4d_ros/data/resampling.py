@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
@@ -19,6 +19,14 @@ PERIOD_NS = round(1e9 / RATE_HZ)
 _STATES = ('joints', 'T_base_gripper', 'opening', 'opening_command', 'object_pose')
 
 
+class ResampledAttributes(TypedDict):
+    """What of a `ResampledEpisode` goes into the episode's attributes."""
+
+    largest_skew_ms: float
+    camera_rates_hz: dict[str, float]
+    notes: list[str]
+
+
 @dataclass(frozen=True)
 class ResampledEpisode:
     """Arrays of `episodes.SCHEMA` that the recording has, what it lacks, and how well its clocks fit."""
@@ -29,8 +37,8 @@ class ResampledEpisode:
     camera_rates_hz: dict[str, float]
     notes: tuple[str, ...]
 
-    def attributes(self) -> dict[str, Any]:
-        """What of it goes into the episode's attributes."""
+    def attributes(self) -> ResampledAttributes:
+        """As JSON."""
         return {'largest_skew_ms': self.largest_skew_ms, 'camera_rates_hz': self.camera_rates_hz,
                 'notes': list(self.notes)}
 

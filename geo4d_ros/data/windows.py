@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Literal, TypedDict
 
 import numpy as np
 
@@ -21,36 +21,65 @@ FRESH_S = 2.0  # how long after a start or a disturbance a frame counts as fresh
 STRIDE = 2  # episode frames per predicted frame: 4 Hz -> 2 Hz
 
 
+class Window(TypedDict, total=False):
+    """V views of F + 1 moments, index 0 the observation; what an own recording lacks is left out.
+
+    The robot's and the object's arrays always have all HORIZON + 1 moments. The keys from `expected` on are those
+    that `WindowSampler` adds, None each where unknown.
+    """
+
+    rgb: np.ndarray  # (V, 1+F, H, W, 3) uint8
+    depth: np.ndarray  # (V, 1+F, H, W) float32 m, 0 = invalid
+    labels: np.ndarray  # (V, 1+F, H, W) uint8
+    K: np.ndarray  # (V, 3, 3)
+    T_ref_view: np.ndarray  # (V, 4, 4)
+    T_base_ref: np.ndarray  # (4, 4)
+    T_ref_gripper: np.ndarray  # (11, 4, 4)
+    T_ref_object: np.ndarray  # (11, 4, 4)
+    opening: np.ndarray  # (11,) m
+    opening_command: np.ndarray  # (11,) m
+    joints: np.ndarray  # (11, J) rad
+    steps: np.ndarray  # (F,) int64, the future moments whose images are there
+    start: int  # the episode's frame at index 0
+    expected: np.ndarray  # (11,) bool, see `undisturbed`
+    task: str
+    seed: int
+    instruction: str | None
+    robot: str | None
+    target: str
+
+
 def cut_window(
     arrays: dict[str, np.ndarray], start: int, views: tuple[int, ...], steps: np.ndarray
-) -> dict[str, Any]:
+) -> Window:
     """One window of a loaded episode; frames past the end repeat the last one.
 
     `views` are camera indices, the first is the reference; `steps` (F,) int are the future frames
-    in 1..10 whose images are wanted. V = len(views). Returns
-    rgb (V, 1+F, H, W, 3) uint8; depth (V, 1+F, H, W) float32 [m], 0 = invalid; labels (V, 1+F, H, W) uint8;
-    index 0 is the observation; K (V, 3, 3); T_ref_view (V, 4, 4); T_base_ref (4, 4);
-    T_ref_gripper (11, 4, 4); opening (11,), opening_command (11,) [m]: always all 11 frames;
-    T_ref_object (11, 4, 4); joints (11, J) [rad]; steps (F,) int64; start. What an own recording lacks is left out.
+    in 1..10 whose images are wanted.
     """
     last = len(arrays['times']) - 1
     every = np.minimum(start + STRIDE * np.arange(HORIZON + 1), last)
     images = every[np.concatenate([[0], steps])]
     pick = np.ix_(views, images)
-    window: dict[str, Any] = {'rgb': arrays['rgb'][pick], 'steps': np.asarray(steps, np.int64), 'start': start}
+    window: Window = {'rgb': arrays['rgb'][pick], 'steps': np.asarray(steps, np.int64), 'start': start}
     if 'depth' in arrays:
         window['depth'] = decode_depth(arrays['depth'][pick])
     if 'labels' in arrays:
         window['labels'] = arrays['labels'][pick]
     if 'K' in arrays:
         window['K'] = arrays['K'][list(views)]
-    window |= {name: arrays[name][every] for name in ('joints', 'opening', 'opening_command') if name in arrays}
+    robot: tuple[Literal['joints', 'opening', 'opening_command'], ...] = ('joints', 'opening', 'opening_command')
+    for name in robot:
+        if name in arrays:
+            window[name] = arrays[name][every]
     if 'T_base_camera' in arrays:
         T_base_view = arrays['T_base_camera'][list(views)]
         T_ref_base = invert(T_base_view[0])
-        window |= {'T_ref_view': T_ref_base @ T_base_view, 'T_base_ref': T_base_view[0]}
-        window |= {f'T_ref_{what}': T_ref_base @ arrays[name][every]
-                   for what, name in (('gripper', 'T_base_gripper'), ('object', 'object_pose')) if name in arrays}
+        window['T_ref_view'], window['T_base_ref'] = T_ref_base @ T_base_view, T_base_view[0]
+        if 'T_base_gripper' in arrays:
+            window['T_ref_gripper'] = T_ref_base @ arrays['T_base_gripper'][every]
+        if 'object_pose' in arrays:
+            window['T_ref_object'] = T_ref_base @ arrays['object_pose'][every]
     return window
 
 
@@ -67,7 +96,7 @@ def undisturbed(times: np.ndarray, start: int, disturbances: Sequence[Sequence[f
 
 class WindowSampler:
     """Endless random windows from a directory that may still grow.
-    Dicts of `cut_window` plus expected, task, seed, instruction, robot (None each where unknown) and target.
+    Those of `cut_window` plus what is known of the episode.
 
     Each episode read gives `windows_per_episode` windows, mixed through a shuffle buffer. With
     `future_frames` = K only K random future frames are cut, else all 10.
@@ -115,8 +144,8 @@ class WindowSampler:
         """Episodes known at the last scan."""
         return len(self._paths)
 
-    def __iter__(self) -> Iterator[dict[str, Any]]:
-        buffer: list[dict[str, Any]] = []
+    def __iter__(self) -> Iterator[Window]:
+        buffer: list[Window] = []
         while True:
             while len(buffer) < self._buffer_size:
                 buffer.extend(self._read_windows())
@@ -137,13 +166,13 @@ class WindowSampler:
         require(bool(self._paths), f'{self.directory} holds no usable episode; '
                 f'{self._last_problem or "run `geo4d collect` or `geo4d import`"}', DatasetError)
 
-    def _read_windows(self) -> list[dict[str, Any]]:
+    def _read_windows(self) -> list[Window]:
         self._rescan()
         path = self._paths[int(self._rng.integers(len(self._paths)))]
         episode = open_or_warn(path)
         try:
-            require(episode is not None and episode.cameras >= self._views,
-                    f'{path}: fewer than {self._views} cameras or damaged', DatasetError)
+            if episode is None or episode.cameras < self._views:
+                raise DatasetError(f'{path}: fewer than {self._views} cameras or damaged')
             episode.need(self._needs, 'this training')
             arrays = episode.load()
         except DatasetError as error:
@@ -155,7 +184,7 @@ class WindowSampler:
             return []
         return [self._draw(episode, arrays) for _ in range(self._windows_per_episode)]
 
-    def _draw(self, episode: Episode, arrays: dict[str, np.ndarray]) -> dict[str, Any]:
+    def _draw(self, episode: Episode, arrays: dict[str, np.ndarray]) -> Window:
         count = self._future_frames or HORIZON
         steps = np.sort(self._rng.choice(np.arange(1, HORIZON + 1), count, replace=False))
         views = tuple(self._rng.choice(len(arrays['K']), self._views, replace=False).tolist())

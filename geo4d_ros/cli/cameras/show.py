@@ -6,12 +6,16 @@ import argparse
 import os
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
 from geo4d_ros.cli.common import add_json_argument, write_report
 from geo4d_ros.errors import ConfigurationError, require
+from geo4d_ros.types import RgbdFrame
+
+if TYPE_CHECKING:
+    from geo4d_ros.cameras.protocol import Camera
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,12 +48,12 @@ def run(args: argparse.Namespace) -> int:
                 break
         seconds = time.monotonic() - start
         require(bool(looks), 'the recording has no complete look', ConfigurationError)
-        report = {'looks': len(looks), 'rate_hz': len(looks) / seconds, 'cameras': [
-            _summary(camera, [views[i] for views in looks], looks) for i, camera in enumerate(cameras)]}
+        rows = [_summary(camera, [views[i] for views in looks], looks) for i, camera in enumerate(cameras)]
+        report = {'looks': len(looks), 'rate_hz': len(looks) / seconds, 'cameras': rows}
     finally:
         close_cameras(cameras)
     _picture(args.out, looks[-1])
-    for row in report['cameras']:
+    for row in rows:
         print(f'{row["name"]}: {row["size"][1]}x{row["size"][0]}, {row["valid_depth"]:.0%} valid depth, median '
               f'{row["median_depth_m"]:.2f} m, {row["dropped"]} dropped, skew at most {row["skew_ms_max"]:.1f} ms')
     print(f'{len(looks)} looks at {report["rate_hz"]:.1f} Hz; {args.out}')
@@ -58,7 +62,21 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _summary(camera: Any, frames: list[Any], looks: list[Any]) -> dict[str, Any]:
+class CameraFigures(TypedDict):
+    """A camera in the report."""
+
+    name: str
+    size: list[int]  # height, width
+    K: np.ndarray  # (3, 3)
+    depth_unit_m: float
+    valid_depth: float  # share of the last frame's pixels
+    median_depth_m: float
+    dropped: int
+    remarks: list[str]
+    skew_ms_max: float  # against the first camera
+
+
+def _summary(camera: Camera, frames: list[RgbdFrame], looks: list[Any]) -> CameraFigures:
     last = frames[-1]
     seen = last.depth[last.depth > 0]
     skews = [abs(frame.stamp - views[0].stamp) / 1e6 for frame, views in zip(frames, looks, strict=True)]

@@ -6,11 +6,15 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from geo4d_ros.cli.collect import image_size
 from geo4d_ros.cli.common import add_json_argument, write_report
 from geo4d_ros.errors import ConfigurationError, DatasetError, require
+
+if TYPE_CHECKING:
+    from geo4d_ros.data.importing import Imported
+    from geo4d_ros.data.recordings import CameraCalibration, ImportOptions
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,7 +66,7 @@ def run(args: argparse.Namespace) -> int:
     return 0 if len(kept) == len(outcomes) else 2
 
 
-def _options(args: argparse.Namespace) -> Any:
+def _options(args: argparse.Namespace) -> ImportOptions:
     from geo4d_ros.data.recordings import ImportOptions
     from geo4d_ros.robots.registry import load_robot
 
@@ -73,7 +77,7 @@ def _options(args: argparse.Namespace) -> Any:
                          _calibration(args.calibration) if args.calibration else {})
 
 
-def _calibration(path: Path) -> dict[str, Any]:
+def _calibration(path: Path) -> dict[str, CameraCalibration]:
     """What `--calibration` says, by camera."""
     import numpy as np
 
@@ -98,11 +102,11 @@ def _calibration(path: Path) -> dict[str, Any]:
     return found
 
 
-def _as_json(outcome: Any) -> dict[str, Any]:
+def _as_json(outcome: Imported) -> dict[str, Any]:
     return {**vars(outcome), 'trainable': {k: list(v) for k, v in outcome.trainable.items()} if outcome.path else None}
 
 
-def _say(kept: list[Any], out: Path) -> None:
+def _say(kept: list[Imported], out: Path) -> None:
     """How many episodes, what they lack, and what can be trained on all of them."""
     from geo4d_ros.data.trainings import REMEDIES, trainable
 

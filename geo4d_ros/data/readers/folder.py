@@ -18,7 +18,7 @@ import csv
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, cast
 
 import numpy as np
 from PIL import Image
@@ -41,6 +41,19 @@ OBJECT_COLUMNS = tuple(f'object_{c}' for c in POSE_COLUMNS)
 _SUFFIXES = ('.png', '.jpg', '.jpeg')
 
 
+class CameraFile(TypedDict, total=False):
+    """What camera.json may say, before it is checked; `--calibration` has the same by camera."""
+
+    K: list[list[float]]
+    intrinsic_matrix: list[float]  # Open3D's: 9 numbers, column by column
+    fx: float
+    fy: float
+    cx: float
+    cy: float
+    depth_unit_m: float
+    T_base_camera: list[list[float]] | None
+
+
 class FolderReader:
     """One folder is one demonstration."""
 
@@ -54,7 +67,7 @@ class FolderReader:
         """The recording in this folder."""
         about = _read_json(source / 'recording.json') if (source / 'recording.json').is_file() else {}
         folders = {folder.name: folder for folder in _camera_folders(source)}
-        cameras = tuple(calibrated(_camera(folders[name], about, options), options)
+        cameras = tuple(calibrated(_camera(folders[name], about.get('rate_hz'), options), options)
                         for name in chosen_cameras(list(folders), options, str(source)))
         table = _read_table(source / 'poses.csv') if (source / 'poses.csv').is_file() else {}
         known = {'time', 'opening', 'opening_command', *POSE_COLUMNS, *OBJECT_COLUMNS}
@@ -74,14 +87,14 @@ def _camera_folders(source: Path) -> list[Path]:
     return sorted(p for p in source.iterdir() if any((p / name).is_dir() for name in COLOUR_FOLDERS))
 
 
-def _camera(folder: Path, about: dict[str, Any], options: ImportOptions) -> CameraRecording:
-    described = _read_json(folder / 'camera.json') if (folder / 'camera.json').is_file() else {}
+def _camera(folder: Path, rate_hz: Any, options: ImportOptions) -> CameraRecording:
+    described = cast('CameraFile', _read_json(folder / 'camera.json') if (folder / 'camera.json').is_file() else {})
     known = options.calibration.get(folder.name)
     unit = known.depth_unit_m if known and known.depth_unit_m else float(described.get('depth_unit_m', 0.001))
     _need(0 < unit <= 0.1, f'{folder}/camera.json: depth_unit_m should be metres per count but is {unit}')
     colour = next(folder / name for name in COLOUR_FOLDERS if (folder / name).is_dir())
     files = _pictures(colour)
-    stamps = _stamps(folder, [f.stem for f in files], about)
+    stamps = _stamps(folder, [f.stem for f in files], rate_hz)
     T = described.get('T_base_camera')
     return CameraRecording(
         folder.name, ImageStream(str(colour), stamps, _loader(files, _colour)),
@@ -90,7 +103,7 @@ def _camera(folder: Path, about: dict[str, Any], options: ImportOptions) -> Came
         intrinsics_of(described, f'{folder}/camera.json'), None if T is None else _transform(T, folder / 'camera.json'))
 
 
-def intrinsics_of(described: dict[str, Any], where: str) -> np.ndarray | None:
+def intrinsics_of(described: CameraFile, where: str) -> np.ndarray | None:
     """K (3, 3) of the keys this package or Open3D uses; None where there are none."""
     try:
         if 'K' in described:
@@ -161,7 +174,7 @@ def _labels(path: Path) -> np.ndarray:
         return np.asarray(picture)
 
 
-def _stamps(folder: Path, names: list[str], about: dict[str, Any]) -> np.ndarray:
+def _stamps(folder: Path, names: list[str], rate_hz: Any) -> np.ndarray:
     """[ns] of the pictures: times.csv, else their place at the recording's rate."""
     table = folder / 'times.csv'
     if table.is_file():
@@ -172,11 +185,11 @@ def _stamps(folder: Path, names: list[str], about: dict[str, Any]) -> np.ndarray
         except (KeyError, TypeError, ValueError) as error:
             raise DatasetError(f'{table}: needs columns name,time [s], a row for every picture ({error})') from error
     else:
-        _need('rate_hz' in about, f'{folder} has no times.csv; write one, or rate_hz into recording.json')
+        _need(rate_hz is not None, f'{folder} has no times.csv; write one, or rate_hz into recording.json')
         try:
-            seconds = np.arange(len(names)) / float(about['rate_hz'])
+            seconds = np.arange(len(names)) / float(rate_hz)
         except (TypeError, ValueError, ZeroDivisionError) as error:
-            raise DatasetError(f'recording.json: rate_hz should be positive but is {about["rate_hz"]!r}') from error
+            raise DatasetError(f'recording.json: rate_hz should be positive but is {rate_hz!r}') from error
     return np.round(seconds * 1e9).astype(np.int64)
 
 

@@ -11,21 +11,54 @@ import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 from PIL import Image
 
 from geo4d_ros.data.episodes import RATE_HZ, Episode, decode_depth
-from geo4d_ros.data.readers.lerobot import GRIPPER_POSE, LABELS, OBJECT_POSE, OWN_META, PICTURES
+from geo4d_ros.data.readers.lerobot import (
+    GRIPPER_POSE,
+    LABELS,
+    OBJECT_POSE,
+    OWN_META,
+    PICTURES,
+    Feature,
+    OwnCamera,
+    OwnEpisode,
+)
 from geo4d_ros.errors import BackendUnavailableError, DatasetError, require
 
 _FILES_PER_CHUNK = 1000
 _INDEX = ('frame_index', 'episode_index', 'index', 'task_index')
 Stats = dict[str, np.ndarray]  # min, max, mean, std, count
 
+# A row of meta/episodes, beside the episode's stats.
+EpisodeRow = TypedDict('EpisodeRow', {
+    'episode_index': int, 'tasks': list[str], 'length': int, 'data/chunk_index': int, 'data/file_index': int,
+    'dataset_from_index': int, 'dataset_to_index': int, 'meta/episodes/chunk_index': int,
+    'meta/episodes/file_index': int})
 
-def export_lerobot(paths: Sequence[Path], out: Path, depth: bool = False) -> dict[str, Any]:
+
+class Info(TypedDict):
+    """meta/info.json of format v3.0."""
+
+    codebase_version: str
+    robot_type: str
+    total_episodes: int
+    total_frames: int
+    total_tasks: int
+    chunks_size: int
+    data_files_size_in_mb: int
+    video_files_size_in_mb: int
+    fps: int
+    splits: dict[str, str]
+    data_path: str
+    video_path: str | None
+    features: dict[str, Feature]
+
+
+def export_lerobot(paths: Sequence[Path], out: Path, depth: bool = False) -> Info:
     """Write `paths` (this package's zarr episodes) to the new directory `out`; returns meta/info.json.
 
     Per frame at 4 Hz, as far as the episode has it: observation.images.camera_k (H, W, 3) as PNG; with `depth` also
@@ -45,8 +78,12 @@ def export_lerobot(paths: Sequence[Path], out: Path, depth: bool = False) -> dic
     require(not out.exists(), f'{out} exists already; choose a new directory', DatasetError)
     temporary = out.with_name(f'.{out.name}')
     shutil.rmtree(temporary, ignore_errors=True)
-    features, tasks, rows, total = {}, [], [], 0
-    own: dict[str, Any] = {}
+    features: dict[str, Feature] = {}
+    tasks: list[str] = []
+    rows: list[EpisodeRow] = []
+    stats: list[dict[str, Stats]] = []
+    own: dict[str, OwnEpisode] = {}
+    total = 0
     robot = 'unknown'
     try:
         for number, path in enumerate(paths):
@@ -65,17 +102,19 @@ def export_lerobot(paths: Sequence[Path], out: Path, depth: bool = False) -> dic
             target.parent.mkdir(parents=True, exist_ok=True)
             pyarrow.parquet.write_table(pyarrow.table({k: _stored(v) for k, v in columns.items()}), target)
             length = len(columns['index'])
-            rows.append(_episode_row(number, task, total, length, {k: _stats(v) for k, v in columns.items()}))
+            rows.append(_episode_row(number, task, total, length))
+            stats.append({k: _stats(v) for k, v in columns.items()})
             total += length
         meta = temporary / 'meta'
         (meta / 'episodes/chunk-000').mkdir(parents=True)
         pyarrow.parquet.write_table(
-            pyarrow.Table.from_pylist(rows), meta / 'episodes/chunk-000/file-000.parquet')
+            pyarrow.Table.from_pylist([{**row, **_flat(s)} for row, s in zip(rows, stats, strict=True)]),
+            meta / 'episodes/chunk-000/file-000.parquet')
         pyarrow.parquet.write_table(_task_table(tasks), meta / 'tasks.parquet')
         (temporary / OWN_META).write_text(json.dumps({'episodes': own}, indent=1) + '\n')
         info = _info(features, len(rows), total, len(tasks), robot)
         (meta / 'info.json').write_text(json.dumps(info, indent=4) + '\n')
-        (meta / 'stats.json').write_text(json.dumps(_whole_stats(rows, features), indent=4) + '\n')
+        (meta / 'stats.json').write_text(json.dumps(_whole_stats(stats), indent=4) + '\n')
         temporary.rename(out)
     except OSError as error:
         raise DatasetError(f'cannot write {out}: {error.strerror}; choose a writable place') from error
@@ -84,11 +123,12 @@ def export_lerobot(paths: Sequence[Path], out: Path, depth: bool = False) -> dic
     return info
 
 
-def _own_meta(episode: Episode) -> dict[str, Any]:
+def _own_meta(episode: Episode) -> OwnEpisode:
     """Calibration and attributes of an episode."""
-    cameras: dict[str, dict[str, Any]] = {f'camera_{k}': {} for k in range(episode.cameras)}
-    for name in {'K', 'T_base_camera'} - set(episode.missing):
-        for k, value in enumerate(episode.read(name)):
+    cameras: dict[str, OwnCamera] = {f'camera_{k}': {} for k in range(episode.cameras)}
+    names: tuple[Literal['K', 'T_base_camera'], ...] = ('K', 'T_base_camera')
+    for name in names:
+        for k, value in enumerate(() if name in episode.missing else episode.read(name)):
             cameras[f'camera_{k}'][name] = value.tolist()
     return {'cameras': cameras, 'attributes': {k: v for k, v in episode.attributes.items() if k != 'arrays'}}
 
@@ -129,9 +169,9 @@ def _is_picture(value: np.ndarray) -> bool:
     return value.ndim >= 3
 
 
-def _features(columns: dict[str, np.ndarray], state_names: list[str]) -> dict[str, dict[str, Any]]:
+def _features(columns: dict[str, np.ndarray], state_names: list[str]) -> dict[str, Feature]:
     """info.json's description of every column."""
-    features: dict[str, dict[str, Any]] = {}
+    features: dict[str, Feature] = {}
     for name, value in columns.items():
         if _is_picture(value):
             shape = [*value.shape[1:3], value.shape[3] if value.ndim == 4 else 1]
@@ -145,7 +185,7 @@ def _features(columns: dict[str, np.ndarray], state_names: list[str]) -> dict[st
     return features
 
 
-def _stored(value: np.ndarray) -> list[Any]:
+def _stored(value: np.ndarray) -> list[Any] | np.ndarray:
     """A column as parquet takes it: pictures as PNG bytes, vectors as lists."""
     if not _is_picture(value):
         return list(value) if value.ndim == 2 else value
@@ -174,23 +214,26 @@ def _stats(value: np.ndarray) -> Stats:
     return {k: v.reshape(shape) for k, v in parts.items()} | {'count': np.array([len(value)])}
 
 
-def _episode_row(number: int, task: str, first: int, length: int, stats: dict[str, Stats]) -> dict[str, Any]:
+def _episode_row(number: int, task: str, first: int, length: int) -> EpisodeRow:
     chunk, file = divmod(number, _FILES_PER_CHUNK)
-    row = {
+    return {
         'episode_index': number, 'tasks': [task], 'length': length,
         'data/chunk_index': chunk, 'data/file_index': file,
         'dataset_from_index': first, 'dataset_to_index': first + length,
         'meta/episodes/chunk_index': 0, 'meta/episodes/file_index': 0,
     }
-    return row | {f'stats/{name}/{key}': value.tolist() for name, s in stats.items() for key, value in s.items()}
 
 
-def _whole_stats(rows: list[dict[str, Any]], features: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def _flat(stats: dict[str, Stats]) -> dict[str, list[Any]]:
+    """Stats of an episode as columns of its row."""
+    return {f'stats/{name}/{key}': value.tolist() for name, s in stats.items() for key, value in s.items()}
+
+
+def _whole_stats(stats: list[dict[str, Stats]]) -> dict[str, dict[str, list[Any]]]:
     """Stats of all episodes together, from those of each."""
     whole = {}
-    for name in features:
-        part = {key: np.array([row[f'stats/{name}/{key}'] for row in rows])
-                for key in ('min', 'max', 'mean', 'std', 'count')}
+    for name in stats[0] if stats else ():
+        part = {key: np.array([s[name][key] for s in stats]) for key in ('min', 'max', 'mean', 'std', 'count')}
         weight = part['count'].reshape(-1, *[1] * (part['mean'].ndim - 1)) / part['count'].sum()
         mean = (weight * part['mean']).sum(0)
         variance = (weight * (part['std'] ** 2 + (part['mean'] - mean) ** 2)).sum(0)
@@ -201,7 +244,7 @@ def _whole_stats(rows: list[dict[str, Any]], features: dict[str, Any]) -> dict[s
     return whole
 
 
-def _info(features: dict[str, Any], episodes: int, frames: int, tasks: int, robot: str) -> dict[str, Any]:
+def _info(features: dict[str, Feature], episodes: int, frames: int, tasks: int, robot: str) -> Info:
     return {
         'codebase_version': 'v3.0', 'robot_type': robot, 'total_episodes': episodes, 'total_frames': frames,
         'total_tasks': tasks, 'chunks_size': _FILES_PER_CHUNK, 'data_files_size_in_mb': 100,

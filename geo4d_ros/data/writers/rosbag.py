@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,6 +25,9 @@ from geo4d_ros.data.readers.rosbag import (
 from geo4d_ros.errors import BackendUnavailableError, ConfigurationError, DatasetError
 from geo4d_ros.geometry.transforms import pose_to_quaternion
 
+if TYPE_CHECKING:
+    from rosbags.interfaces import Connection
+
 FIRST_STAMP_NS = 1_000_000_000  # of an episode's time 0: stamps of 0 mean "unset" to many tools
 STORAGES = ('mcap', 'sqlite3')
 
@@ -43,7 +46,7 @@ def write_bag(episode: Episode, out: Path, storage: str = 'mcap', base_frame: st
         raise BackendUnavailableError('writing bags needs the package rosbags: pip install rosbags') from error
     types = get_typestore(Stores.ROS2_JAZZY)
     messages = _Messages(types.types, base_frame, gripper_frame)
-    connections: dict[str, Any] = {}
+    connections: dict[str, Connection] = {}
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with Writer(out, version=9, storage_plugin=StoragePlugin[storage.upper()]) as bag:
@@ -119,7 +122,7 @@ class _Messages:
                           width=pixels.shape[1], encoding=encoding, is_bigendian=0, step=pixels[0].nbytes,
                           data=pixels.reshape(-1).view(np.uint8))
 
-    def _joints(self, values: dict[str, Any], stamp: int) -> Any:
+    def _joints(self, values: dict[str, float], stamp: int) -> Any:
         empty = np.zeros(0)
         return self._make('sensor_msgs/msg/JointState', header=self._header(stamp, ''), name=list(values),
                           position=np.array(list(values.values()), np.float64), velocity=empty, effort=empty)

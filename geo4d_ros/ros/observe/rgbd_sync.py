@@ -130,7 +130,8 @@ class RgbdSync:
     def _explained(self, refusal: Refusal) -> Refusal:
         """The refusal with the likely cause in front, where the graph or the numbers show one."""
         hint = ''
-        if abs(refusal.values.get('age_s', 0.0)) > DAY_S:
+        age = refusal.values.get('age_s')
+        if isinstance(age, float) and abs(age) > DAY_S:
             hint = 'the stamps of the cameras and the clock of this node are of different times: set use_sim_time ' \
                    'to true for a simulation or replay, to false for a real cell; '
         elif refusal.reason is Reason.OBSERVATION_TIMEOUT:
