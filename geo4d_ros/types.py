@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -131,6 +131,32 @@ class Observation:
         return cls(tuple(RgbdFrame.example(seed=seed + i) for i in range(views)), T_ref_gripper, 0.04, arm_points=arm)
 
 
+class TrackDetails(TypedDict, total=False):
+    """A backend's own figures, for diagnosis; F = T+1 frames. Only those that a backend has."""
+
+    backend: str
+    readout: str  # video or fused: whether a state stream was used
+    masks: str  # where the masks come from
+    opening: str  # network or masks
+    reason: str  # why the track is lost, or from where on
+    fault: str  # an outside tracker's
+    fault_frame: int
+    recovery_faults: list[str]
+    registrations: int
+    frame_zero: Any  # tracking.frame_zero.FrameZero
+    agreement: list[Any]  # tracking.confidence.Agreement of every frame
+    covariance: np.ndarray  # (F, 6, 6) rad, m
+    opening_confidence: np.ndarray  # (F,)
+    histories: np.ndarray  # (B, F, 4, 4)
+    history_costs: np.ndarray  # (B,)
+    state_distance_m: np.ndarray  # (F,) from the state stream
+    believed: np.ndarray | None  # (F,) bool: frames that the state stream held
+    raw_T_ref_gripper: np.ndarray  # (F, 4, 4), before gaps are bridged and the rest is held
+    raw_opening: np.ndarray  # (F,) m, the same
+    raw_confidence: np.ndarray  # (F,)
+    timings: dict[str, float]  # name -> s
+
+
 @dataclass(frozen=True)
 class GripperTrack:
     """The gripper through the video; index 0 is the measured state.
@@ -143,7 +169,7 @@ class GripperTrack:
     opening: np.ndarray
     confidence: np.ndarray
     status: tuple[TrackStatus, ...]
-    details: dict[str, Any] = field(default_factory=dict)
+    details: TrackDetails = field(default_factory=TrackDetails)
 
     def __post_init__(self) -> None:
         n = len(self.status)

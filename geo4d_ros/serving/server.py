@@ -24,7 +24,7 @@ from geo4d_ros.generation.remote.client import Metadata
 from geo4d_ros.generation.remote.messages import PROTOCOL, Code, decode, encode
 from geo4d_ros.serving.access import token_fits
 from geo4d_ros.tracking.protocol import Tracker
-from geo4d_ros.types import Observation
+from geo4d_ros.types import GripperTrack, Observation, Video4D
 
 LOG = logging.getLogger('geo4d.serve')
 HEALTH = '/healthz'
@@ -41,6 +41,16 @@ class Limits:
     waiting: int = 4
     send_seconds: float = 30.0
     ping_seconds: float = 20.0
+
+
+@dataclass(frozen=True)
+class Question:
+    """A request that keeps the contract; video, track: which of the two is wanted."""
+
+    observation: Observation
+    seed: int
+    video: bool
+    track: bool
 
 
 class PolicyServer:
@@ -110,16 +120,16 @@ class PolicyServer:
         if self._waiting > self.limits.waiting:
             # Read no further than the number: a busy server has no time to unfold pictures.
             with contextlib.suppress(Geo4dError):
-                request_id = _id(await loop.run_in_executor(self._codec, unpack, raw))
+                request_id = _id((await loop.run_in_executor(self._codec, unpack, raw)).get('id'))
             return _error(request_id, Code.BUSY, f'{self._waiting} requests are under way')
         self._waiting += 1
         try:
             message = await loop.run_in_executor(self._codec, unpack, raw)
-            request_id = _id(message)
-            observation = await loop.run_in_executor(self._codec, self._read, message)
+            request_id = _id(message.get('id'))
+            question = await loop.run_in_executor(self._codec, self._read, message)
             clock.lap('decode')
-            result = await loop.run_in_executor(self._model, self._predict, observation, message, clock)
-            return await loop.run_in_executor(self._codec, _reply, request_id, result, clock)
+            video, track = await loop.run_in_executor(self._model, self._predict, question, clock)
+            return await loop.run_in_executor(self._codec, _reply, request_id, video, track, clock)
         except InvalidInputError as error:
             return _error(request_id, Code.BAD_REQUEST, str(error))
         except Exception as error:
@@ -130,23 +140,25 @@ class PolicyServer:
         finally:
             self._waiting -= 1
 
-    def _read(self, message: dict[str, Any]) -> Observation:
+    def _read(self, message: dict[str, Any]) -> Question:
         require(set(message) == FIELDS, f'a request has the fields {", ".join(sorted(FIELDS))}')
         require(type(message['seed']) is int and 0 <= message['seed'] < 2**63, 'seed should be an integer, 0 or more')
         require(type(message['video']) is bool and type(message['track']) is bool, 'video and track should be booleans')
         require(self.tracker is not None or not message['track'], 'this server has no tracker; ask for the video')
-        return decode(Observation, message['observation'], Budget(UNFOLDED * self.limits.request_bytes), 'observation')
+        budget = Budget(UNFOLDED * self.limits.request_bytes)
+        return Question(decode(Observation, message['observation'], budget, 'observation'), message['seed'],
+                        message['video'], message['track'])
 
-    def _predict(self, observation: Observation, message: dict[str, Any], clock: Clock) -> dict[str, Any]:
+    def _predict(self, question: Question, clock: Clock) -> tuple[Video4D | None, GripperTrack | None]:
         clock.lap('wait')
-        video = self.generator.predict(observation, message['seed'])
+        video = self.generator.predict(question.observation, question.seed)
         clock.lap('generate')
         track = None
-        if message['track'] and self.tracker is not None:
-            track = self.tracker.track(video, observation)
+        if question.track and self.tracker is not None:
+            track = self.tracker.track(video, question.observation)
             clock.lap('track')
         clock.more = {k: v * 1e3 for k, v in video.timings.items()}
-        return {'video': video if message['video'] else None, 'track': track}
+        return video if question.video else None, track
 
 
 class Clock:
@@ -168,20 +180,19 @@ class Clock:
         return {**self.more, **self.laps, 'total': (time.monotonic() - self._start) * 1e3}
 
 
-def _reply(request_id: Any, result: dict[str, Any], clock: Clock) -> bytes:
-    encoded = {k: None if v is None else encode(v) for k, v in result.items()}
+def _reply(request_id: int, video: Video4D | None, track: GripperTrack | None, clock: Clock) -> bytes:
+    encoded = {'video': None if video is None else encode(video), 'track': None if track is None else encode(track)}
     clock.lap('encode')
     return pack({'id': request_id, **encoded, 'timings_ms': clock.milliseconds()})
 
 
-def _error(request_id: Any, code: Code, detail: str) -> bytes:
+def _error(request_id: int | None, code: Code, detail: str) -> bytes:
     return pack({'id': request_id, 'code': code.value, 'detail': detail[:300]})
 
 
-def _id(message: dict[str, Any]) -> int:
-    value = message.get('id')
+def _id(value: Any) -> int:
     require(type(value) is int and 0 <= value < 2**63, 'id should be an integer, 0 or more')
-    return value  # type: ignore[return-value]
+    return int(value)
 
 
 def _quiet() -> logging.Logger:

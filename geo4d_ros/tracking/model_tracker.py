@@ -29,7 +29,7 @@ from geo4d_ros.tracking.problem import Problem, Weights
 from geo4d_ros.tracking.sdf import gripper_sdf
 from geo4d_ros.tracking.segmentation.masks import MaskSource, check_masks
 from geo4d_ros.tracking.solver import Motion, Solution, believed_frames, forward, refine
-from geo4d_ros.types import GripperTrack, Observation, TrackStatus, Video4D
+from geo4d_ros.types import GripperTrack, Observation, TrackDetails, TrackStatus, Video4D
 
 MAX_GAP = 2  # frames
 
@@ -78,7 +78,7 @@ class ModelTracker:
         masked = time.perf_counter()
         problem = Problem(chunk, masks, self._sdf, self.config.weights)
         zero = check_frame_zero(problem, T_0, opening, self.config.frame_zero)
-        details: dict[str, Any] = {'backend': self.name, 'masks': masks.source, 'frame_zero': zero,
+        details: TrackDetails = {'backend': self.name, 'masks': masks.source, 'frame_zero': zero,
                                    'readout': 'video' if state is None else 'fused',
                                    'opening': 'masks' if self.reader is None else 'network'}
         if zero.reason:
@@ -94,7 +94,7 @@ class ModelTracker:
         return float(np.clip(observation.opening, 0, self.gripper.max_opening))
 
     def _solve(self, problem: Problem, video: Video4D, T_0: np.ndarray, opening: float, state: GripperTrack | None,
-               zero: FrameZero, details: dict[str, Any]) -> GripperTrack:
+               zero: FrameZero, details: TrackDetails) -> GripperTrack:
         solution = self._poses(problem, video, T_0, opening, state, details)
         openings, opening_confidence = self._openings(problem, solution, opening, state)
         found = agreement(problem, solution.T, openings, solution.covariance)
@@ -103,7 +103,7 @@ class ModelTracker:
         return finish(solution.T, openings, confidence, self.config.confidence, self.gripper, details)
 
     def _poses(self, problem: Problem, video: Video4D, T_0: np.ndarray, opening: float, state: GripperTrack | None,
-               details: dict[str, Any]) -> Solution:
+               details: TrackDetails) -> Solution:
         n, motion = problem.chunk.frames, self.config.motion
         openings, T_state, believed = np.full(n, opening), None, np.zeros(n, bool)
         fingers: OpeningFilter | None = OpeningFilter(problem, T_0, opening, self.config.opening)
@@ -151,7 +151,7 @@ class ModelTracker:
         return openings, confidence
 
     def _confidence(self, solution: Solution, found: list[Agreement], zero: FrameZero, state: GripperTrack | None,
-                    details: dict[str, Any]) -> np.ndarray:
+                    details: TrackDetails) -> np.ndarray:
         model = self.config.confidence
         apart: list[tuple[Any, ...]] = [()] * len(found)
         if state is not None:
@@ -169,7 +169,7 @@ class ModelTracker:
         return np.clip(confidence, 0, 1)
 
 
-def lost_track(T_0: np.ndarray, opening: float, frames: int, reason: str, details: dict[str, Any]) -> GripperTrack:
+def lost_track(T_0: np.ndarray, opening: float, frames: int, reason: str, details: TrackDetails) -> GripperTrack:
     """A track whose every predicted frame is LOST: poses hold frame 0."""
     confidence = np.zeros(frames)
     confidence[0] = 1.0
@@ -196,7 +196,7 @@ def bridge_gaps(poses: np.ndarray, openings: np.ndarray, confidence: np.ndarray,
 
 
 def finish(poses: np.ndarray, openings: np.ndarray, confidence: np.ndarray, model: ConfidenceModel,
-           gripper: GripperModel, details: dict[str, Any]) -> GripperTrack:
+           gripper: GripperModel, details: TrackDetails) -> GripperTrack:
     """Symmetry, status and the hold after the first LOST frame. poses (T+1, 4, 4), openings and confidence (T+1,)."""
     poses, openings, confidence = poses.copy(), openings.copy(), confidence.copy()
     for t in range(1, len(poses)):

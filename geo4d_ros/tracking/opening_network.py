@@ -19,7 +19,7 @@ from geo4d_ros.tracking.segmentation.finger_patches import (
     finger_patches,
     view_scalars,
 )
-from geo4d_ros.tracking.weights import CONFIG, read_config, read_weights, write_weights
+from geo4d_ros.tracking.weights import CONFIG, NetworkConfig, read_config, read_weights, write_weights
 
 WEIGHTS = 'opening.safetensors'
 CLASS_NAME = 'OpeningReader'
@@ -74,7 +74,7 @@ def build_network(width: int = 16) -> Any:
 class OpeningReader:
     """Loaded weights for one gripper."""
 
-    def __init__(self, network: Any, config: dict[str, Any]) -> None:
+    def __init__(self, network: Any, config: NetworkConfig) -> None:
         self._network, self.sha256 = network, str(config.get('sha256', ''))
         self.gripper_sha256 = str(config.get('gripper_sha256', ''))
 
@@ -99,13 +99,13 @@ class OpeningReader:
             return torch.softmax(logits[0].double(), -1).numpy()
 
 
-def load_network(folder: Path) -> tuple[Any, dict[str, Any]]:
+def load_network(folder: Path) -> tuple[Any, NetworkConfig]:
     """The network of a folder, ready to be used, and its config. Raises CheckpointError."""
     config = read_config(folder, CLASS_NAME, 'geo4d train opening')
     return read_weights(build_network(int(config.get('width', 16))), folder / WEIGHTS), config
 
 
-def save(network: Any, folder: Path, config: dict[str, Any]) -> None:
+def save(network: Any, folder: Path, config: NetworkConfig) -> None:
     """Write the weights, and `config.json` with the training record `config`."""
     write_weights(network, folder / WEIGHTS, {'_class_name': CLASS_NAME, **config})
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from geo4d_ros.errors import require
 from geo4d_ros.geometry.transforms import rotation_angle, translation_distance
-from geo4d_ros.types import GripperTrack, Observation, TrackStatus, Video4D
+from geo4d_ros.types import GripperTrack, Observation, TrackDetails, TrackStatus, Video4D
 
 MAX_STEP_M, MAX_STEP_RAD = 0.25, 1.2
 MAX_START_M, MAX_START_RAD = 0.03, 0.17
@@ -33,7 +33,7 @@ class StateTracker:
         T = state.T_ref_gripper.copy()
         opening, confidence = state.opening.copy(), state.confidence.copy()
         status = list(state.status)
-        details: dict = {'backend': self.name}
+        details: TrackDetails = {'backend': self.name}
         far = (translation_distance(T[0], observation.T_ref_gripper) > MAX_START_M
                or rotation_angle(T[0], observation.T_ref_gripper) > MAX_START_RAD)
         T[0] = observation.T_ref_gripper

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, cast
 
 from geo4d_ros.errors import CheckpointError, require
 from geo4d_ros.generation.manifest import checkpoint_sha256, verify_manifest, write_manifest
@@ -12,7 +13,26 @@ from geo4d_ros.generation.manifest import checkpoint_sha256, verify_manifest, wr
 CONFIG = 'config.json'
 
 
-def read_config(folder: Path, class_name: str, command: str) -> dict[str, Any]:
+class NetworkConfig(TypedDict, total=False):
+    """config.json: what the network is and how it was trained; `sha256` of the weights is added when it is read."""
+
+    _class_name: str
+    classes: Sequence[str]  # of the segmenter
+    width: int  # channels
+    gripper_sha256: str  # that the opening was learnt for
+    labels: str  # where the segmenter's come from: episode or kinematics
+    predictions: int  # windows that a generator painted
+    init_sha256: str  # weights it was fine-tuned from
+    init_steps: int | None
+    training: dict[str, Any]  # its settings
+    steps: int
+    images: int
+    windows: int
+    final_loss: float
+    sha256: str
+
+
+def read_config(folder: Path, class_name: str, command: str) -> NetworkConfig:
     """A folder's config with the `sha256` of its weights. Raises CheckpointError; `command` trains what is missing."""
     path = folder / CONFIG
     try:
@@ -24,7 +44,7 @@ def read_config(folder: Path, class_name: str, command: str) -> dict[str, Any]:
     require(isinstance(config, dict) and config.get('_class_name') == class_name,
             f'{path} is not the config of a {class_name} (_class_name should be {class_name})', CheckpointError)
     verify_manifest(folder)
-    return {**config, 'sha256': checkpoint_sha256(folder)}
+    return cast(NetworkConfig, {**config, 'sha256': checkpoint_sha256(folder)})
 
 
 def read_weights(network: Any, path: Path) -> Any:
@@ -40,7 +60,7 @@ def read_weights(network: Any, path: Path) -> Any:
     return network.eval()
 
 
-def write_weights(network: Any, path: Path, config: dict[str, Any]) -> None:
+def write_weights(network: Any, path: Path, config: NetworkConfig) -> None:
     """Write a network's weights in half precision, its config beside them, and the manifest of both."""
     import torch
     from safetensors.torch import save_file

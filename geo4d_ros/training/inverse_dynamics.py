@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, IterableDataset
 from tqdm import tqdm
 
-from geo4d_ros.data.windows import WindowSampler
+from geo4d_ros.data.windows import Window, WindowSampler
 from geo4d_ros.errors import ConfigurationError, require
 from geo4d_ros.generation.inverse_dynamics import STEP_M, STEP_RAD, InverseDynamicsNetwork, save, state_vector
 from geo4d_ros.geometry.transforms import from_rotvec, invert, rotvec
@@ -43,7 +43,7 @@ class InverseDynamicsTraining:
     network: dict[str, Any] = field(default_factory=dict)
 
 
-def pairs_of(window: dict[str, Any], rng: np.random.Generator) -> dict[str, np.ndarray]:
+def pairs_of(window: Window, rng: np.random.Generator) -> dict[str, np.ndarray]:
     """Ten pairs of the window's reference view: before, after (10, 3, H, W) in [-1, 1], state (10, 13) with noise,
     K (10, 3, 3), move (10, 3) [m], turn (10, 3) [rad], opening (10,) [m] after."""
     rgb = window['rgb'][0].astype(np.float32).transpose(0, 3, 1, 2) / 127.5 - 1

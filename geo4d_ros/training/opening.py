@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 
 from geo4d_ros.data.episodes import Episode, list_episodes, open_or_warn
-from geo4d_ros.data.windows import HORIZON, STRIDE, cut_window
+from geo4d_ros.data.windows import HORIZON, STRIDE, Window, cut_window
 from geo4d_ros.errors import DatasetError, require
 from geo4d_ros.geometry.transforms import from_rotvec, invert
 from geo4d_ros.robots.gripper import GripperModel
 from geo4d_ros.tracking.opening import is_closed, middle_of
 from geo4d_ros.tracking.opening_network import LEVELS, build_network, load_network, save
 from geo4d_ros.tracking.segmentation.finger_patches import DEPTH_UNIT_M, MAX_DEPTH_UNITS, finger_patches, view_scalars
+from geo4d_ros.tracking.weights import NetworkConfig
 from geo4d_ros.training.budget import Budget, require_steps
 from geo4d_ros.training.segmenter.generated import paint_along
 from geo4d_ros.training.small_networks import WeightAverage, set_learning_rate
@@ -98,7 +99,7 @@ def _starts(episode: Episode, opening: np.ndarray, count: int, rng: np.random.Ge
     return rng.choice(starts, count, p=weight / weight.sum()).tolist()
 
 
-def _sample(window: dict[str, Any], rng: np.random.Generator, generator: Any
+def _sample(window: Window, rng: np.random.Generator, generator: Any
             ) -> tuple[np.ndarray, np.ndarray, np.ndarray, bool]:
     """uint8 patches, scalars and opening of a window at poses that are off like tracked ones."""
     rgb, depth = window['rgb'], window['depth']
@@ -223,7 +224,7 @@ def level_loss(logits: Any, opening: Any) -> Any:
 
 
 def train_opening(samples: OpeningSamples, gripper: GripperModel, out: Path, config: OpeningTraining,
-                  record: dict[str, Any]) -> dict[str, Any]:
+                  record: NetworkConfig) -> NetworkConfig:
     """Train for `config.minutes` of processor time and write the weights to `out`; returns the record written."""
     import torch
 

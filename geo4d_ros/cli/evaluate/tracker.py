@@ -6,14 +6,23 @@ import argparse
 import json
 import tempfile
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
 from geo4d_ros.cli.common import add_json_argument, write_report
 from geo4d_ros.errors import ConfigurationError, require
+
+if TYPE_CHECKING:
+    from geo4d_ros.evaluation.simulated_truth import TruthClip
+    from geo4d_ros.evaluation.tracker.evaluate import TrackerFigures, TrackRecord, TrustedFigures
+    from geo4d_ros.types import Video4D
+
+    Pair = tuple[TruthClip, Video4D]
 
 STRESS = ((0.04, 3.0, 0), (0.02, 6.0, 0), (0.04, 1.0, 1))  # depth error, mask damage, 1 = one view
 
@@ -55,18 +64,18 @@ def run(args: argparse.Namespace) -> int:
         stack.callback(evaluation.close)
         report = evaluation.run(clips)
     seeds = sorted({clip.seed for clip in clips})
-    report |= {'seed_start': seeds[0], 'seeds': seeds, 'episodes': len({(c.task, c.seed) for c in clips}),
-               'source': args.source, 'views': args.views, 'noise': args.noise if args.source == 'noisy' else 0,
+    settings = {'seed_start': seeds[0], 'seeds': seeds, 'episodes': len({(c.task, c.seed) for c in clips}),
+                'source': args.source, 'views': args.views, 'noise': args.noise if args.source == 'noisy' else 0,
                'mask_damage': args.mask_damage if args.source == 'noisy' else 0, 'backend': args.backend,
                'readout': args.readout, 'masks': args.masks, 'calibration_error': args.calibration_error,
                'image_size': args.size if args.data is None else 'as recorded',
                'wall_s': round(time.monotonic() - started, 1)}
-    write_report(f'evaluate-tracker-{args.source}-{args.views}', report, args.json)
-    _print(report)
+    write_report(f'evaluate-tracker-{args.source}-{args.views}', {**report.to_json(), **settings}, args.json)
+    _print(report, args)
     return 0
 
 
-def _sequences(args: argparse.Namespace, folder: Path) -> list:
+def _sequences(args: argparse.Namespace, folder: Path) -> list[TruthClip]:
     from geo4d_ros.evaluation.tracker.sequences import load_sequences, record_sequences
     from geo4d_ros.simulation.tasks import BUILT_IN
 
@@ -80,11 +89,47 @@ def _sequences(args: argparse.Namespace, folder: Path) -> list:
             raise ConfigurationError(f'--size should be HxW, as 96x128, but got {args.size!r}') from None
         record_sequences(folder, args.seed_start, episodes, tuple(sorted(BUILT_IN)), (height, width), args.jobs)
     clips = list(load_sequences(folder, per_episode))
-    by_task: dict[str, list] = {}
+    by_task: dict[str, list[TruthClip]] = {}
     for clip in clips:
         by_task.setdefault(clip.task, []).append(clip)
     share = -(-args.sequences // len(by_task))
     return [clip for group in by_task.values() for clip in group[:share]]
+
+
+class IcpRow(TypedDict):
+    """Point-to-plane registration instead of the tracker, keys of `TrackerFigures`."""
+
+    n: int
+    add_mm_mean: float
+    adds_auc: float
+    last_frame_mm: float
+    failure_rate: float
+    ms_per_frame_p50: float
+
+
+class ThresholdRow(TypedDict):
+    """The paper's rule for the opening: a threshold on the distance of the fingers."""
+
+    open_closed_accuracy: float
+    threshold_m: float
+    tuned_on: str
+    fingers_seen_share: float
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was measured; baselines: an IcpRow, a ThresholdRow or why there is none."""
+
+    figures: TrackerFigures
+    trusted: TrustedFigures
+    model_sha256: str | None  # of the segmenter
+    stress_sequences: int
+    baselines: dict[str, Mapping[str, object]]
+
+    def to_json(self) -> dict[str, object]:
+        """The keys of DESIGN section 9 for `evaluate tracker`."""
+        return {**self.figures, **self.trusted, 'model_sha256': self.model_sha256,
+                'stress_sequences': self.stress_sequences, 'baselines': self.baselines}
 
 
 class _Evaluation:
@@ -104,7 +149,7 @@ class _Evaluation:
     def close(self) -> None:
         self.tracker.close()
 
-    def run(self, clips: list) -> dict[str, Any]:
+    def run(self, clips: list[TruthClip]) -> Report:
         from geo4d_ros.evaluation.tracker.evaluate import summarise, trusted_errors
 
         args = self.args
@@ -114,17 +159,16 @@ class _Evaluation:
             for noise, mask, single in STRESS:
                 views = 1 if single else args.views
                 stress += self._track(clips[::3], self.tracker, noise, mask, views, forced=True)[0]
-        report = {**summarise(records, stress), **trusted_errors(records), 'model_sha256': self._segmenter_sha(),
-                  'stress_sequences': len(stress), 'baselines': {}}
-        if not args.no_baseline and args.source != 'model':
-            report['baselines'] = self._baselines(clips, videos)
-        return report
+        baselines = {} if args.no_baseline or args.source == 'model' else self._baselines(videos)
+        return Report(summarise(records, stress), trusted_errors(records), self._segmenter_sha(), len(stress),
+                      baselines)
 
-    def _track(self, clips: list, tracker: Any, noise: float, mask: float, views: int, forced: bool = False
-               ) -> tuple[list, list]:
+    def _track(self, clips: list[TruthClip], tracker: Any, noise: float, mask: float, views: int,
+               forced: bool = False) -> tuple[list[TrackRecord], list[Pair]]:
         from geo4d_ros.evaluation.tracker.evaluate import one_view, run_tracker
 
-        records, videos = [], []
+        records: list[TrackRecord] = []
+        videos: list[Pair] = []
         for index, clip in enumerate(clips):
             pair = (clip, self._video(clip, index, noise, mask, forced))
             if views == 1:
@@ -164,20 +208,22 @@ class _Evaluation:
 
         return swapped()
 
-    def _baselines(self, clips: list, videos: list) -> dict[str, Any]:
+    def _baselines(self, videos: list[Pair]) -> dict[str, Mapping[str, object]]:
         from geo4d_ros.evaluation.baselines.trackers import IcpTracker
         from geo4d_ros.evaluation.tracker.evaluate import run_tracker, summarise
 
         source = self.tracker.masks
         icp = IcpTracker(self.gripper, source)
         records = [run_tracker(icp, clip, video, self.gripper) for clip, video in videos]
-        keys = ('n', 'add_mm_mean', 'adds_auc', 'last_frame_mm', 'failure_rate', 'ms_per_frame_p50')
         summary = summarise(records)
-        return {'icp_point_to_plane': {key: summary[key] for key in keys},
+        icp_row: IcpRow = {'n': summary['n'], 'add_mm_mean': summary['add_mm_mean'], 'adds_auc': summary['adds_auc'],
+                           'last_frame_mm': summary['last_frame_mm'], 'failure_rate': summary['failure_rate'],
+                           'ms_per_frame_p50': summary['ms_per_frame_p50']}
+        return {'icp_point_to_plane': icp_row,
                 'opening_threshold': self._threshold(videos) if self._segmenter_sha() else
                 {'open_closed_accuracy': None, 'reason': 'no segmenter weights: the fingers cannot be told apart'}}
 
-    def _threshold(self, videos: list) -> dict[str, Any]:
+    def _threshold(self, videos: list[Pair]) -> ThresholdRow:
         from geo4d_ros.evaluation.baselines.trackers import best_threshold, finger_distance
         from geo4d_ros.tracking.opening import is_closed
         from geo4d_ros.tracking.segmentation.segmenter import CLASSES, Segmenter
@@ -206,13 +252,14 @@ class _Evaluation:
             return None
 
 
-def _print(report: dict[str, Any]) -> None:
-    print(f'{report["source"]} {report["views"]} views, n={report["n"]}: ADD {report["add_mm_mean"]:.1f} mm, '
-          f'ADD-S AUC {report["adds_auc"]:.1f}, last {report["last_frame_mm"]:.1f} mm, '
-          f'failures {report["failures"]}/{report["n"]}')
-    auroc = report['lost_auroc']
-    print(f'open/closed {report["open_closed_accuracy"]:.3f}, opening {report["opening_error_mm"]:.1f} mm; '
-          f'OK but wrong {report["ok_but_wrong_rate"]:.4f} of {report["ok_frames_judged"]} frames, lost AUROC '
-          f'{"-" if auroc is None else f"{auroc:.3f}"}; {report["ms_per_frame_p50"]:.0f} ms per frame')
-    for name, row in report['baselines'].items():
-        print(f'  {name}: ' + ', '.join(f'{k} {v:.3g}' for k, v in row.items() if isinstance(v, float)))
+def _print(report: Report, args: argparse.Namespace) -> None:
+    row = report.figures
+    print(f'{args.source} {args.views} views, n={row["n"]}: ADD {row["add_mm_mean"]:.1f} mm, '
+          f'ADD-S AUC {row["adds_auc"]:.1f}, last {row["last_frame_mm"]:.1f} mm, '
+          f'failures {row["failures"]}/{row["n"]}')
+    auroc = row['lost_auroc']
+    print(f'open/closed {row["open_closed_accuracy"]:.3f}, opening {row["opening_error_mm"]:.1f} mm; '
+          f'OK but wrong {row["ok_but_wrong_rate"]:.4f} of {row["ok_frames_judged"]} frames, lost AUROC '
+          f'{"-" if auroc is None else f"{auroc:.3f}"}; {row["ms_per_frame_p50"]:.0f} ms per frame')
+    for name, baseline in report.baselines.items():
+        print(f'  {name}: ' + ', '.join(f'{k} {v:.3g}' for k, v in baseline.items() if isinstance(v, float)))

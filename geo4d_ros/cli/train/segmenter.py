@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from geo4d_ros.cli.common import INTERRUPTED, add_json_argument, checkpoint_directory, write_report
 from geo4d_ros.errors import ConfigurationError, require
@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
         record = train_segmenter(samples, args.out, config, {'labels': args.labels}, args.init)
     report = {**record, 'wall_s': time.monotonic() - started}
     if args.test_data is not None and not asked.is_set():
-        report |= _measure(args, generator)
+        report.update(_measure(args, generator))
     write_report('train-segmenter', report, args.json)
     if asked.is_set():
         print(f'interrupted: what was learnt so far is in {args.out}; --init {args.out} goes on from there')
@@ -68,12 +68,20 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _measure(args: argparse.Namespace, generator: Any) -> dict[str, Any]:
+class Quality(TypedDict, total=False):
+    """Intersection over union by class: of test images, of damaged ones, of a generator's."""
+
+    iou: dict[str, float]
+    iou_damaged: dict[str, float]
+    iou_generated: dict[str, float]
+
+
+def _measure(args: argparse.Namespace, generator: Any) -> Quality:
     from geo4d_ros.training.segmenter.generated import generated_samples
     from geo4d_ros.training.segmenter.train import evaluate_segmenter, load_samples
 
     test = load_samples(args.test_data, args.frames, limit=args.episodes)
-    report = {'iou': evaluate_segmenter(test, args.out),
+    report: Quality = {'iou': evaluate_segmenter(test, args.out),
               'iou_damaged': evaluate_segmenter(test, args.out, damaged=True)}
     print(f'hand IoU {report["iou"]["hand"]:.3f}, damaged images {report["iou_damaged"]["hand"]:.3f}')
     if generator is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from geo4d_ros.geometry.transforms import translation_distance
 from geo4d_ros.robots.gripper import GripperModel
 from geo4d_ros.tracking.opening import is_closed
 from geo4d_ros.tracking.protocol import Tracker
-from geo4d_ros.types import TrackStatus, Video4D
+from geo4d_ros.types import TrackDetails, TrackStatus, Video4D
 
 
 @dataclass
@@ -37,7 +37,7 @@ class TrackRecord:
     task: str
     seed: int
     reason: str = ''
-    details: dict[str, Any] = field(default_factory=dict)
+    details: TrackDetails = field(default_factory=TrackDetails)
 
 
 def run_tracker(tracker: Tracker, clip: TruthClip, video: Video4D, gripper: GripperModel) -> TrackRecord:
@@ -62,7 +62,51 @@ def run_tracker(tracker: Tracker, clip: TruthClip, video: Video4D, gripper: Grip
         reason=str(track.details.get('reason', '')), details=track.details)
 
 
-def summarise(records: list[TrackRecord], stress: list[TrackRecord] | None = None) -> dict[str, Any]:
+class TaskRow(TypedDict):
+    """The sequences of one task; failures: sequences lost at their end."""
+
+    add_mm_mean: float
+    failures: int
+    n: int
+
+
+class TrackerFigures(TypedDict):
+    """What a tracker does, frames 1..T of all sequences together unless it says otherwise."""
+
+    n: int  # sequences
+    frames: int
+    add_mm_mean: float
+    add_mm_ci95: tuple[float, float]  # over sequences
+    add_mm_median: float
+    adds_mm_mean: float
+    adds_auc: float
+    add_auc: float
+    last_frame_mm: float
+    failure_rate: float  # of sequences, at their last frame
+    failures: int
+    open_closed_accuracy: float
+    closed_share: float  # of the truth
+    opening_error_mm: float
+    ok_share: float
+    lost_share: float
+    refused_sequences: int
+    ok_but_wrong_rate: float
+    ok_frames_judged: int
+    lost_auroc: float | None
+    wrong_frames_judged: int
+    ms_per_frame_p50: float
+    tasks: dict[str, TaskRow]
+
+
+class TrustedFigures(TypedDict, total=False):
+    """Of the frames a plan would use; without any only their count."""
+
+    trusted_frames: int
+    trusted_add_mm_mean: float
+    trusted_wrong_rate: float  # beyond 3 cm / 15 deg
+
+
+def summarise(records: list[TrackRecord], stress: list[TrackRecord] | None = None) -> TrackerFigures:
     """The report's keys. `stress`: records of badly damaged sequences that join only the lost-detector's figure."""
     n = len(records)
     names = ('add', 'adds', 'wrong', 'confidence', 'ok', 'lost', 'opening_error', 'closed', 'closed_true')
@@ -97,7 +141,7 @@ def summarise(records: list[TrackRecord], stress: list[TrackRecord] | None = Non
     }
 
 
-def trusted_errors(records: Iterable[TrackRecord]) -> dict[str, float]:
+def trusted_errors(records: Iterable[TrackRecord]) -> TrustedFigures:
     """Of the frames a plan would use (before the first LOST one): mean ADD [mm] and the share beyond 3 cm / 15 deg."""
     add, wrong = [], []
     for record in records:

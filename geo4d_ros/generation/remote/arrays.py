@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 import msgpack
 import numpy as np
@@ -37,8 +37,17 @@ class Budget:
         self.left -= count
 
 
-def pack_array(a: np.ndarray, compression: str) -> dict[str, Any]:
-    """The array as a msgpack map.
+class PackedArray(TypedDict):
+    """An array in a message."""
+
+    dtype: str  # of DTYPES
+    shape: list[int]
+    codec: str  # none, zstd, png, png16 or jpeg
+    data: bytes
+
+
+def pack_array(a: np.ndarray, compression: str) -> PackedArray:
+    """The array as a map.
 
     none: as it is. zstd: lossless (the default). png: colour lossless, depth rounded to millimetres (16 bit).
     jpeg: colour lossy, depth as png. Colour is (H, W, 3) uint8, depth (H, W) float32 [m]; all else goes as zstd.

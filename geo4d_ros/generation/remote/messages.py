@@ -59,7 +59,7 @@ def _decode(kind: Any, value: Any, budget: Budget, name: str) -> Any:
     if origin is tuple:
         require(isinstance(value, list) and len(value) <= 4096, f'{name} should be a list')
         return tuple(_decode(arguments[0], item, budget, f'{name}[{i}]') for i, item in enumerate(value))
-    if origin is dict:
+    if origin is dict or typing.is_typeddict(kind):
         good = isinstance(value, dict) and all(isinstance(k, str) and _is_plain(v) for k, v in value.items())
         require(good, f'{name} should be a map of plain values')
         return value
@@ -91,7 +91,7 @@ def _decode_scalar(kind: Any, value: Any, name: str) -> Any:
 
 
 @lru_cache(maxsize=32)
-def _hints(kind: type) -> dict[str, Any]:
+def _hints(kind: type) -> dict[str, type]:
     hints = typing.get_type_hints(kind)
     return {f.name: hints[f.name] for f in dataclasses.fields(kind)}
 

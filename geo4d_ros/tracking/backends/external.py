@@ -9,12 +9,13 @@ import numpy as np
 from geo4d_ros.errors import ConfigurationError, Geo4dError, require
 from geo4d_ros.geometry.transforms import invert
 from geo4d_ros.robots.gripper import GripperModel, nearest_symmetric
-from geo4d_ros.tracking.confidence import view_overlap
+from geo4d_ros.tracking.confidence import Agreement, view_overlap
+from geo4d_ros.tracking.frame_zero import FrameZero
 from geo4d_ros.tracking.model_tracker import ModelTracker, ModelTrackerConfig
 from geo4d_ros.tracking.problem import Problem
 from geo4d_ros.tracking.segmentation.masks import MaskSource, kinematic_mask
 from geo4d_ros.tracking.solver import Solution
-from geo4d_ros.types import GripperTrack, RgbdFrame, Video4D
+from geo4d_ros.types import GripperTrack, RgbdFrame, TrackDetails, Video4D
 
 # An outside tracker gives no covariance: what FoundationPose shows on good depth, per axis.
 SIGMA_RAD, SIGMA_M = 0.05, 0.005
@@ -66,7 +67,7 @@ class ExternalTracker(ModelTracker):
         self._backend.close()
 
     def _poses(self, problem: Problem, video: Video4D, T_0: np.ndarray, opening: float, state: GripperTrack | None,
-               details: dict[str, Any]) -> Solution:
+               details: TrackDetails) -> Solution:
         n = problem.chunk.frames
         T = np.tile(T_0, (n, 1, 1))
         covariance = np.tile(np.diag(np.repeat([SIGMA_RAD**2, SIGMA_M**2], 3)), (n, 1, 1))
@@ -92,7 +93,7 @@ class ExternalTracker(ModelTracker):
         self._backend.start(view, T, RgbdFrame(video.rgb[view, 0], video.depth(view, 0), K), mask)
 
     def _frame(self, problem: Problem, video: Video4D, views: list[int], t: int, T_previous: np.ndarray, opening: float,
-               details: dict[str, Any]) -> np.ndarray:
+               details: TrackDetails) -> np.ndarray:
         best, best_overlap = T_previous, -1.0
         for view in views:
             rgb, depth, K = video.rgb[view, t], video.depth(view, t), video.K[view]
@@ -105,7 +106,7 @@ class ExternalTracker(ModelTracker):
         return nearest_symmetric(best, T_previous, self.gripper.half_turn)
 
     def _recover(self, problem: Problem, video: Video4D, view: int, t: int, T: np.ndarray, overlap: float,
-                 opening: float, details: dict[str, Any]) -> tuple[np.ndarray, float]:
+                 opening: float, details: TrackDetails) -> tuple[np.ndarray, float]:
         mask = problem.mask(view, t)
         if mask.sum() < 8:
             return T, overlap
@@ -123,8 +124,8 @@ class ExternalTracker(ModelTracker):
         details['registrations'] = details.get('registrations', 0) + 1
         return (T_found, again) if again > overlap else (T, overlap)
 
-    def _confidence(self, solution: Solution, found: list, zero: Any, state: GripperTrack | None,
-                    details: dict[str, Any]) -> np.ndarray:
+    def _confidence(self, solution: Solution, found: list[Agreement], zero: FrameZero, state: GripperTrack | None,
+                    details: TrackDetails) -> np.ndarray:
         confidence = super()._confidence(solution, found, zero, state, details)
         if 'fault_frame' in details:
             confidence[details['fault_frame']:] = 0.0

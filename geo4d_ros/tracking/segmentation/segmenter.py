@@ -10,7 +10,7 @@ import numpy as np
 from geo4d_ros.resources import share_directory
 from geo4d_ros.tracking.clip import Chunk, Masks
 from geo4d_ros.tracking.segmentation.landmarks import MAPS
-from geo4d_ros.tracking.weights import read_config, read_weights, write_weights
+from geo4d_ros.tracking.weights import NetworkConfig, read_config, read_weights, write_weights
 
 CLASSES = ('rest', 'arm', 'hand', 'left_finger', 'right_finger', 'object', 'fixture')  # as the labels of episodes
 WEIGHTS = 'segmenter.safetensors'
@@ -120,7 +120,7 @@ class Segmenter:
                      maps.reshape(views, frames, *maps.shape[1:]))
 
 
-def load_network(folder: Path) -> tuple[Any, dict[str, Any]]:
+def load_network(folder: Path) -> tuple[Any, NetworkConfig]:
     """The network of a folder, ready to be used, and its config. Raises CheckpointError."""
     config = read_config(folder, CLASS_NAME, 'geo4d train segmenter')
     return read_weights(build_network(int(config.get('width', 32))), folder / WEIGHTS), config
@@ -137,6 +137,6 @@ def _fused(network: Any) -> Any:
     return network
 
 
-def save(network: Any, folder: Path, config: dict[str, Any], width: int = 32) -> None:
+def save(network: Any, folder: Path, config: NetworkConfig, width: int = 32) -> None:
     """Write the weights, and `config.json` with the training record `config`."""
     write_weights(network, folder / WEIGHTS, {'_class_name': CLASS_NAME, 'classes': CLASSES, 'width': width, **config})

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from geo4d_ros.data.episodes import DEPTH_UNIT_M, Episode, list_episodes, open_or_warn
-from geo4d_ros.data.windows import HORIZON, STRIDE, cut_window
+from geo4d_ros.data.windows import HORIZON, STRIDE, Window, cut_window
 from geo4d_ros.errors import CheckpointError, DatasetError, require
 from geo4d_ros.geometry.transforms import invert, transform_points
 from geo4d_ros.robots.gripper import gripper_of
@@ -58,14 +58,14 @@ def joined(a: Samples, b: Samples) -> Samples:
                    np.concatenate([a.landmarks, b.landmarks]), np.concatenate([a.clip, b.clip + a.clip.max() + 1]))
 
 
-def _window(episode: Episode, rng: np.random.Generator) -> dict[str, Any]:
+def _window(episode: Episode, rng: np.random.Generator) -> Window:
     arrays = episode.load()
     views = tuple(rng.choice(episode.cameras, min(2, episode.cameras), replace=False).tolist())
     start = int(rng.integers(max(1, episode.frames - STRIDE * HORIZON // 2)))
     return {**cut_window(arrays, start, views, np.arange(1, HORIZON + 1)), 'robot': episode.robot}
 
 
-def paint_along(generator: Any, window: dict[str, Any]) -> Video4D:
+def paint_along(generator: Any, window: Window) -> Video4D:
     """The video that a two-view generator paints when its path is the true one of a `windows.cut_window`."""
     network = getattr(generator, 'network', None)
     require(hasattr(network, 'state_head'), f'{getattr(generator, "name", "the generator")} has no state stream to '

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,8 +16,12 @@ from geo4d_ros.robots.gripper import HAND, GripperModel, gripper_of
 from geo4d_ros.tracking.outlines import rasterise
 from geo4d_ros.tracking.segmentation.landmarks import CHANNELS, MAPS, project_landmarks
 from geo4d_ros.tracking.segmentation.segmenter import CLASSES, build_network, load_network, network_input, save
+from geo4d_ros.tracking.weights import NetworkConfig
 from geo4d_ros.training.budget import Budget, require_steps
 from geo4d_ros.training.small_networks import WeightAverage, set_learning_rate
+
+if TYPE_CHECKING:
+    import torch
 
 log = logging.getLogger(__name__)
 
@@ -205,8 +209,8 @@ class Damage:
         return 1 / np.clip(1 + error, 0.7, 1.3)
 
 
-def train_segmenter(samples: Samples, out: Path, config: SegmenterTraining, record: dict[str, Any],
-                    init: Path | None = None) -> dict[str, Any]:
+def train_segmenter(samples: Samples, out: Path, config: SegmenterTraining, record: NetworkConfig,
+                    init: Path | None = None) -> NetworkConfig:
     """Train for `config.minutes` of processor time and write the weights to `out`; returns the record written.
 
     init: folder of weights of the same width to start from (fine-tuning); raises CheckpointError.
@@ -242,7 +246,7 @@ def train_segmenter(samples: Samples, out: Path, config: SegmenterTraining, reco
     return record
 
 
-def _save(weights: dict[str, Any], out: Path, config: SegmenterTraining, record: dict[str, Any]) -> None:
+def _save(weights: dict[str, torch.Tensor], out: Path, config: SegmenterTraining, record: NetworkConfig) -> None:
     network = build_network(config.width)
     network.load_state_dict(weights)
     save(network.eval(), out, record, config.width)
