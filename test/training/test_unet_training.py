@@ -1,5 +1,6 @@
 """Training of the diffusion model: falls, stages chain, survives a kill exactly, two processes equal one."""
 
+import io
 import json
 import os
 import signal
@@ -13,6 +14,8 @@ import pytest
 import torch
 import yaml
 from fakes.synthetic_episodes import episode_arrays, write_episodes
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from geo4d_ros.data.episodes import write_episode
 from geo4d_ros.errors import CheckpointError, ConfigurationError, DatasetError
@@ -60,6 +63,10 @@ def test_regression_loss_falls_and_the_model_predicts(data, tmp_path):
     first, last = (np.mean([losses[s] for s in steps]) for steps in (range(1, 7), range(19, 25)))
     assert last < 0.8 * first
     assert (output / 'samples/0000024.png').is_file()
+    log = EventAccumulator(str(next(output.rglob('events.*')).parent))
+    log.Reload()
+    with Image.open(io.BytesIO(log.Images('film')[0].encoded_image_string)) as film:
+        assert film.format == 'GIF' and film.n_frames == 3 and film.size == (64, 128)  # truth above prediction, 2 views
     summary = json.loads((output / 'summary.json').read_text())
     assert summary['steps'] == 24
     generator = load_generator(output / 'model')

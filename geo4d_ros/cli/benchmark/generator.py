@@ -17,12 +17,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--repeats', type=int, default=3, help='rounds: predictions timed per setting')
     parser.add_argument('--threads', type=int, default=1, help='CPU threads; times are processor time of all of them')
     parser.add_argument('--no-flops', action='store_true', help='do not count floating-point operations')
+    parser.add_argument('--switches', action='store_true',
+                        help='also time each switch: guidance off, bfloat16, channels last, points only, fp8, '
+                        'compiled, student (always on a GPU)')
     add_json_argument(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure, write the report, print a short table."""
     from geo4d_ros.bench.speed.generator import benchmark
+    from geo4d_ros.bench.speed.switches import switches
     from geo4d_ros.errors import require
     from geo4d_ros.generation.loading import checked_device
 
@@ -32,6 +36,8 @@ def run(args: argparse.Namespace) -> int:
     report = benchmark(
         args.preset, args.device, args.repeats, args.dtype, args.compile, not args.no_flops, args.threads
     )
+    if args.switches or args.device != 'cpu':
+        report['switches'] = switches(args.device, args.preset)
     write_report(f'benchmark-generator-{args.preset}', report, args.json)
     print(f'released algorithm, 25 steps: {report["released_ms"]["total"]["p50"] / 1e3:.2f} s ({report["clock"]})')
     for name, entry in report['consumers'].items():

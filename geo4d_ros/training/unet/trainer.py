@@ -34,7 +34,7 @@ from geo4d_ros.training.unet.batches import Clips, make_clips
 from geo4d_ros.training.unet.config import UNetTrainConfig, parse_config
 from geo4d_ros.training.unet.data import EpisodeWindows, batches, list_data
 from geo4d_ros.training.unet.latent_cache import CachedWindows, Prepared, from_cache, identity, write_cache
-from geo4d_ros.training.unet.pictures import comparison, observation_of, save_picture
+from geo4d_ros.training.unet.pictures import comparison, film, log_film, observation_of, save_picture
 from geo4d_ros.training.unet.stages import make_stage
 
 log = logging.getLogger(__name__)
@@ -346,6 +346,7 @@ class Trainer:
         save_picture(self.output / 'samples' / f'{self.step:07d}.png', picture)
         for tracker in self.accelerator.trackers:
             tracker.writer.add_image('sample', picture, self.step, dataformats='HWC')
+            log_film(tracker.writer, 'film', film(window, video), self.pipeline.dt, self.step)
 
     def _with_average(self, action: Any) -> None:
         """Run `action` with the averaged weights in place, in evaluation mode."""

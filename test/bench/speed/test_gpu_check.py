@@ -34,7 +34,8 @@ def test_dry_run_reports_every_part(tiny_svd, tmp_path, monkeypatch):
         assert report[f'train {stage}']['second'] != report[f'train {stage}']['first']
     rows = report['switches']['rows']
     assert {'guidance off', 'bfloat16', 'channels last', 'points only'} <= set(rows)
-    assert rows['points only']['denoise'] > 0 and not report['switches']['skipped']
+    assert rows['points only']['gain'] == pytest.approx(rows['channels last']['total'] / rows['points only']['total'])
+    assert not report['switches']['skipped']
     assert Image.open(tmp_path / 'gpu_check.png').size[0] == 900
 
 

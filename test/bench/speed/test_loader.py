@@ -35,4 +35,6 @@ def test_cost_of_training_at_full_size():
     stages = report['stages']
     assert stages['diffusion']['states_gib_adamw'] == pytest.approx(1546.2e6 * 20 / 2**30, rel=1e-3)
     assert stages['distillation, 1 step']['needs_gib_one_gpu'] > stages['diffusion']['needs_gib_one_gpu']
+    assert stages['pointmap vae']['smallest_gpu'] == 'L40S' and stages['points decoder']['smallest_gpu'] == 'RTX 4060'
+    assert report['inference_smallest_gpu'] == {'svd': 'RTX 4060'}
     assert 1e12 < clip_flops() == report['forward_flops_per_clip'] < 5e13
