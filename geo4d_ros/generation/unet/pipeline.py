@@ -168,11 +168,14 @@ class Geo4dPipeline(DiffusionPipeline):
         return write_manifest(Path(directory))
 
     def compile(self, mode: str = 'default') -> Geo4dPipeline:
-        """Compile the denoiser; the first prediction then takes minutes, the next ones less.
+        """Compile the denoiser: the first prediction of each number of streams takes minutes, the next ones less.
 
-        mode: torch.compile's; 'reduce-overhead' and 'max-autotune' record CUDA graphs, shapes being always the same.
+        mode: torch.compile's, on GPUs; 'reduce-overhead' and 'max-autotune' record CUDA graphs, shapes being always the
+        same. On the CPU the weights are frozen into the code, and a C++ compiler has to be there.
         """
-        self.unet = torch.compile(self.unet, mode=mode)
+        on_gpu = torch.device(self._execution_device).type == 'cuda'
+        how: dict[str, Any] = {'mode': mode} if on_gpu else {'options': {'freezing': True}}
+        self.unet = torch.compile(self.unet, dynamic=False, **how)
         return self
 
     def channels_last(self) -> Geo4dPipeline:

@@ -99,19 +99,26 @@ def _residual_block(
     image_only_indicator: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """(B*T, C, h, w) -> (B*T, C', h, w): a spatial and a temporal residual block, blended."""
-    if not applies(hidden_states) or bool(image_only_indicator.any()):
+    if not applies(hidden_states) or _has_images(image_only_indicator):
         return SpatioTemporalResBlock.forward(self, hidden_states, temb, image_only_indicator)
     block, frames = self.spatial_res_block, image_only_indicator.shape[-1]
     x = hidden_states.contiguous(memory_format=torch.channels_last)
     emb = None if temb is None else F.silu(temb)
-    count = max(1, _CACHED_NUMBERS // x[0].numel())
-    shifts = [None] * len(x) if emb is None else block.time_emb_proj(emb)[:, :, None, None].split(count)
-    y = _pictures_like(x, block.out_channels, *x.shape[2:])
-    for piece, shift, out in zip(x.split(count), shifts, y.split(count), strict=False):
-        _spatial_part(block, piece, shift, out)
+    shift = None if emb is None else block.time_emb_proj(emb)[:, :, None, None]
+    y = _spatial_part(block, x, shift) if torch.compiler.is_compiling() else _spatial_slices(block, x, shift)
     clips = y.permute(0, 2, 3, 1).flatten(1, 2).unflatten(0, (-1, frames))  # (B, T, h*w, C), a view of y
     _add_temporal_part(self.temporal_res_block, clips, emb, _temporal_share(self.time_mixer))
     return y
+
+
+def _at_a_time(numbers: int) -> int:
+    """How many rows of so many numbers each are handled together; compiled code goes through all in one loop."""
+    return 1 << 40 if torch.compiler.is_compiling() else max(1, _CACHED_NUMBERS // numbers)
+
+
+def _has_images(indicator: torch.Tensor) -> bool:
+    """Whether some frames are pictures of their own, not of a video; what is compiled has none."""
+    return not torch.compiler.is_compiling() and bool(indicator.any())
 
 
 def _pictures_like(x: torch.Tensor, channels: int, height: int, width: int) -> torch.Tensor:
@@ -124,13 +131,25 @@ def _joined(pieces: list[torch.Tensor]) -> torch.Tensor:
     return pieces[0] if len(pieces) == 1 else torch.cat(pieces)
 
 
-def _spatial_part(block: ResnetBlock2D, x: torch.Tensor, shift: torch.Tensor | None, out: torch.Tensor) -> None:
-    """The spatial residual block of x (N, C, h, w) into `out`; shift (N, C', 1, 1) comes from the time embedding."""
+def _spatial_slices(block: ResnetBlock2D, x: torch.Tensor, shift: torch.Tensor | None) -> torch.Tensor:
+    """`_spatial_part`, some pictures at a time."""
+    count = _at_a_time(x[0].numel())
+    shifts = [None] * len(x) if shift is None else shift.split(count)
+    y = _pictures_like(x, block.out_channels, *x.shape[2:])
+    for piece, own, out in zip(x.split(count), shifts, y.split(count), strict=False):
+        _spatial_part(block, piece, own, out)
+    return y
+
+
+def _spatial_part(
+    block: ResnetBlock2D, x: torch.Tensor, shift: torch.Tensor | None, out: torch.Tensor | None = None
+) -> torch.Tensor:
+    """The spatial residual block of x (N, C, h, w), into `out`; shift (N, C', 1, 1) comes from the time embedding."""
     y = block.conv1(F.silu(_group_norm(block.norm1, x), inplace=True))
     if shift is not None:
         y += shift
     y = block.conv2(F.silu(_group_norm(block.norm2, y, in_place=True), inplace=True))
-    torch.add(y, x if block.conv_shortcut is None else _pixel_product(block.conv_shortcut, x), out=out)
+    return torch.add(y, x if block.conv_shortcut is None else _pixel_product(block.conv_shortcut, x), out=out)
 
 
 def _pixel_product(conv: nn.Conv2d, x: torch.Tensor) -> torch.Tensor:
@@ -143,7 +162,7 @@ def _pixel_product(conv: nn.Conv2d, x: torch.Tensor) -> torch.Tensor:
 
 def _moments(rows: torch.Tensor) -> torch.Tensor:
     """(2, N, C): sums of rows (N, n, C) and of their squares."""
-    pieces = rows.split(max(1, _CACHED_NUMBERS // rows[:, 0].numel()), dim=1)
+    pieces = rows.split(_at_a_time(rows[:, 0].numel()), dim=1)
     sums, squares = (reduce(torch.add, [t.sum(1) for t in parts]) for parts in (pieces, (p * p for p in pieces)))
     return torch.stack((sums, squares))
 
@@ -167,13 +186,15 @@ def _group_norm(norm: nn.GroupNorm, x: torch.Tensor, in_place: bool = False) -> 
     return out.unflatten(1, x.shape[2:]).permute(0, 3, 1, 2)
 
 
-def _add_temporal_part(block: TemporalResnetBlock, x: torch.Tensor, emb: torch.Tensor | None, share: float) -> None:
+def _add_temporal_part(
+    block: TemporalResnetBlock, x: torch.Tensor, emb: torch.Tensor | None, share: torch.Tensor
+) -> None:
     """x += share * what the temporal residual block adds to x (B, T, n, C); emb (B*T, E) is already activated.
 
     Its convolutions mix the times of a pixel only, so a slice of pixels at a time stays in the cache.
     """
     shift = None if emb is None else block.time_emb_proj(emb).unflatten(0, x.shape[:2])[:, :, None]
-    count = max(1, _CACHED_NUMBERS // (x.shape[0] * x.shape[1] * block.conv1.out_channels))
+    count = _at_a_time(x.shape[0] * x.shape[1] * block.conv1.out_channels)
     rows = x.shape[1] * x.shape[2]
     affine = _scale_and_shift(block.norm1, _moments(x.flatten(1, 2)), rows)
     middle = [_temporal_convolution(block.conv1, _activated(piece, *affine)) for piece in x.split(count, dim=2)]
@@ -181,7 +202,7 @@ def _add_temporal_part(block: TemporalResnetBlock, x: torch.Tensor, emb: torch.T
         y.add_(shift)
     affine = _scale_and_shift(block.norm2, reduce(torch.add, [_moments(y.flatten(1, 2)) for y in middle]), rows)
     for y, piece in zip(middle, x.split(count, dim=2), strict=True):
-        piece.add_(_temporal_convolution(block.conv2, _activated(y, *affine, in_place=True)), alpha=share)
+        piece.addcmul_(_temporal_convolution(block.conv2, _activated(y, *affine, in_place=True)), share)
 
 
 def _activated(x: torch.Tensor, scale: torch.Tensor, shift: torch.Tensor, in_place: bool = False) -> torch.Tensor:
@@ -197,10 +218,10 @@ def _temporal_convolution(conv: nn.Conv3d, x: torch.Tensor) -> torch.Tensor:
     return y.permute(0, 2, 3, 1)
 
 
-def _temporal_share(mixer: AlphaBlender) -> float:
-    """Weight of the temporal branch for videos."""
+def _temporal_share(mixer: AlphaBlender) -> torch.Tensor:
+    """Weight of the temporal branch for videos, a scalar."""
     factor = mixer.mix_factor if mixer.merge_strategy == 'fixed' else mixer.mix_factor.sigmoid()
-    return float(factor) if mixer.switch_spatial_to_temporal_mix else 1 - float(factor)
+    return (factor if mixer.switch_spatial_to_temporal_mix else 1 - factor).reshape(())
 
 
 def _upsampler(
@@ -244,7 +265,7 @@ def _transformer(
 ) -> tuple[torch.Tensor]:
     """(B*T, C, h, w) with one context token per frame (B*T, 1, D), the same for all frames of a clip."""
     plain = applies(hidden_states) and encoder_hidden_states.shape[1] == 1 and not return_dict
-    if not plain or bool(image_only_indicator.any()):
+    if not plain or _has_images(image_only_indicator):
         return TransformerSpatioTemporalModel.forward(
             self, hidden_states, encoder_hidden_states, image_only_indicator, return_dict
         )
@@ -305,7 +326,7 @@ def _add_feed_forward(x: torch.Tensor, norm: nn.LayerNorm, ff: FeedForward) -> t
     proj, out = ff.net[0].proj, ff.net[2]
     half = proj.out_features // 2
     pieces = []
-    for piece in x.reshape(-1, x.shape[-1]).split(max(256, _CACHED_NUMBERS // half)):
+    for piece in x.reshape(-1, x.shape[-1]).split(max(256, _at_a_time(half))):
         normed = norm(piece)
         gate = product(proj, 'gate', normed, lambda: proj.weight[half:], proj.bias[half:], 'gelu')
         hidden = product(proj, 'value', normed, lambda: proj.weight[:half], proj.bias[:half], times=gate)
