@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
@@ -132,7 +132,33 @@ def select(names: str) -> tuple[Fault, ...]:
     return tuple(known[name] for name in wanted) or FAULTS
 
 
-def summarise(runs: dict[str, list[Run]]) -> dict[str, Any]:
+class FaultRow(TypedDict):
+    """All runs of one fault; code: every code that was heard first."""
+
+    ok: bool
+    runs: int
+    runs_ok: int
+    code: list[str]
+    detection_ms: dict[str, float] | None  # p50 and max, as the next two
+    standstill_ms: dict[str, float] | None
+    stop_command_ms: dict[str, float] | None
+    goals_after_detection: int
+    recovered: bool
+    notes: list[str]
+
+
+class FaultReport(TypedDict):
+    """All faults; ok: how many of the n were handled in every run."""
+
+    faults: dict[str, FaultRow]
+    detection_to_stop_ms_p99: float | None
+    detection_to_stop_n: int
+    detection_to_stop_ms: list[float]
+    ok: int
+    n: int
+
+
+def summarise(runs: dict[str, list[Run]]) -> FaultReport:
     """The report: per fault ok, code and times (p50, max), and how long from detection to the stop command."""
     faults = {name: _summary(of_fault) for name, of_fault in runs.items()}
     commands = _known(run.stop_command_ms for of_fault in runs.values() for run in of_fault)
@@ -154,7 +180,7 @@ def quantiles(values: list[float]) -> dict[str, float] | None:
     return {'p50': float(p50), 'p99': float(p99), 'max': max(values), 'n': len(values)}
 
 
-def _summary(runs: list[Run]) -> dict[str, Any]:
+def _summary(runs: list[Run]) -> FaultRow:
     return {
         'ok': all(run.ok for run in runs),
         'runs': len(runs),

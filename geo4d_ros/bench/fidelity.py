@@ -6,8 +6,9 @@ not with the code it is compared to. docs/fidelity.md explains the rows.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -28,12 +29,28 @@ from geo4d_ros.training.unet.batches import Latents, make_clips, mask_to_latents
 from geo4d_ros.training.unet.stages import dropped
 from geo4d_ros.types import Observation, RgbdFrame
 
-Rows = dict[str, dict[str, Any]]
+
+class Deviation(TypedDict):
+    """Relative difference of what each convention gives to what the released model's does."""
+
+    released: float
+    corrected: float
+    what: str
+
+
+class FidelityReport(TypedDict):
+    """The report of `geo4d evaluate fidelity`."""
+
+    deviations: dict[str, Deviation]
+    seed: int
+
+
+Rows = dict[str, Deviation]
 SIZE = (48, 64)
 _FRAMES = 3
 
 
-def measure(seed: int = 0) -> dict[str, Any]:
+def measure(seed: int = 0) -> FidelityReport:
     """The report of `geo4d evaluate fidelity`: name -> relative difference under each convention, and what it is."""
     torch.set_grad_enabled(False)
     try:
@@ -52,9 +69,10 @@ def difference(got: Any, expected: Any) -> float:
     return float(np.linalg.norm(got - expected) / max(np.linalg.norm(expected), 1e-12))
 
 
-def row(what: str, expected: Any, got: dict[str, Any]) -> dict[str, Any]:
+def row(what: str, expected: Any, got: Mapping[str, Any]) -> Deviation:
     """A row of the report from the expected value and that of each convention."""
-    return {**{name: difference(value, expected) for name, value in got.items()}, 'what': what}
+    return {'corrected': difference(got['corrected'], expected), 'released': difference(got['released'], expected),
+            'what': what}
 
 
 def _scene(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -164,7 +182,7 @@ def _resampling(rng: np.random.Generator) -> Rows:
         'depth': F.interpolate(torch.from_numpy(depth)[None, None], (256, 320), mode='bilinear')[0, 0].numpy(),
         'K': np.array([[250.0, 0, 160.0], [0, 500 * 256 / 480, 128.0], [0, 0, 1]]),
     }
-    got: dict[str, dict[str, Any]] = {'colour': {}, 'depth': {}, 'K': {}}
+    got: dict[str, dict[str, np.ndarray]] = {'colour': {}, 'depth': {}, 'K': {}}
     for name, how in CONVENTIONS.items():
         got['colour'][name] = resize_colour(rgb, 256, 320, how.resampling)
         got['depth'][name] = resize_depth(depth, 256, 320, how.resampling)

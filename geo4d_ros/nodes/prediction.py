@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Any
 
 from geo4d_interfaces.msg import Plan as PlanMessage
 from rclpy.node import Node
@@ -20,24 +19,25 @@ from geo4d_ros.ros.wire.prediction import Prediction
 def compose(generator_class: Callable[..., VideoGeneratorNode] = VideoGeneratorNode,
             tracker_class: Callable[..., GripperTrackerNode] = GripperTrackerNode) -> list[Callable[[], Node]]:
     """Factories of both nodes, to be called in order; they share one transform buffer."""
-    made: dict[str, Any] = {}
+    generators: list[VideoGeneratorNode] = []
+    trackers: list[GripperTrackerNode] = []
 
     def hand_off(prediction: Prediction) -> PlanMessage:
-        return made['tracker'].track(prediction)
+        return trackers[-1].track(prediction)
 
     def generator() -> Node:
-        made['generator'] = generator_class(hand_off=hand_off)
-        return made['generator']
+        generators.append(generator_class(hand_off=hand_off))
+        return generators[-1]
 
     def transforms() -> TransformBuffer:
-        observer = getattr(made['generator'], 'observer', None)
+        observer = getattr(generators[-1], 'observer', None)
         require(observer is not None, 'configure video_generator first: gripper_tracker hears with it',
                 ConfigurationError)
         return observer.transforms
 
     def tracker() -> Node:
-        made['tracker'] = tracker_class(subscribe=False, transforms=transforms)
-        return made['tracker']
+        trackers.append(tracker_class(subscribe=False, transforms=transforms))
+        return trackers[-1]
 
     return [generator, tracker]
 

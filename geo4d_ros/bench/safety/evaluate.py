@@ -6,7 +6,7 @@ import os
 from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 from tqdm import tqdm
@@ -14,7 +14,7 @@ from tqdm import tqdm
 from geo4d_ros.bench.safety.borders import make_border_case
 from geo4d_ros.bench.safety.cases import Case, make_case
 from geo4d_ros.bench.safety.checks import MotionJudge
-from geo4d_ros.bench.safety.mutants import MUTANTS, report, try_mutant
+from geo4d_ros.bench.safety.mutants import MUTANTS, MutationReport, Trial, report, try_mutant
 from geo4d_ros.bench.safety.sequences import run_sequence
 from geo4d_ros.motion.limits import MotionLimits
 from geo4d_ros.motion.planning import TimedMotion, plan_trajectory
@@ -28,7 +28,28 @@ _CHUNK = 50
 _EXAMPLES = 20
 
 
-def evaluate(cases: int, seed: int, jobs: int) -> dict[str, Any]:
+class SafetyReport(TypedDict):
+    """The keys of DESIGN section 9 for `evaluate safety`, and where violations were found."""
+
+    cases: int
+    seed: int
+    violations: int
+    violations_by_check: dict[str, int]
+    violation_examples: list[str]
+    refusals: dict[str, int]  # code -> count
+    refusals_without_code: int
+    motions: int
+    motions_by_kind: dict[str, int]
+    cases_by_kind: dict[str, int]
+
+
+class SeededMutationReport(MutationReport):
+    """With the seed that makes it again."""
+
+    seed: int
+
+
+def evaluate(cases: int, seed: int, jobs: int) -> SafetyReport:
     """Run `cases` cases: 80 % plans (a quarter of them right at a border), 15 % event sequences, 5 % stops.
 
     The report of DESIGN section 9.
@@ -84,7 +105,7 @@ def _run_case(bench: _Bench, seed: int, index: int, counters: dict[str, Counter[
     return case.kind, _run_plan(bench, case, counters)
 
 
-def evaluate_mutants(cases: int, seed: int, jobs: int) -> dict[str, Any]:
+def evaluate_mutants(cases: int, seed: int, jobs: int) -> SeededMutationReport:
     """Every rule switched off or loosened, each on at most `cases` cases: `mutants.report`."""
     tasks = [(m.name, cases, seed) for m in MUTANTS]
     with ProcessPoolExecutor(jobs, mp_context=get_context('spawn'), initializer=_single_threaded) as pool:
@@ -92,7 +113,7 @@ def evaluate_mutants(cases: int, seed: int, jobs: int) -> dict[str, Any]:
     return {**report(results), 'seed': seed}
 
 
-def _run_mutant(task: tuple[str, int, int]) -> tuple[str, dict[str, Any]]:
+def _run_mutant(task: tuple[str, int, int]) -> tuple[str, Trial]:
     name, cases, seed = task
     mutant = next(m for m in MUTANTS if m.name == name)
     return name, try_mutant(mutant, _bench(), _judged, cases, seed)

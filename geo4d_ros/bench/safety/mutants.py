@@ -8,10 +8,10 @@ cases that aim at it, until a check finds something or the cases are used up.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -26,6 +26,7 @@ from geo4d_ros.reasons import Reason
 _PASSED = (10**6, None)
 _LONG = 400  # events of a sequence
 Patches = tuple[tuple[object, str, Callable[..., Any]], ...]
+Changes = Mapping[str, float | tuple[float, ...]]  # of limits, by name
 
 
 @dataclass(frozen=True)
@@ -35,14 +36,15 @@ class Mutant:
     name: str
     kinds: tuple[str, ...] = ()
     patches: Patches = ()
-    limits: Callable[[MotionLimits], dict[str, Any]] | None = None
+    limits: Callable[[MotionLimits], Changes] | None = None
     case: Callable[[Case], Case] | None = None
     config: Callable[[LoopConfig], LoopConfig] | None = None
 
     def for_planner(self, case: Case) -> Case:
         """The case as the planner gets it."""
         if self.limits is not None:
-            case = replace(case, limits=replace(case.limits, **self.limits(case.limits)))
+            changes = self.limits(case.limits)
+            case = replace(case, limits=replace(case.limits, **changes))  # type: ignore[arg-type]
         return case if self.case is None else self.case(case)
 
 
@@ -57,7 +59,7 @@ def _zones_without(reason: Reason) -> Patches:
                                                             if z[1] is not reason)),)
 
 
-def _times(name: str, factor: float, most: float = np.inf) -> Callable[[MotionLimits], dict[str, Any]]:
+def _times(name: str, factor: float, most: float = np.inf) -> Callable[[MotionLimits], Changes]:
     return lambda limits: {name: min(getattr(limits, name) * factor, most)}
 
 
@@ -189,8 +191,31 @@ def make_case_of(robot: Any, home: np.ndarray, seed: int, index: int, kinds: tup
     return attack(kind, robot, home, np.random.default_rng([seed, index]))
 
 
-def try_mutant(mutant: Mutant, bench: Any, run_plan: Callable[..., list[str]], cases: int, seed: int) -> dict[str, Any]:
-    """What the checks found: {'found': names or [], 'case': index, 'tried': cases, 'false_alarm': names}."""
+class Trial(TypedDict):
+    """What became of a mutant: the checks that noticed it at which case, of how many tried; those that are wrong of
+    the unchanged rule, too."""
+
+    found: list[str]
+    case: int | None
+    tried: int
+    false_alarm: list[str]
+
+
+class MutationReport(TypedDict):
+    """The keys of DESIGN section 9, and by which checks each mutant was noticed."""
+
+    mutants: int
+    noticed: int
+    ratio: float
+    missed: list[str]
+    false_alarms: dict[str, list[str]]
+    cases: int
+    noticed_by: dict[str, list[str]]
+    checks: dict[str, int]
+
+
+def try_mutant(mutant: Mutant, bench: Any, run_plan: Callable[..., list[str]], cases: int, seed: int) -> Trial:
+    """What the checks found."""
     for index in range(cases):
         if mutant.config is not None:
             wrong, false = run_sequence(seed, index, mutant.config, _LONG)[0], []
@@ -204,8 +229,8 @@ def try_mutant(mutant: Mutant, bench: Any, run_plan: Callable[..., list[str]], c
     return {'found': [], 'case': None, 'tried': cases, 'false_alarm': []}
 
 
-def report(results: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """The keys of DESIGN section 9, and by which checks each mutant was noticed."""
+def report(results: dict[str, Trial]) -> MutationReport:
+    """All trials together."""
     missed = [name for name, r in results.items() if not r['found']]
     checks = Counter(check for r in results.values() for check in r['found'])
     return {'mutants': len(results), 'noticed': len(results) - len(missed),

@@ -43,7 +43,9 @@ def run(args: argparse.Namespace) -> int:
 
     end_on_signals()
 
-    start, results, stops = time.monotonic(), {fault.name: [] for fault in faults}, {}
+    start = time.monotonic()
+    results: dict[str, list[Run]] = {fault.name: [] for fault in faults}
+    stops: dict[str, dict[str, float] | None] = {}
     with tempfile.TemporaryDirectory() as temporary:
         for motion in ('trajectory', 'moveit'):
             chosen = [fault for fault in faults if fault.motion == motion]
@@ -57,13 +59,14 @@ def run(args: argparse.Namespace) -> int:
                         results[fault.name].append(result)
                         _progress(fault.name, number + 1, args.runs, result)
                 stops[motion] = quantiles(bench.stop_latencies(args.stops))
-    report = {'seed_start': args.seed, 'runs': args.runs, 'patient': args.patient, **summarise(results),
+    summary = summarise(results)
+    report = {'seed_start': args.seed, 'runs': args.runs, 'patient': args.patient, **summary,
               'stop_service_to_controller_ms': stops,
               'wall_s': time.monotonic() - start}
     write_report('faults', report, args.json)
-    print(f'{report["ok"]} of {report["n"]} faults handled in every one of {args.runs} runs; '
-          f'detection to stop command p99 {report["detection_to_stop_ms_p99"]} ms')
-    return 0 if report['ok'] == report['n'] else 3
+    print(f'{summary["ok"]} of {summary["n"]} faults handled in every one of {args.runs} runs; '
+          f'detection to stop command p99 {summary["detection_to_stop_ms_p99"]} ms')
+    return 0 if summary['ok'] == summary['n'] else 3
 
 
 def _progress(name: str, number: int, runs: int, result: Run) -> None:

@@ -8,9 +8,10 @@ from __future__ import annotations
 import json
 import random
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TypedDict
 
 from std_msgs.msg import String
 
@@ -18,7 +19,7 @@ from geo4d_ros.bench.faults import Fault, Run
 from geo4d_ros.errors import ConfigurationError, require
 from geo4d_ros.resources import share_directory
 from geo4d_ros.ros.graph.probe import MOVING, LoopProbe
-from geo4d_ros.ros.graph.process_group import ProcessGroup
+from geo4d_ros.ros.graph.process_group import ParameterValue, ProcessGroup
 
 RESTING = ('IDLE', 'DONE', 'FAULT')
 SIM = {'use_sim_time': True}
@@ -33,20 +34,27 @@ def fakes_directory() -> Path:
     return path
 
 
+class LogEntry(TypedDict):
+    """What the faulty cell tells: a goal, a cancel or an injected fault, and when [s, steady clock]."""
+
+    event: str
+    time: float
+
+
 class FaultBench:
     """The graph of one motion backend, and the operator's probe in it. Use as a context manager.
 
     patience: parameters of the executor that differ from its defaults.
     """
 
-    def __init__(self, environment: dict[str, str], log_directory: Path, motion: str, patience: dict[str, Any],
-                 seed: int) -> None:
+    def __init__(self, environment: dict[str, str], log_directory: Path, motion: str,
+                 patience: Mapping[str, ParameterValue], seed: int) -> None:
         self._fakes, self._motion, self._patience = fakes_directory(), motion, patience
         self._random = random.Random(seed)
         self.group = ProcessGroup(environment, log_directory)
         self._start_all()
         self.probe = LoopProbe(int(environment['ROS_DOMAIN_ID']), '/faulty_cell/joint_states')
-        self.log: list[dict[str, Any]] = []
+        self.log: list[LogEntry] = []
         self.probe.node.create_subscription(String, '/faulty_cell/log',
                                             lambda m: self.log.append(json.loads(m.data)), 50)
 

@@ -6,13 +6,14 @@ import json
 import time
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, cast
 
 import numpy as np
 import psutil
 from sensor_msgs.msg import Image
 
 from geo4d_ros.errors import ConfigurationError, require
+from geo4d_ros.loop.port import CycleSummary
 from geo4d_ros.loop.record import read_record
 from geo4d_ros.ros.graph.probe import MOVING, LoopProbe
 from geo4d_ros.ros.graph.process_group import ProcessGroup
@@ -26,13 +27,48 @@ PATIENT = {'camera_silence': 20.0, 'joint_state_silence': 5.0, 'execution_slack'
            'peer_silence': 10.0}
 
 
-def run_loop(environment: dict[str, str], folder: Path, checkpoint: str, task: str, seed: int,
-             cycles: int) -> dict[str, Any]:
-    """Run the loop for `cycles` cycles (or to its end) and return the figures.
+class Spread(TypedDict):
+    """Of n values."""
+
+    p50: float
+    p95: float
+    n: int
+
+
+class LoopFigures(TypedDict):
+    """Latencies [ms] in a record.
 
     camera_to_plan_ms: exposure of the pair to a gated, timed motion; plan_to_motion_ms: from there to the first
     measured motion; overhead_ms: what a cycle takes besides generator, motion and gripper.
     """
+
+    cycles: int
+    camera_to_plan_ms: Spread | None
+    plan_to_motion_ms: Spread | None
+    overhead_ms: Spread | None
+    overhead_without_tracker_ms: Spread | None
+    stages_ms: dict[str, Spread | None]
+
+
+class LoopEnd(TypedDict):
+    """How the run ended."""
+
+    state: str | None
+    reason: str | None
+
+
+class LoopReport(LoopFigures):
+    """What was measured of the running graph, too."""
+
+    end: LoopEnd
+    loop_s: float
+    cpu_percent: dict[str, float]  # by node
+    image_rate_hz: dict[str, float]  # by topic
+
+
+def run_loop(environment: dict[str, str], folder: Path, checkpoint: str, task: str, seed: int,
+             cycles: int) -> LoopReport:
+    """Run the loop for `cycles` cycles (or to its end) and return the figures."""
     clock = {'use_sim_time': True}
     with ProcessGroup(environment, folder / 'logs') as group:
         group.start_node('simulated_cell', {'task': task, 'seed': seed, 'cameras': 'held-out', 'camera_seed': seed})
@@ -80,9 +116,9 @@ class MotionStarts:
         self._moving = moving
 
 
-def figures(record: list[dict[str, Any]], motion_starts: list[float]) -> dict[str, Any]:
+def figures(record: list[dict[str, Any]], motion_starts: list[float]) -> LoopFigures:
     """p50 and p95 [ms] of the latencies and stages in the lines of a record."""
-    cycles = [line for line in record if line['type'] == 'cycle']
+    cycles = [cast(CycleSummary, line) for line in record if line['type'] == 'cycle']
     planned = [line['event']['time'] for line in record
                if line['type'] == 'event' and line['event']['kind'] == 'PLANNED' and line['phase'] == 'EXECUTING']
     delays = [1e3 * min(later) for at in planned if (later := [t - at for t in motion_starts if 0 <= t - at < 2.0])]
@@ -90,7 +126,7 @@ def figures(record: list[dict[str, Any]], motion_starts: list[float]) -> dict[st
     for cycle in cycles:
         for name, value in cycle.get('stages_ms', {}).items():
             stages.setdefault(name, []).append(value)
-        for name, value in cycle.get('reply', {}).get('timings_ms', {}).items():
+        for name, value in _timings(cycle).items():
             stages.setdefault(f'prediction.{name}', []).append(value)
     return {
         'cycles': len(cycles),
@@ -102,18 +138,23 @@ def figures(record: list[dict[str, Any]], motion_starts: list[float]) -> dict[st
     }
 
 
-def _overheads(cycles: list[dict[str, Any]], without: tuple[str, ...]) -> list[float]:
+def _timings(cycle: CycleSummary) -> dict[str, float]:
+    reply = cycle.get('reply')
+    return reply.get('timings_ms', {}) if reply else {}
+
+
+def _overheads(cycles: list[CycleSummary], without: tuple[str, ...]) -> list[float]:
     """Per cycle, looking to planning less the named parts of the prediction [ms]; motion and settling not counted."""
     out = []
     for cycle in cycles:
-        stages, timings = cycle.get('stages_ms', {}), cycle.get('reply', {}).get('timings_ms', {})
+        stages, timings = cycle.get('stages_ms', {}), _timings(cycle)
         if 'gates' in stages and all(name in timings for name in without):
             looked = sum(stages.get(name, 0.0) for name in ('observe', 'predict', 'track', 'gates'))
             out.append(looked - sum(timings[name] for name in without))
     return out
 
 
-def spread(values: list[float]) -> dict[str, float] | None:
+def spread(values: list[float]) -> Spread | None:
     """{'p50', 'p95', 'n'} of the values, None without any."""
     if not values:
         return None
@@ -130,7 +171,7 @@ def _processor_seconds(group: ProcessGroup) -> dict[str, float]:
     return out
 
 
-def dump(report: dict[str, Any]) -> str:
+def dump(report: LoopFigures) -> str:
     """One line for the terminal."""
     keys = ('camera_to_plan_ms', 'plan_to_motion_ms', 'overhead_ms', 'overhead_without_tracker_ms')
-    return json.dumps({key: report[key] for key in keys})
+    return json.dumps({key: value for key, value in report.items() if key in keys})

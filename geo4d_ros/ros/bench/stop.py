@@ -7,7 +7,7 @@ import json
 import os
 import time
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import rclpy
@@ -66,12 +66,26 @@ class StopCaller:
         rclpy.try_shutdown(context=self._context)
 
 
-def run_stops(environment: dict[str, str], folder: Path, stops: int, load: bool) -> dict[str, Any]:
-    """Call /geo4d/stop `stops` times beside the real executor (and generator and tracker under load).
+class LoadCounts(TypedDict, total=False):
+    """Calls of all services under load, and how many were answered within 10 s."""
 
-    Returns stop_ms_p50, stop_ms_p99, stop_ms_max over the stops that reached the controller, missed (those that did
-    not), and with load the calls of all services with how many were answered within 10 s.
-    """
+    calls: int
+    answered: int
+    slowest_answer_s: float
+
+
+class StopReport(LoadCounts):
+    """From a call of /geo4d/stop to the cancel at the controller; missed: stops that did not reach it."""
+
+    stop_ms_p50: float
+    stop_ms_p99: float
+    stop_ms_max: float
+    stops: int
+    missed: int
+
+
+def run_stops(environment: dict[str, str], folder: Path, stops: int, load: bool) -> StopReport:
+    """Call /geo4d/stop `stops` times beside the real executor (and generator and tracker under load)."""
     cancels, counts = folder / 'cancels', folder / 'calls.json'
     module = ('-m', 'geo4d_ros.ros.bench.stop_load')
     with ProcessGroup(environment, folder / 'logs') as group, contextlib.ExitStack() as stack:
@@ -101,7 +115,7 @@ def run_stops(environment: dict[str, str], folder: Path, stops: int, load: bool)
         group.check()
     require(bool(times), 'no stop reached the controller', ConfigurationError)
     p50, p99 = np.percentile(times, [50, 99])
-    answers = json.loads(counts.read_text()) if counts.exists() else {'calls': 0, 'answered': 0}
+    answers: LoadCounts = json.loads(counts.read_text()) if counts.exists() else {'calls': 0, 'answered': 0}
     return {'stop_ms_p50': float(p50), 'stop_ms_p99': float(p99), 'stop_ms_max': max(times), 'stops': stops,
             'missed': missed, **answers}
 

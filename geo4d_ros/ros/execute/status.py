@@ -18,7 +18,7 @@ from geo4d_ros.ros.serve import diagnostics
 from geo4d_ros.ros.serve.qos import STATE_QOS
 
 
-class LoopStatus(TypedDict):
+class LoopStatus(TypedDict, total=False):
     """The JSON of /geo4d/state. time [s] of the executor's monotonic clock; report: the last, with its detail."""
 
     time: float

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from rclpy.node import Node
@@ -29,6 +29,15 @@ MAX_AGE_S = 0.5
 OPTIONAL_TOPICS = ('/joint_commands',)
 
 
+class TopicFigures(TypedDict):
+    """A topic in the report."""
+
+    count: int
+    rate_hz: float
+    age_ms_p50: float | None  # of stamps on arrival
+    age_ms_max: float | None
+
+
 @dataclass
 class TopicCheck:
     """What came on a topic: count, times of arrival [s, steady clock], stamps' ages on arrival [s]."""
@@ -42,7 +51,7 @@ class TopicCheck:
         """Messages per second; 0 before the second one."""
         return (self.count - 1) / (self.last - self.first) if self.count > 1 and self.last > self.first else 0.0
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self) -> TopicFigures:
         """Figures for the report."""
         return {'count': self.count, 'rate_hz': self.rate(),
                 'age_ms_p50': float(np.median(self.ages)) * 1e3 if self.ages else None,

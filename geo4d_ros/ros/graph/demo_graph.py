@@ -6,12 +6,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from geo4d_ros.errors import Geo4dError
 from geo4d_ros.robots.registry import DEFAULT
+from geo4d_ros.ros.execute.status import LoopStatus
 from geo4d_ros.ros.graph.probe import LoopProbe
 from geo4d_ros.ros.graph.process_group import ProcessGroup
 from geo4d_ros.ros.graph.robot_parameters import robot_parameters
@@ -117,17 +117,24 @@ class DemoGraph:
         self._call('geo4d/start', end)
         self._begun = time.monotonic()
 
-    def _call(self, name: str, end: float) -> dict[str, Any]:
+    @property
+    def _watcher(self) -> LoopProbe:
+        if self._probe is None:
+            raise DemoFault('the graph was not started')
+        return self._probe
+
+    def _call(self, name: str, end: float) -> None:
         """Ask again until the service accepts."""
-        values: dict[str, Any] = {}
+        answer: object = None
         while time.monotonic() < end:
             self._group.check()
             left = max(1.0, end - time.monotonic())
-            accepted, values = self._probe.predict(left) if name == 'geo4d/predict' else self._probe.call(name, left)
+            accepted, answer = (self._watcher.predict(left) if name == 'geo4d/predict'
+                                else self._watcher.call(name, left))
             if accepted:
-                return values
-            self._probe.spin(0.3)
-        raise DemoFault(f'{name} was not accepted in time ({values or "no answer"}); '
+                return
+            self._watcher.spin(0.3)
+        raise DemoFault(f'{name} was not accepted in time ({answer or "no answer"}); '
                                  f'see the logs in {self._group.log_directory}')
 
     def follow(self) -> None:
@@ -135,50 +142,50 @@ class DemoGraph:
         seen_cycle, end = 0, self._begun + self._options.max_seconds + 30.0
         while time.monotonic() < end:
             self._group.check()
-            state = self._probe.state
+            state = self._watcher.state
             self._say(f'{state.get("state", "?"):<12} cycle {state.get("cycles", 0)}')
             if state.get('state') in ENDED and self._has_begun():
                 return
             if state.get('cycles', 0) > max(seen_cycle, 1):
                 seen_cycle = state['cycles']
                 if self._succeeded():
-                    self._probe.call('geo4d/stop', 5.0)
-                    self._probe.wait_for_phase(*ENDED, seconds=10.0)
+                    self._watcher.call('geo4d/stop', 5.0)
+                    self._watcher.wait_for_phase(*ENDED, seconds=10.0)
                     return
-            self._probe.spin(0.2)
-        self._probe.call('geo4d/stop', 5.0)
-        self._probe.wait_for_phase(*ENDED, seconds=10.0)
+            self._watcher.spin(0.2)
+        self._watcher.call('geo4d/stop', 5.0)
+        self._watcher.wait_for_phase(*ENDED, seconds=10.0)
 
     def _has_begun(self) -> bool:
-        return any(values.get('state') not in ENDED for _, values in self._probe.states)
+        return any(values.get('state') not in ENDED for _, values in self._watcher.states)
 
     def _succeeded(self) -> bool:
         """The simulator's word, never the prediction's."""
-        answered, status = self._probe.call('geo4d/cell/status', 5.0)
+        answered, status = self._watcher.call('geo4d/cell/status', 5.0)
         self._success = bool(answered and status.get('success'))
         return self._success
 
     def outcome(self, seconds: float) -> DemoOutcome:
         """The verdict, after the scene had a moment to settle (at most `seconds` for all questions)."""
-        self._probe.spin(min(1.0, seconds))
+        self._watcher.spin(min(1.0, seconds))
         success = self._succeeded()
-        state = self._probe.state
+        state = self._watcher.state
         fault = state.get('reason') or 'UNKNOWN' if state.get('state') == 'FAULT' else None
         reason = 'TASK_DONE' if success else state.get('reason') or ''
-        spans = phase_spans(self._probe.states, time.monotonic())
-        cycles = max((values.get('cycles', 0) for _, values in self._probe.states), default=0)
+        spans = phase_spans(self._watcher.states, time.monotonic())
+        cycles = max((values.get('cycles', 0) for _, values in self._watcher.states), default=0)
         return DemoOutcome(success, cycles, fault, reason, stage_times(spans), self._pids,
                            time.monotonic() - self._begun, self._recorder.pictures, self._recorder.predictions, spans,
-                           reasons_by_cycle(self._probe.states))
+                           reasons_by_cycle(self._watcher.states))
 
 
-def reasons_by_cycle(states: list[tuple[float, dict[str, Any]]]) -> dict[int, str]:
+def reasons_by_cycle(states: list[tuple[float, LoopStatus]]) -> dict[int, str]:
     """cycle -> the last reason code that /geo4d/state gave in it."""
     return {int(values['cycles']): str(values['reason']) for _, values in states
             if values.get('reason') and values.get('cycles')}
 
 
-def phase_spans(states: list[tuple[float, dict[str, Any]]], now: float) -> list[tuple[float, float, str]]:
+def phase_spans(states: list[tuple[float, LoopStatus]], now: float) -> list[tuple[float, float, str]]:
     """(begin, end, phase) of every stay in a phase, from the messages of /geo4d/state."""
     changes: list[tuple[float, str]] = []
     for at, values in states:

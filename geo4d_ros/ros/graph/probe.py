@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import rclpy
@@ -20,12 +20,21 @@ from sensor_msgs.msg import JointState
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
 
+from geo4d_ros.loop.port import ReplyValues
 from geo4d_ros.ros.execute.predictor_client import reply_values
+from geo4d_ros.ros.execute.status import LoopStatus
 from geo4d_ros.ros.serve.qos import SENSOR_QOS, STATE_QOS
 
 ANSWER_SECONDS = 5.0
 DISCOVERY_SECONDS = 0.3
 MOVING = 0.01  # [rad/s] of the fastest joint
+
+
+class NoReply(TypedDict, total=False):
+    """Why a prediction was not made."""
+
+    code: str
+    detail: str
 
 
 class LoopProbe:
@@ -44,7 +53,7 @@ class LoopProbe:
         self._executor = SingleThreadedExecutor(context=self._context)
         self._executor.add_node(self.node)
         self._clients: dict[tuple[type, str], Any] = {}
-        self.states: list[tuple[float, dict[str, Any]]] = []
+        self.states: list[tuple[float, LoopStatus]] = []
         self.errors: list[tuple[float, str, str]] = []
         self.last_motion = -np.inf
         self.speed = float('nan')
@@ -83,7 +92,7 @@ class LoopProbe:
             listener()
 
     @property
-    def state(self) -> dict[str, Any]:
+    def state(self) -> LoopStatus:
         """The newest state, {} before the first."""
         return self.states[-1][1] if self.states else {}
 
@@ -110,7 +119,7 @@ class LoopProbe:
         reply = self._request(Trigger, name, Trigger.Request(), seconds)
         return (reply.success, _values(reply.message)) if reply is not None else (False, {})
 
-    def predict(self, seconds: float = 10.0) -> tuple[bool, dict[str, Any]]:
+    def predict(self, seconds: float = 10.0) -> tuple[bool, ReplyValues | NoReply]:
         """Call /geo4d/predict; (success, the reply's values, or code and detail), (False, {}) without an answer."""
         reply = self._request(Predict, 'geo4d/predict', Predict.Request(), seconds)
         if reply is None:
@@ -122,8 +131,8 @@ class LoopProbe:
         reply = self._request(Approve, 'geo4d/approve', Approve.Request(plan_id=plan_id), seconds)
         return (reply.success, reply.reason) if reply is not None else (False, '')
 
-    def begin(self, name: str = 'geo4d/start', seconds: float = 60.0) -> dict[str, Any]:
-        """Start the loop, asking again while the graph is not complete; the reply that was accepted.
+    def begin(self, name: str = 'geo4d/start', seconds: float = 60.0) -> None:
+        """Start the loop, asking again while the graph is not complete.
 
         Raises TimeoutError with the last reason.
         """
@@ -131,9 +140,9 @@ class LoopProbe:
         while True:
             accepted, values = self.call(name, ANSWER_SECONDS)
             if not values and self.state.get('state') not in (None, 'IDLE', 'DONE', 'FAULT'):
-                return self.state  # it runs: only the answer was lost
+                return  # it runs: only the answer was lost
             if accepted:
-                return values
+                return
             if time.monotonic() > end:
                 raise TimeoutError(f'{name} was not accepted: {values or "no answer"}')
             self.spin(0.2)

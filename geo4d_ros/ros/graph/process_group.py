@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -30,6 +30,9 @@ class ProcessDied(Geo4dError):
     """A process of the group ended although nobody asked it to."""
 
 
+ParameterValue = bool | int | float | str | Sequence[str] | Sequence[float]  # as a node declares it
+
+
 class ProcessGroup:
     """Named processes that share an environment; their output goes to `<log_directory>/<name>.log`.
 
@@ -38,7 +41,7 @@ class ProcessGroup:
 
     def __init__(self, environment: dict[str, str], log_directory: Path) -> None:
         self.environment, self.log_directory = {**os.environ, **environment}, log_directory
-        self.processes: dict[str, subprocess.Popen] = {}
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
         log_directory.mkdir(parents=True, exist_ok=True)
 
     def __enter__(self) -> ProcessGroup:
@@ -48,7 +51,7 @@ class ProcessGroup:
                  trace: TracebackType | None) -> None:
         self.close()
 
-    def start(self, name: str, command: Sequence[str]) -> subprocess.Popen:
+    def start(self, name: str, command: Sequence[str]) -> subprocess.Popen[bytes]:
         """Start a process; its arguments follow this Python, e.g. ('-m', 'geo4d_ros.nodes.simulated_cell')."""
         with open(self.log_directory / f'{name}.log', 'ab') as log:
             process = subprocess.Popen([sys.executable, *command], env=self.environment, stdout=log,
@@ -56,8 +59,8 @@ class ProcessGroup:
         self.processes[name] = process
         return process
 
-    def start_node(self, name: str, parameters: dict[str, Any] | None = None,
-                   remappings: dict[str, str] | None = None, command: Sequence[str] = ()) -> subprocess.Popen:
+    def start_node(self, name: str, parameters: Mapping[str, ParameterValue] | None = None,
+                   remappings: dict[str, str] | None = None, command: Sequence[str] = ()) -> subprocess.Popen[bytes]:
         """Start a node of this package (or `command`) with parameters and remappings."""
         arguments = ['--ros-args']
         for key, value in (parameters or {}).items():
@@ -100,7 +103,7 @@ class ProcessGroup:
         return dict(zip(names, _end(processes, number), strict=True))
 
 
-def _end(processes: list[subprocess.Popen], number: int) -> list[int]:
+def _end(processes: list[subprocess.Popen[bytes]], number: int) -> list[int]:
     for process in reversed(processes):
         if process.poll() is None:
             process.send_signal(number)

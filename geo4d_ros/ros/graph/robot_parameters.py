@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from geo4d_ros.robots.registry import DEFAULT, load_robot
+from geo4d_ros.ros.graph.process_group import ParameterValue
 
 
-def robot_parameters(name: str, simulated: bool = True) -> dict[str, dict[str, Any]]:
+def robot_parameters(name: str, simulated: bool = True) -> dict[str, dict[str, ParameterValue]]:
     """Parameters per node for a robot by name or YAML file; {} each for '' and for the default one in simulation.
 
     simulated: with the simulated cell's controllers, whatever the robot's own are called.
@@ -17,7 +16,7 @@ def robot_parameters(name: str, simulated: bool = True) -> dict[str, dict[str, A
     robot = load_robot(name)
     if not name or (simulated and robot is load_robot(DEFAULT)):
         return {node: {} for node in nodes}
-    executor: dict[str, Any] = {
+    executor: dict[str, ParameterValue] = {
         'robot': name, 'arm_joints': list(robot.joints), 'base_frame': robot.base_frame,
         'tool_frame': robot.tool_frame, 'joint_acceleration': robot.planned_acceleration,
         'gripper_joint': robot.gripper.joints[0], 'stroke': robot.gripper.stroke}

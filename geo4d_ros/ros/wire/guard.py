@@ -83,7 +83,7 @@ class Boundary:
         """
         name = self._node.resolve_topic_name(topic)
 
-        def take(data: bytes, info: dict[str, Any]) -> None:
+        def take(data: bytes, info: dict[str, int]) -> None:
             self.handle(name, kind, data, info.get('publication_sequence_number'), parse, accept, limit, refused)
 
         return (host or self._node).create_subscription(kind, topic, take, qos, raw=True, **more)

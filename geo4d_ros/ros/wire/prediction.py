@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from geo4d_interfaces.msg import PredictionInfo as InfoMessage
 from rclpy.node import Node
+from rclpy.publisher import Publisher
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from tf2_msgs.msg import TFMessage
@@ -62,11 +63,11 @@ class PredictionPublisher:
     """Publishes predictions, each topic only when somebody listens; `info` goes out last and is latched."""
 
     def __init__(self, node: Node, views: int) -> None:
-        def create(kind: type, topic: str, qos: QoSProfile) -> Any:
+        def create(kind: type, topic: str, qos: QoSProfile) -> Publisher:
             return node.create_publisher(kind, topic, overridden(node, topic, qos, 'publisher'),
                                          event_callbacks=NO_PUBLISHER_EVENTS)
 
-        def publishers(view: int) -> dict[str, Any]:
+        def publishers(view: int) -> dict[str, Publisher]:
             topics = {'colour': (Image, 'color/image_raw'), 'depth': (Image, 'depth/image_rect_raw'),
                       'mask': (Image, 'gripper_mask/image_raw'), 'info': (CameraInfo, 'camera_info'),
                       'jpeg': (CompressedImage, f'color/image_raw/{compressed.COLOUR}'),
@@ -99,7 +100,7 @@ class PredictionPublisher:
         self._info.publish(info_message(prediction.plan, prediction.observation, video))
 
     @staticmethod
-    def _publish_frame(topics: dict[str, Any], video: Video4D, view: int, frame: int, stamp: int,
+    def _publish_frame(topics: dict[str, Publisher], video: Video4D, view: int, frame: int, stamp: int,
                        frame_id: str) -> None:
         height, width = video.rgb.shape[2:4]
         makers: dict[str, Callable[[], Any]] = {

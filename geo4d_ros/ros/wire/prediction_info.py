@@ -54,13 +54,13 @@ def info_message(plan: str, observation: Observation, video: Video4D) -> InfoMes
 
 def parse_prediction_info(message: InfoMessage) -> PredictionInfo | Malformed:
     """What a message says; the first of its fields that cannot be used is named."""
-    read: dict[str, Any] = {}
+    read: list[Any] = []  # in the order of _READERS, which is that of PredictionInfo's fields
     for field, reader in _READERS.items():
         try:
-            read[field] = reader(message)
+            read.append(reader(message))
         except Geo4dError as error:
             return Malformed(field, _shown(message, field), ' '.join(str(error).split())[:120])
-    return PredictionInfo(*read.values())
+    return PredictionInfo(*read)
 
 
 def _shown(message: InfoMessage, field: str) -> Any:
