@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,9 @@ from geo4d_ros.data.episodes import ALWAYS, SCHEMA, episode_name, write_episode
 from geo4d_ros.data.recordings import ImportOptions, Recording, RecordingReader
 from geo4d_ros.data.resampling import resample
 from geo4d_ros.data.trainings import trainable
-from geo4d_ros.errors import DatasetError, Geo4dError
+from geo4d_ros.errors import DatasetError, Geo4dError, require
+from geo4d_ros.robots.description import RobotDescription
+from geo4d_ros.robots.registry import load_robot
 
 # Of an exported episode's attributes, those that its import sets anew.
 _OWN_ATTRIBUTES = ('version', 'rate_hz', 'arrays', 'joint_names', 'largest_skew_ms', 'camera_rates_hz', 'notes')
@@ -20,7 +22,10 @@ _OWN_ATTRIBUTES = ('version', 'rate_hz', 'arrays', 'joint_names', 'largest_skew_
 
 @dataclass(frozen=True)
 class ImportSettings:
-    """What becomes of every recording. `size` (height, width), None keeps the pictures' own; `task` replaces its."""
+    """What becomes of every recording. `size` (height, width), None keeps the pictures' own; `task` replaces its.
+
+    `robot`: name or YAML file of the robot in it; None: what the recording says, which is nothing for one of a cell.
+    """
 
     out: Path
     size: tuple[int, int] | None = (96, 128)
@@ -30,6 +35,7 @@ class ImportSettings:
     max_gap_s: float = 0.5
     seed_start: int = 0
     options: ImportOptions = field(default_factory=ImportOptions)
+    robot: str | None = None
 
 
 @dataclass(frozen=True)
@@ -69,6 +75,8 @@ def import_recordings(sources: Sequence[tuple[RecordingReader, Path]], settings:
 def import_one(recording: Recording, reader: str, settings: ImportSettings) -> Imported:
     """Write one recording's episode; errors become its outcome."""
     try:
+        if settings.robot is not None:
+            recording = of_robot(recording, load_robot(settings.robot))
         episode = resample(recording, settings.size, settings.max_skew_s, settings.max_gap_s)
         task = settings.task or recording.task
         if not task:
@@ -76,7 +84,7 @@ def import_one(recording: Recording, reader: str, settings: ImportSettings) -> I
         told = {k: v for k, v in recording.attributes.items() if k not in _OWN_ATTRIBUTES}
         attributes: dict[str, Any] = {
             'success': True, 'perturbed': False, 'split': 'train', **told, **episode.attributes(), 'task': slug(task),
-            'source': recording.source, 'reader': reader}
+            'source': recording.source, 'reader': reader, **({'robot': settings.robot} if settings.robot else {})}
         if settings.instruction or 'instruction' not in told:
             attributes['instruction'] = settings.instruction or task
         if 'joints' in episode.arrays:
@@ -88,6 +96,22 @@ def import_one(recording: Recording, reader: str, settings: ImportSettings) -> I
     cameras, frames = episode.arrays['rgb'].shape[:2]
     missing = tuple(name for name in SCHEMA if name not in episode.arrays and name not in ALWAYS)
     return Imported(recording.source, path, frames, cameras, missing, episode.largest_skew_ms, episode.notes)
+
+
+def of_robot(recording: Recording, robot: RobotDescription) -> Recording:
+    """The recording with the joints of that robot's arm alone, in its order: drivers publish them in one of their own.
+
+    DatasetError where some are missing.
+    """
+    if recording.joints is None:
+        return recording
+    names = list(recording.joint_names)
+    absent = [name for name in robot.joints if name not in names]
+    require(not absent, f'{recording.source} has no joint {", ".join(absent)} of {robot.name}, it has '
+            f'{", ".join(names)}; is it another --robot?', DatasetError)
+    columns = [names.index(name) for name in robot.joints]
+    joints = replace(recording.joints, values=recording.joints.values[:, columns])
+    return replace(recording, joints=joints, joint_names=robot.joints)
 
 
 def slug(task: str) -> str:

@@ -11,6 +11,7 @@ from fakes.synthetic_episodes import episode_arrays, write_episodes
 
 from geo4d_ros.cli.main import main
 from geo4d_ros.data.episodes import SCHEMA, Episode, list_episodes, write_episode
+from geo4d_ros.robots.registry import load_robot
 
 FORMATS = {
     'mcap': ('bag', []), 'sqlite3': ('bag', ['--storage', 'sqlite3']), 'folder': ('folder', []),
@@ -88,6 +89,25 @@ def test_five_joints_and_one_camera_go_through_a_bag(tmp_path, brought_in):
     assert episode.joint_names == tuple(names) and episode.cameras == 1
     np.testing.assert_array_equal(episode.read('joints'), arrays['joints'])
     assert 'not trainable without a second camera' in text.out
+
+
+@pytest.mark.parametrize('kind', ['mcap', 'folder'])
+def test_a_named_robot_gets_its_joints_in_its_order(tmp_path, brought_in, kind):
+    arrays = {**episode_arrays(0), 'joints': np.random.default_rng(0).uniform(size=(24, 7))}
+    joints = load_robot('ur5e_2f85').joints
+    names = ['rail', *sorted(joints)]  # as a driver publishes them: another joint first, and by the alphabet
+    assert tuple(names[1:]) != joints
+    (tmp_path / 'made').mkdir()
+    write_episode(tmp_path / 'made', arrays, {'task': 'own', 'seed': 0, 'success': True, 'perturbed': False,
+                                              'joint_names': names, 'robot': 'panda'})
+    source = exported(tmp_path / 'made', tmp_path / 'out', kind)
+    frames = ['--base-frame', 'panda_link0', '--gripper-frame', load_robot().tool_frame]
+    out, _ = brought_in(source, '--robot', 'ur5e_2f85', *frames)
+    episode = Episode.open(list_episodes(out)[0])
+    assert episode.joint_names == joints and episode.robot == 'ur5e_2f85'
+    np.testing.assert_array_equal(episode.read('joints'), arrays['joints'][:, [names.index(n) for n in joints]])
+    _, text = brought_in(source, '--robot', 'panda', expect=2)
+    assert 'has no joint' in text.err and 'is it another --robot?' in text.err
 
 
 def write_partial(directory, names):

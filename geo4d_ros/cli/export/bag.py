@@ -22,9 +22,11 @@ def run(args: argparse.Namespace) -> int:
     from geo4d_ros.errors import DatasetError, require
     from geo4d_ros.robots.registry import load_robot
 
-    robot, paths = load_robot(), list_episodes(args.data)
+    paths = list_episodes(args.data)
     require(bool(paths), f'{args.data} holds no episode; run `geo4d collect`', DatasetError)
     for path in tqdm(paths, unit='bag', disable=None):
-        write_bag(Episode.open(path), args.out / path.stem, args.storage, robot.base_frame, robot.tool_frame)
+        episode = Episode.open(path)
+        robot = load_robot(episode.robot)
+        write_bag(episode, args.out / path.stem, args.storage, robot.base_frame, robot.tool_frame)
     print(f'{args.out}: {len(paths)} bags ({args.storage})')
     return 0

@@ -29,6 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--cameras', nargs='+', default=[], metavar='NAME', help='which, the reference first')
     parser.add_argument('--calibration', type=Path, metavar='F', help='JSON: camera name -> {"K" or fx, fy, cx, cy; '
                         '"T_base_camera"; "depth_unit_m"}, where the recording does not say it')
+    parser.add_argument('--robot', metavar='R', help='name of the robot or its YAML file: its frames and joints are '
+                        'taken, and a training knows whose data it is (default: not said)')
     parser.add_argument('--base-frame', metavar='FRAME', help="the robot's base in /tf")
     parser.add_argument('--gripper-frame', metavar='FRAME', help='the tool centre point in /tf')
     parser.add_argument('--gripper-joints', nargs='+', metavar='JOINT', help='joints whose sum is the opening')
@@ -50,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     require(args.max_skew > 0 and args.seed_start >= 0, '--max-skew should be positive, --seed-start not negative')
     sources = find_sources(args.source, args.reader)
     settings = ImportSettings(args.output, args.size, args.task, args.instruction, args.max_skew,
-                              seed_start=args.seed_start, options=_options(args))
+                              seed_start=args.seed_start, options=_options(args), robot=args.robot)
     check_writable(args.output)
     outcomes = []
     with tqdm(import_recordings(sources, settings), unit='recording', disable=None) as bar:
@@ -70,7 +72,7 @@ def _options(args: argparse.Namespace) -> ImportOptions:
     from geo4d_ros.data.recordings import ImportOptions
     from geo4d_ros.robots.registry import load_robot
 
-    robot = load_robot()
+    robot = load_robot(args.robot)
     return ImportOptions(args.base_frame or robot.base_frame, args.gripper_frame or robot.tool_frame,
                          tuple(args.gripper_joints or robot.finger_joints), args.opening_scale,
                          args.opening_offset, tuple(args.cameras),
