@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
     """Write the calibration and print the residuals."""
     import numpy as np
 
-    from geo4d_ros.data.calibration import Board, calibrate
+    from geo4d_ros.data.calibration.board import Board, calibrate
     from geo4d_ros.data.readers.registry import find_reader
     from geo4d_ros.data.recordings import ImportOptions
     from geo4d_ros.errors import ConfigurationError, DatasetError, require

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from geo4d_ros.cli.main import main
-from geo4d_ros.data.calibration import Board, find_board
+from geo4d_ros.data.calibration.board import Board, find_board
 from geo4d_ros.geometry.cameras import intrinsics
 from geo4d_ros.geometry.transforms import from_rotvec, invert, make_transform, pose_to_quaternion
 
