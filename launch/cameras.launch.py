@@ -17,7 +17,13 @@ from launch.substitutions import PathJoinSubstitution
 from launch_ros.actions import Node, SetRemap
 from launch_ros.substitutions import FindPackageShare
 
-from geo4d_ros.ros.graph.launch_arguments import cell_remappings, check_cameras, check_namespace, in_namespace
+from geo4d_ros.ros.graph.launch_arguments import (
+    calibrated_pose,
+    cell_remappings,
+    check_cameras,
+    check_namespace,
+    in_namespace,
+)
 from geo4d_ros.ros.serve.environment import transport_environment
 
 POSE = 'Pose of its colour optical frame in base_frame, "x y z qx qy qz qw"; empty when a calibration publishes it.'
@@ -34,6 +40,8 @@ ARGUMENTS = [
     DeclareLaunchArgument('second_serial', default_value='', description='The same for the second camera.'),
     DeclareLaunchArgument('profile', default_value='640x480x30', description='Width, height and rate of the images.'),
     DeclareLaunchArgument('base_frame', default_value='panda_link0', description='Frame of the poses below.'),
+    DeclareLaunchArgument('calibration', default_value='',
+                          description='File of `geo4d calibrate` with the cameras; poses below go before it.'),
     DeclareLaunchArgument('reference_pose', default_value='', description=POSE),
     DeclareLaunchArgument('second_pose', default_value='', description=POSE),
 ]
@@ -44,6 +52,8 @@ def camera(value, which):
     # In full: the driver's own launch file knows no namespace but the one it is given.
     namespace, name = in_namespace(value['namespace'], value[f'{which}_camera']).rsplit('/', 1)
     pose = value[f'{which}_pose'].split()
+    if value['calibration'] and not pose:
+        pose = calibrated_pose(value['calibration'], value[f'{which}_camera']).split()
     driver = IncludeLaunchDescription(
         PythonLaunchDescriptionSource(PathJoinSubstitution(
             [FindPackageShare('realsense2_camera'), 'launch', 'rs_launch.py'])),

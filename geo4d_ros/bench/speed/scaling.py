@@ -7,6 +7,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 from geo4d_ros.data.collect import Recording, record
@@ -54,7 +55,7 @@ def _evaluate(task: str, episodes: int, workers: int, address: str | None,
               checkpoint: str) -> tuple[dict[str, float], str]:
     jobs = [(EpisodeOptions(checkpoint), task, SEED + i) for i in range(episodes)]
     row, found = _timed(lambda: run_jobs(run_episode, jobs, workers, address), _stages)
-    plain = [report.to_json() for report in sorted(found, key=lambda report: report.seed)]
+    plain = [asdict(replace(report, stages={})) for report in sorted(found, key=lambda report: report.seed)]
     return row, hashlib.sha256(json.dumps(plain, sort_keys=True, default=str).encode()).hexdigest()
 
 

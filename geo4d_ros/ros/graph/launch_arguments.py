@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
 
 from geo4d_ros.errors import ConfigurationError, require
+from geo4d_ros.geometry.transforms import check_transform, pose_to_quaternion
 from geo4d_ros.resources import find_checkpoint
 
 
@@ -26,6 +31,26 @@ def check_cameras(value: Mapping[str, str]) -> None:
             f'{" and ".join(missing)} (rs-enumerate-devices lists them)', ConfigurationError)
     require(serials['reference'] != serials['second'], f'reference_serial and second_serial are both '
             f'{serials["reference"]!r}: one camera cannot be two', ConfigurationError)
+
+
+def calibrated_pose(path: str, camera: str) -> str:
+    """The camera's pose in a file of `geo4d calibrate`, as "x y z qx qy qz qw"; camera: its namespace and name.
+
+    ConfigurationError for a file that is none, or that lacks the camera.
+    """
+    parts = camera.strip('/').split('/')
+    name = parts[0] if len(set(parts)) == 1 else '_'.join(parts)  # as readers of bags name cameras
+    try:
+        known = json.loads(Path(path).read_text())
+        T = np.array(known[name]['T_base_camera'], np.float64) if name in known else None
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise ConfigurationError(f'{path} is no calibration of cameras ({error}); geo4d calibrate writes one'
+                                 ) from error
+    if T is None:
+        raise ConfigurationError(f'{path} has no camera {name}, it has {", ".join(known)}; calibrate it, or give its '
+                                 'pose')
+    check_transform(f'{path}: T_base_camera of {name}', T)
+    return ' '.join(f'{v:.6f}' for v in (*T[:3, 3], *pose_to_quaternion(T)))
 
 
 def camera_list(text: str, simulated: bool) -> list[str]:

@@ -1,13 +1,17 @@
 """Wrong launch arguments are an error before anything starts, which says what would be right."""
 
 import ast
+import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from geo4d_ros.errors import ConfigurationError
+from geo4d_ros.geometry.transforms import make_transform
 from geo4d_ros.ros.graph.launch_arguments import (
+    calibrated_pose,
     cell_remappings,
     check_cameras,
     check_checkpoint,
@@ -16,6 +20,7 @@ from geo4d_ros.ros.graph.launch_arguments import (
     recorded,
 )
 from geo4d_ros.simulation.noise import NOISE_MODELS
+from geo4d_ros.simulation.tasks.base import rotation_z
 
 ROOT = Path(__file__).resolve().parents[3]
 GOOD = {'reference_camera': '/camera1/camera1', 'second_camera': '/camera2/camera2', 'reference_serial': '_0123',
@@ -24,6 +29,20 @@ GOOD = {'reference_camera': '/camera1/camera1', 'second_camera': '/camera2/camer
 
 def test_two_cameras_with_serial_numbers():
     check_cameras(GOOD)
+
+
+def test_a_calibration_gives_the_cameras_poses(tmp_path):
+    T = make_transform(rotation_z(np.pi / 2), np.array([1.0, 2, 3]))
+    path = tmp_path / 'calibration.json'
+    path.write_text(json.dumps({'camera1': {'T_base_camera': T.tolist()}, 'hall_left': {'T_base_camera': T.tolist()}}))
+    for camera in ('/camera1/camera1', 'hall/left'):
+        pose = [float(v) for v in calibrated_pose(str(path), camera).split()]
+        assert pose == pytest.approx([1, 2, 3, 0, 0, 0.5 ** 0.5, 0.5 ** 0.5], abs=1e-6)
+    with pytest.raises(ConfigurationError, match='has no camera camera2, it has camera1, hall_left'):
+        calibrated_pose(str(path), 'camera2/camera2')
+    path.write_text('not json')
+    with pytest.raises(ConfigurationError, match='is no calibration of cameras'):
+        calibrated_pose(str(path), 'camera1/camera1')
 
 
 @pytest.mark.parametrize('change, text', [
