@@ -10,9 +10,10 @@ the reference optical frame), `opening` float64 [m] and `arm_points` (J, 3) floa
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from geo4d_ros.errors import ConfigurationError, InvalidInputError, require
 from geo4d_ros.types import Observation, RgbdFrame
@@ -23,7 +24,7 @@ Number = TypeVar('Number', int, float)
 
 def save_observation(path: Path, observation: Observation) -> None:
     """Write `observation`; ConfigurationError where `path` is not writable."""
-    arrays: dict[str, Any] = {'version': VERSION}
+    arrays: dict[str, ArrayLike] = {'version': VERSION}
     for i, view in enumerate(observation.views):
         arrays |= {f'rgb_{i}': view.rgb, f'depth_{i}': view.depth, f'K_{i}': view.K,
                    f'stamp_{i}': np.int64(view.stamp), f'frame_id_{i}': view.frame_id}
@@ -35,12 +36,12 @@ def save_observation(path: Path, observation: Observation) -> None:
         arrays['arm_points'] = observation.arm_points
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez_compressed(path, **arrays)
+        np.savez_compressed(path, **arrays)  # type: ignore[arg-type] - `allow_pickle` is none of the names
     except OSError as error:
         raise ConfigurationError(f'cannot write {path}: {error.strerror}; choose a writable place') from error
 
 
-def _scalar(path: Path, arrays: dict[str, Any], name: str, default: Number) -> Number:
+def _scalar(path: Path, arrays: dict[str, np.ndarray], name: str, default: Number) -> Number:
     """One number of the file, as an int or float like the default."""
     try:
         return type(default)(arrays.get(name, default))

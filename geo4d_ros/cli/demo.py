@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from geo4d_ros.cli.common import (
     add_generator_argument,
@@ -20,6 +20,9 @@ from geo4d_ros.cli.common import (
     weights_sha256,
 )
 from geo4d_ros.errors import InvalidInputError, require
+
+if TYPE_CHECKING:
+    from geo4d_ros.reports.demo import DemoSummary
 
 CAMERAS = ('/camera1/camera1', '/camera2/camera2')
 SEED = 500_002
@@ -71,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
     except (DemoFault, ProcessDied) as error:
         print(f'geo4d demo: {error}', file=sys.stderr)
         return 3
-    summary = {'task': args.task, 'robot': args.robot, 'seed': args.seed, 'success': outcome.success,
+    summary: DemoSummary = {'task': args.task, 'robot': args.robot, 'seed': args.seed, 'success': outcome.success,
                'cycles': outcome.cycles,
                'fault': outcome.fault, 'reason': outcome.reason, 'stages_ms': outcome.stages_ms,
                'readout': args.readout, 'cameras': 'held-out', 'checkpoint': reported_path(generator),

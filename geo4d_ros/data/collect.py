@@ -9,7 +9,7 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -284,7 +284,7 @@ class CollectionSummary(TypedDict):
     tasks: dict[str, dict[str, int]]
     rgbd_frames: int
     rgbd_frames_per_s: float  # of wall time
-    failures: list[dict[str, Any]]  # every failed `Outcome`
+    failures: list[Outcome]
     wall_s: float
 
 
@@ -295,7 +295,7 @@ def summarise(outcomes: Sequence[Outcome], wall_s: float) -> CollectionSummary:
     for outcome in outcomes:
         counts = tasks.setdefault(outcome.task, {'kept': 0, 'existing': 0, 'failed': 0})
         counts[outcome.result] += 1
-    failures = [asdict(o) for o in outcomes if o.result == 'failed']
+    failures = [o for o in outcomes if o.result == 'failed']
     return {'tasks': tasks, 'rgbd_frames': frames, 'rgbd_frames_per_s': frames / max(wall_s, 1e-9),
             'failures': failures, 'wall_s': wall_s}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -12,6 +12,16 @@ from geo4d_ros.evaluation.metrics.image import psnr
 STAGES = {'OBSERVING': 'observe', 'PREDICTING': 'predict', 'PLANNING': 'plan', 'EXECUTING': 'execute',
           'SETTLING': 'settle'}
 MOVED = 24  # grey levels by which a pixel has to differ from before to count as moved
+
+
+class CycleRow(TypedDict):
+    """A cycle in summary.json, see `RunCycle`."""
+
+    cycle: int
+    reason: str
+    stages_ms: dict[str, float]
+    psnr_moved: float | None
+    copy_psnr_moved: float | None
 
 
 @dataclass
@@ -32,7 +42,7 @@ class RunCycle:
     psnr_moved: float | None = None
     copy_psnr_moved: float | None = None
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> CycleRow:
         """Everything but the pictures."""
         return {'cycle': self.number, 'reason': self.reason, 'stages_ms': self.stages_ms,
                 'psnr_moved': self.psnr_moved, 'copy_psnr_moved': self.copy_psnr_moved}

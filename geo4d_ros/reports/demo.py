@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -19,16 +19,36 @@ EXECUTED_FRAMES = 5
 FILM_FPS = 8.0
 
 
-def write_demo(folder: Path, summary: dict[str, Any], pictures: list[Any], predictions: list[Any],
+class DemoSummary(TypedDict):
+    """What DESIGN section 9 has of a demo; fault: null or a code; processes: node -> its id."""
+
+    task: str
+    robot: str
+    seed: int
+    success: bool
+    cycles: int
+    fault: str | None
+    reason: str
+    stages_ms: dict[str, dict[str, float]]  # stage -> p50 and p95
+    readout: str
+    cameras: str
+    checkpoint: str | None
+    model_sha256: str | None
+    revision: str
+    processes: dict[str, int]
+    wall_s: float  # of the loop
+
+
+def write_demo(folder: Path, summary: DemoSummary, pictures: list[Any], predictions: list[Any],
                spans: list[tuple[float, float, str]], reasons: dict[int, str] | None = None) -> None:
     """Write the three files. pictures and predictions are those of `ros.graph.run_recorder`, spans (begin, end, phase),
     reasons: cycle -> code of why it was refused or ended.
     """
     cycles = cycles_of(pictures, predictions, spans, reasons or {}, EXECUTED_FRAMES)
-    summary = {**summary, 'cycle_table': [cycle.to_json() for cycle in cycles]}
+    written = {**summary, 'cycle_table': [cycle.to_json() for cycle in cycles]}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / 'summary.json').write_text(json.dumps(summary, indent=1) + '\n')
+        (folder / 'summary.json').write_text(json.dumps(written, indent=1) + '\n')
     except OSError as error:
         raise ConfigurationError(f'cannot write {folder}: {error.strerror}; choose a writable --out') from error
     frames = film(pictures, predictions, spans)
@@ -84,7 +104,7 @@ def write_rrd(path: Path, predictions: list[Any], reasons: dict[int, str]) -> No
             scene.verdict(number, reasons.get(number, 'executed'), number not in reasons)
 
 
-def _write_page(folder: Path, summary: dict[str, Any], frames: list[np.ndarray], cycles: list[RunCycle],
+def _write_page(folder: Path, summary: DemoSummary, frames: list[np.ndarray], cycles: list[RunCycle],
                 videos: list[Video4D]) -> None:
     page = HtmlReport(f'Closed loop on {summary["task"]}, seed {summary["seed"]}')
     success = summary['success']

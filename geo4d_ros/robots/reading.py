@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 from xml.etree import ElementTree
 
 import numpy as np
@@ -123,8 +123,22 @@ def _never_touch(srdf: ElementTree.Element) -> tuple[tuple[str, str], ...]:
     return tuple((e.attrib['link1'], e.attrib['link2']) for e in srdf.findall('disable_collisions'))
 
 
-def _arm(arm: _Section, urdf: Urdf, srdf: ElementTree.Element) -> dict[str, Any]:
-    """The arm's fields of `RobotDescription`; the SRDF's group and states where the YAML names them."""
+class _ArmFields(TypedDict):
+    """The arm's fields of `RobotDescription`."""
+
+    base_frame: str
+    flange: str
+    tool_frame: str
+    joints: tuple[str, ...]
+    arm_frames: tuple[str, ...]
+    rest: tuple[float, ...]
+    posture: tuple[float, ...]
+    acceleration: tuple[float, ...]
+    planned_acceleration: float
+
+
+def _arm(arm: _Section, urdf: Urdf, srdf: ElementTree.Element) -> _ArmFields:
+    """The arm's part; the SRDF's group and states where the YAML names them."""
     chain = None
     if 'group' in arm:
         chain = srdf.find(f"group[@name='{arm.text('group')}']/chain")

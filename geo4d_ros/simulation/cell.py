@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypedDict
 
 import mujoco
 import numpy as np
@@ -38,6 +38,22 @@ class CellState:
     """A snapshot of the physics: (n,) float64 of MuJoCo's integration state."""
 
     values: np.ndarray
+
+
+class CellStatus(TypedDict):
+    """The JSON of an episode so far: times [s], lengths [m], positions in the base frame."""
+
+    task: str
+    seed: int
+    time: float
+    success: bool
+    object_at_goal: bool
+    held: bool
+    object_speed: float
+    object_position: list[float]
+    opening: float
+    target: str
+    others: list[str]
 
 
 class Cell:
@@ -251,8 +267,8 @@ class Cell:
         linear, angular = self.object_speed()
         return bool(self._all_at_goal() and not self.touching() and linear < 0.03 and angular < 0.5)
 
-    def status(self) -> dict[str, Any]:
-        """JSON-ready summary of the episode so far."""
+    def status(self) -> CellStatus:
+        """The episode so far."""
         linear, _ = self.object_speed()
         return {'task': self.task, 'seed': self.seed, 'time': round(self.time, 4), 'success': self.succeeded(),
                 'object_at_goal': self._all_at_goal(), 'held': len(self.touching()) == 2,

@@ -5,6 +5,7 @@ import os
 os.environ.setdefault('MUJOCO_GL', 'egl')
 
 import json
+from dataclasses import asdict
 
 import pytest
 
@@ -28,7 +29,7 @@ def test_shares_are_over_their_own_kind_of_scene():
                report('idle', True, ended='NOTHING_TO_DO', target='absent', pixels=1.0),
                report('idle', False, ended='CYCLE_LIMIT', target='done', pixels=60.0)]
     out = summarise(reports, [TASK])
-    json.dumps(out)
+    json.dumps(out, default=asdict)
     assert out['success_rate'] == 0.5 and out['wrong_object_rate'] == 0.25 and out['n'] == 4
     nothing = out['nothing_to_do']
     assert nothing['recall'] == 0.5 and nothing['recall_absent'] == 1 and nothing['recall_done'] == 0

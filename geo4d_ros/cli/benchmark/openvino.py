@@ -5,12 +5,16 @@ from __future__ import annotations
 import argparse
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 
 from geo4d_ros.cli.common import add_json_argument, checkpoint_directory, reported_path, weights_sha256, write_report
 from geo4d_ros.errors import InvalidInputError, require
+
+if TYPE_CHECKING:
+    from geo4d_ros.generation.protocol import VideoGenerator
+    from geo4d_ros.types import Observation
 
 BACKENDS = {'torch': 'cpu', 'openvino': 'openvino'}
 SCENE = ('apple', 500_000)
@@ -40,16 +44,18 @@ def run(args: argparse.Namespace) -> int:
     started = time.monotonic()
     first = {name: generator.predict(observation) for name, generator in generators.items()}  # compiles, warms up
     seconds = time_alternating(generators, observation, args.repeats)
+    figures = compare(seconds)
     report = {'checkpoint': reported_path(checkpoint), 'model_sha256': weights_sha256(checkpoint), 'device': 'cpu',
-              'threads': args.threads, 'repeats': args.repeats, **compare(seconds),
+              'threads': args.threads, 'repeats': args.repeats, **figures,
               'difference': differences(first['torch'], first['openvino']),
               'wall_s': round(time.monotonic() - started, 1)}
     write_report('benchmark-openvino', report, args.json)
     print(f'{"stage":<14}' + ''.join(f'{name + " p50/p95 [ms]":>26}' for name in BACKENDS))
-    for stage in report['stages_ms']['torch']:
-        cells = (report['stages_ms'][name][stage] for name in BACKENDS)
+    for stage in figures['stages_ms']['torch']:
+        cells = (figures['stages_ms'][name][stage] for name in BACKENDS)
         print(f'{stage:<14}' + ''.join('{:>26}'.format(f'{c["p50"]:.1f} / {c["p95"]:.1f}') for c in cells))
-    print(f'OpenVINO is {report["speedup_network"]:.2f}x as fast in the network, {report["speedup_total"]:.2f}x in all')
+    print(f'OpenVINO is {figures["speedup_network"]:.2f}x as fast in the network, '
+          f'{figures["speedup_total"]:.2f}x in all')
     return 0
 
 
@@ -67,7 +73,8 @@ def _observation(path: Path | None) -> Any:
         return rig.observe(cell)
 
 
-def time_alternating(generators: dict[str, Any], observation: Any, repeats: int) -> dict[str, dict[str, list[float]]]:
+def time_alternating(generators: dict[str, VideoGenerator], observation: Observation,
+                     repeats: int) -> dict[str, dict[str, list[float]]]:
     """Seconds of every stage, by backend; the backends take turns, so that a drift of the machine falls on all."""
     seconds: dict[str, dict[str, list[float]]] = {name: {} for name in generators}
     for _ in range(repeats):
@@ -81,14 +88,23 @@ def time_alternating(generators: dict[str, Any], observation: Any, repeats: int)
     return seconds
 
 
-def compare(seconds: dict[str, dict[str, list[float]]]) -> dict[str, Any]:
+class Comparison(TypedDict):
+    """Backend -> stage -> p50 and p95; how many times faster OpenVINO's p50 is."""
+
+    stages_ms: dict[str, dict[str, dict[str, float]]]
+    speedup_network: float
+    speedup_total: float
+
+
+def compare(seconds: dict[str, dict[str, list[float]]]) -> Comparison:
     """p50 and p95 [ms] of every stage, and how many times faster OpenVINO's p50 is."""
     from geo4d_ros.evaluation.metrics.statistics import percentiles_ms
 
-    stages = {name: {stage: percentiles_ms(values) for stage, values in mine.items()}
+    stages = {name: {stage: percentiles_ms(values) or {} for stage, values in mine.items()}
               for name, mine in seconds.items()}
-    ratio = {stage: stages['torch'][stage]['p50'] / stages['openvino'][stage]['p50'] for stage in ('network', 'total')}
-    return {'stages_ms': stages, **{f'speedup_{stage}': round(value, 3) for stage, value in ratio.items()}}
+    network, total = (round(stages['torch'][stage]['p50'] / stages['openvino'][stage]['p50'], 3)
+                      for stage in ('network', 'total'))
+    return {'stages_ms': stages, 'speedup_network': network, 'speedup_total': total}
 
 
 def differences(a: Any, b: Any) -> dict[str, float]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import time
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -132,7 +131,7 @@ class Summary(TypedDict):
     tasks: dict[str, TaskRow]
     verdict_auroc: dict[str, float | None]  # figure of the first prediction -> AUROC
     n: int
-    runs: list[dict[str, Any]]  # every InstructionReport
+    runs: list[InstructionReport]
 
 
 def summarise(reports: list[InstructionReport], tasks: list[str]) -> Summary:
@@ -154,7 +153,7 @@ def summarise(reports: list[InstructionReport], tasks: list[str]) -> Summary:
                           'recall_absent': _rate(absent), 'recall_done': _rate(done)},
         'tasks': {task: _of_task([r for r in mixed if r.task == task]) for task in tasks},
         'verdict_auroc': _auroc(reports), 'n': len(mixed),
-        'runs': [asdict(r) for r in sorted(reports, key=lambda r: (r.scenes, r.task, r.seed))],
+        'runs': sorted(reports, key=lambda r: (r.scenes, r.task, r.seed)),
     }
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from geo4d_ros.generation.backbones.wan import FrameAutoencoder, Geo4dWanTransformer
 from geo4d_ros.generation.unet.encoders.autoencoders import AUTOENCODERS as SVD_AUTOENCODERS
@@ -24,5 +23,5 @@ BACKBONES = {
     'wan2.2-ti2v-5b': BackboneEntry('geo4d-wan', Geo4dWanTransformer, 'Apache-2.0'),
 }
 # Class names in a checkpoint's config.json -> classes.
-DENOISERS: dict[str, Any] = {entry.denoiser.__name__: entry.denoiser for entry in BACKBONES.values()}
-AUTOENCODERS: dict[str, Any] = {**SVD_AUTOENCODERS, FrameAutoencoder.__name__: FrameAutoencoder}
+DENOISERS: dict[str, type] = {entry.denoiser.__name__: entry.denoiser for entry in BACKBONES.values()}
+AUTOENCODERS: dict[str, type] = {**SVD_AUTOENCODERS, FrameAutoencoder.__name__: FrameAutoencoder}

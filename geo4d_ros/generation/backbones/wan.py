@@ -10,8 +10,6 @@ compression of time, and a mask or a condition of one frame stays one of one fra
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from diffusers import AutoencoderKLWan, ConfigMixin, ModelMixin, WanTransformer3DModel
 from diffusers.configuration_utils import register_to_config
@@ -21,6 +19,7 @@ from diffusers.utils.accelerate_utils import apply_forward_hook
 from torch import nn
 
 from geo4d_ros.errors import ConfigurationError, require
+from geo4d_ros.generation.module_config import ModuleConfig
 from geo4d_ros.generation.unet.layers.cross_view import CrossViewAttention
 from geo4d_ros.generation.unet.layers.state_stream import StateStream
 from geo4d_ros.generation.unet.network import UNetOutput
@@ -169,7 +168,7 @@ class FrameAutoencoder(ModelMixin, ConfigMixin):
     """Wan's video autoencoder on single frames, with normalised latents: SVD's calls, scaling factor 1."""
 
     @register_to_config
-    def __init__(self, codec: dict[str, Any] | None = None, scaling_factor: float = 1.0) -> None:
+    def __init__(self, codec: ModuleConfig | None = None, scaling_factor: float = 1.0) -> None:
         super().__init__()
         lists = {k: list(v) if isinstance(v, tuple) else v for k, v in (codec or {}).items()}
         self.wan_vae = AutoencoderKLWan(**lists)

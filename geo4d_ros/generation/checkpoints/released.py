@@ -12,7 +12,6 @@ import pickle
 import re
 import zipfile
 from pathlib import Path
-from typing import Any
 
 import torch
 from diffusers import AutoencoderKLTemporalDecoder
@@ -22,6 +21,7 @@ from geo4d_ros.errors import CheckpointError, require
 from geo4d_ros.generation.checkpoints.report import KeyReport, copy_weights
 from geo4d_ros.generation.checkpoints.sgm_keys import clip_keys, unet_key, vae_key
 from geo4d_ros.generation.checkpoints.svd import read_safetensors
+from geo4d_ros.generation.module_config import ModuleConfig
 from geo4d_ros.generation.unet.network import Geo4dUNet, decoder_blocks
 from geo4d_ros.generation.unet.pipeline import Geo4dPipeline
 from geo4d_ros.generation.unet.presets import RELEASED_UNET
@@ -66,7 +66,7 @@ def take(state: State, prefix: str) -> State:
     return {k[len(prefix) :]: v for k, v in state.items() if k.startswith(prefix)}
 
 
-def infer_unet_config(state: State, head_dim: int = 64, link_heads: int = 8) -> dict[str, Any]:
+def infer_unet_config(state: State, head_dim: int = 64, link_heads: int = 8) -> ModuleConfig:
     """Geo4dUNet fields from the shapes of an sgm U-Net; head counts cannot be read off, hence head_dim."""
     require(
         'input_blocks.0.0.weight' in state and 'out.2.weight' in state,
@@ -83,7 +83,7 @@ def infer_unet_config(state: State, head_dim: int = 64, link_heads: int = 8) -> 
         v.shape[1] for k, v in state.items() if k.endswith('transformer_blocks.0.attn2.to_k.weight')
     )
     links = ('points',) if any(k.startswith('attn_layers_decoder.') for k in state) else ()
-    fields = {
+    fields: ModuleConfig = {
         'in_channels': state['input_blocks.0.0.weight'].shape[1],
         'out_channels': state['out.2.weight'].shape[0],
         'block_out_channels': channels,
@@ -129,7 +129,7 @@ def convert_unet(state: State, where: str, report: KeyReport, head_dim: int = 64
     return unet.eval()
 
 
-def infer_vae_config(state: State) -> dict[str, Any]:
+def infer_vae_config(state: State) -> ModuleConfig:
     """AutoencoderKLTemporalDecoder fields from the shapes of an sgm autoencoder."""
     require(
         'encoder.conv_in.weight' in state and 'decoder.conv_in.weight' in state,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from pathlib import Path
-from typing import Any
 
 import torch
 from diffusers import AutoencoderKLTemporalDecoder
@@ -14,6 +13,7 @@ from transformers import CLIPVisionModelWithProjection
 
 from geo4d_ros.errors import CheckpointError, require
 from geo4d_ros.generation.checkpoints.report import KeyReport, copy_weights
+from geo4d_ros.generation.module_config import ModuleConfig
 from geo4d_ros.generation.unet.network import Geo4dUNet
 from geo4d_ros.generation.unet.parts import load_part, read_json
 from geo4d_ros.generation.unet.pipeline import Geo4dPipeline
@@ -42,7 +42,7 @@ def read_model_weights(directory: Path) -> dict[str, torch.Tensor]:
     raise CheckpointError(f'{directory} has none of {", ".join(_SINGLE)}; fetch the diffusers layout of the model')
 
 
-def checked_config(directory: Path, class_name: str) -> dict[str, Any]:
+def checked_config(directory: Path, class_name: str) -> ModuleConfig:
     """config.json of a model directory, whose class must be the expected one."""
     config = read_json(directory / 'config.json')
     got = config.get('_class_name')
@@ -52,8 +52,8 @@ def checked_config(directory: Path, class_name: str) -> dict[str, Any]:
 
 def import_svd(
     directory: Path,
-    unet_options: dict[str, Any] | None = None,
-    pipeline_options: dict[str, Any] | None = None,
+    unet_options: ModuleConfig | None = None,
+    pipeline_options: ModuleConfig | None = None,
 ) -> tuple[Geo4dPipeline, KeyReport]:
     """A pipeline with SVD's weights where the parts are shared.
 
@@ -92,7 +92,7 @@ def import_svd(
     if unet.config.token_routing != 'learned':
         encoder = load_part(directory / 'image_encoder', CLIPVisionModelWithProjection, torch.float32)
     options = {'name': 'geo4d-svd', **(pipeline_options or {})}
-    return Geo4dPipeline(unet.eval(), vaes[0], vaes[1], encoder, **options), report
+    return Geo4dPipeline(unet.eval(), vaes[0], vaes[1], encoder, **options), report  # type: ignore[arg-type]
 
 
 def _load_vae(directory: Path) -> AutoencoderKLTemporalDecoder:

@@ -7,7 +7,7 @@ on a CPU from the simulated cell.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TypedDict
 
 import torch
 from diffusers import AutoencoderKLTemporalDecoder
@@ -16,10 +16,11 @@ from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 from geo4d_ros.errors import ConfigurationError, require
 from geo4d_ros.generation.backbones.registry import BACKBONES
 from geo4d_ros.generation.backbones.wan import FrameAutoencoder
+from geo4d_ros.generation.module_config import ModuleConfig
 from geo4d_ros.generation.unet.encoders.autoencoders import PatchAutoencoder
 from geo4d_ros.generation.unet.pipeline import Geo4dPipeline
 
-_CLIP_VIT_H = {
+_CLIP_VIT_H: ModuleConfig = {
     'hidden_size': 1280,
     'intermediate_size': 5120,
     'num_hidden_layers': 32,
@@ -29,7 +30,7 @@ _CLIP_VIT_H = {
     'projection_dim': 1024,
     'hidden_act': 'gelu',
 }
-_SVD_VAE = {
+_SVD_VAE: ModuleConfig = {
     'block_out_channels': (128, 256, 512, 512),
     'down_block_types': ('DownEncoderBlock2D',) * 4,
     'layers_per_block': 2,
@@ -38,7 +39,7 @@ _SVD_VAE = {
     'scaling_factor': 0.18215,
 }
 # Wan 2.2's codec of the 5B model: 16 pixels per latent, 48 channels.
-_WAN_VAE = {
+_WAN_VAE: ModuleConfig = {
     'base_dim': 160,
     'decoder_base_dim': 256,
     'z_dim': 48,
@@ -55,19 +56,32 @@ _WAN_VAE = {
     'latents_std': (1.0,) * 48,
 }
 # As released: shared decoder, no time-ids, quirky routing, default initialisation.
-RELEASED_UNET = {
+RELEASED_UNET: ModuleConfig = {
     'decoders': 'shared',
     'time_ids': None,
     'token_routing': 'released',
     'link_zero_init': False,
     'resnet_eps': 1e-5,
 }
-_SMALL_BLOCKS = {
+_SMALL_BLOCKS: ModuleConfig = {
     'down_block_types': ('DownBlockSpatioTemporal', *('CrossAttnDownBlockSpatioTemporal',) * 2),
     'up_block_types': (*('CrossAttnUpBlockSpatioTemporal',) * 2, 'UpBlockSpatioTemporal'),
 }
 
-PRESETS: dict[str, dict[str, Any]] = {
+
+class Preset(TypedDict, total=False):
+    """The parts of a pipeline; one of vae, frame_codec and patch says which autoencoder it has."""
+
+    unet: ModuleConfig
+    clip: ModuleConfig | None
+    pipeline: ModuleConfig
+    backbone: str  # of backbones.registry, svd without it
+    vae: ModuleConfig
+    frame_codec: ModuleConfig
+    patch: ModuleConfig
+
+
+PRESETS: dict[str, Preset] = {
     'geo4d-svd': {
         'unet': {},
         'vae': _SVD_VAE,
@@ -135,7 +149,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 def build(
-    preset: str, unet: dict[str, Any] | None = None, pipeline: dict[str, Any] | None = None, seed: int = 0
+    preset: str, unet: ModuleConfig | None = None, pipeline: ModuleConfig | None = None, seed: int = 0
 ) -> Geo4dPipeline:
     """A pipeline of the named preset with freshly initialised weights; overrides change single config fields."""
     require(preset in PRESETS, f'unknown preset {preset!r}; known: {", ".join(PRESETS)}', ConfigurationError)
@@ -152,7 +166,7 @@ def build(
         encoder = CLIPVisionModelWithProjection(CLIPVisionConfig(**parts['clip']))
     model = BACKBONES[parts.get('backbone', 'svd')].denoiser(**{**parts['unet'], **(unet or {})})
     settings = {'name': preset, **parts['pipeline'], **(pipeline or {})}
-    return _frozen(Geo4dPipeline(model, rgb_vae, points_vae, encoder, **settings))
+    return _frozen(Geo4dPipeline(model, rgb_vae, points_vae, encoder, **settings))  # type: ignore[arg-type]
 
 
 def _frozen(pipeline: Geo4dPipeline) -> Geo4dPipeline:

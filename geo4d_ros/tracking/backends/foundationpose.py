@@ -7,6 +7,7 @@ import select
 import subprocess
 import tempfile
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,12 +89,13 @@ class FoundationPoseClient:
 
     def step(self, view: int, rgb: np.ndarray, depth: np.ndarray, K: np.ndarray) -> np.ndarray:
         """T_view_gripper (4, 4) of the next frame. Raises PoseBackendFault on a fault or a missed deadline."""
-        fields = {'op': 'step', 'object': view, 'iterations': self._options.iterations}
+        fields: dict[str, str | int] = {'op': 'step', 'object': view, 'iterations': self._options.iterations}
         return self._ask(fields, {'rgb': rgb, 'depth': depth, 'K': K}, self._options.deadline_s)['T']
 
     def register(self, view: int, rgb: np.ndarray, depth: np.ndarray, mask: np.ndarray, K: np.ndarray) -> np.ndarray:
         """T_view_gripper (4, 4) found anew inside mask (H, W) bool. Raises PoseBackendFault."""
-        fields = {'op': 'register', 'object': view, 'iterations': self._options.register_iterations}
+        fields: dict[str, str | int] = {'op': 'register', 'object': view,
+                                        'iterations': self._options.register_iterations}
         return self._ask(fields, {'rgb': rgb, 'depth': depth, 'mask': mask, 'K': K}, self._options.start_s)['T']
 
     def close(self) -> None:
@@ -136,7 +138,8 @@ class FoundationPoseClient:
             raise BackendUnavailableError(f'foundationpose cannot run: {error}') from error
         self._opening = opening
 
-    def _ask(self, fields: dict[str, Any], arrays: dict[str, np.ndarray], deadline_s: float) -> dict[str, np.ndarray]:
+    def _ask(self, fields: Mapping[str, str | int], arrays: dict[str, np.ndarray],
+             deadline_s: float) -> dict[str, np.ndarray]:
         process = self._process
         if process is None:
             raise PoseBackendFault('the FoundationPose worker is not running')
