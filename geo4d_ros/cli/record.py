@@ -7,7 +7,9 @@ import sys
 import time
 from pathlib import Path
 
-from geo4d_ros.cli.common import add_json_argument, write_report
+from geo4d_ros.cli.common import add_json_argument, add_robot_argument, write_report
+from geo4d_ros.robots.description import RobotDescription
+from geo4d_ros.robots.registry import load_robot
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,8 +18,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--seconds', type=float, default=30.0, metavar='S', help='how long (30); ctrl-C ends earlier')
     parser.add_argument('--cameras', nargs='+', default=['/camera1/camera1', '/camera2/camera2'], metavar='NS',
                         help='namespaces of the cameras (/camera1/camera1 /camera2/camera2)')
+    add_robot_argument(parser)
     parser.add_argument('--storage', choices=('mcap', 'sqlite3'), default='mcap', help='default mcap')
     add_json_argument(parser)
+
+
+def lacks(bag: Path, robot: RobotDescription) -> list[str]:
+    """What an import of the bag will miss, calibration and masks among it, each with its remedy; read as it will be."""
+    from geo4d_ros.data.readers.registry import find_reader
+    from geo4d_ros.data.recordings import ImportOptions
+    from geo4d_ros.data.trainings import REMEDIES, missing_of, trainable
+    from geo4d_ros.errors import Geo4dError
+
+    options = ImportOptions(robot.base_frame, robot.tool_frame, robot.finger_joints)
+    try:
+        for recording in find_reader(bag).read(bag, options):
+            missing = missing_of(recording)
+            able = trainable(missing, len(recording.cameras))
+            return [*(f'missing: {name}; {REMEDIES[name]}' for name in missing),
+                    *(f'trainable: {name}' for name, lacking in able.items() if not lacking)]
+    except Geo4dError as error:
+        return [f'it cannot be imported: {error}']
+    return []
 
 
 def run(args: argparse.Namespace) -> int:
@@ -59,4 +81,6 @@ def run(args: argparse.Namespace) -> int:
     for problem in problems:
         print(problem, file=sys.stderr)
     print(f'{args.output}: {sum(c.count for c in recorder.checks.values())} messages, {len(problems)} problems')
+    for line in lacks(args.output, load_robot(args.robot)):
+        print(line)
     return 2 if problems else 0

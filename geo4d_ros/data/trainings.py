@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from geo4d_ros.data.episodes import SCHEMA
+from geo4d_ros.data.recordings import Recording
 
 # What is trained -> arrays beyond `episodes.ALWAYS` it needs, and the least number of cameras.
 TRAININGS: dict[str, tuple[tuple[str, ...], int]] = {
@@ -25,6 +26,13 @@ REMEDIES = {
     'labels': 'no sensor gives them: they come from simulation, a segmenter or the robot drawn into the picture',
     'object_pose': 'no sensor gives it: only simulation knows it',
 }
+
+
+def missing_of(recording: Recording) -> tuple[str, ...]:
+    """The arrays that an episode of the recording will lack, in the order of `REMEDIES`."""
+    of_cameras = ('depth', 'K', 'T_base_camera', 'labels')
+    return tuple(name for name in REMEDIES if any(
+        getattr(part, name) is None for part in (recording.cameras if name in of_cameras else (recording,))))
 
 
 def trainable(missing: Collection[str], cameras: int) -> dict[str, tuple[str, ...]]:

@@ -40,6 +40,7 @@ class BagFile:
             self._bag = AnyReader([source], default_typestore=get_typestore(Stores.ROS2_JAZZY))
             self._bag.open()
             self.types = {c.topic: c.msgtype for c in self._bag.connections}
+            self.silent = {c.topic for c in self._bag.connections if c.msgcount == 0}  # announced, and nothing came
             storage = getattr(self._bag.readers[0], 'storage', None)  # ROS 1 has none, a bare file no custom data
             self.custom: dict[str, str] = dict(getattr(getattr(storage, 'metadata', None), 'custom', None) or {})
 

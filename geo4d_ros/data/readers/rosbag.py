@@ -92,7 +92,7 @@ def _camera(bag: BagFile, name: str, space: str, tree: TransformTree, options: I
     return CameraRecording(
         name, bag.pictures(colour, read_colour),
         None if depth is None else bag.pictures(depth, lambda message: read_depth(message, unit)),
-        bag.pictures(labels, read_labels) if labels in bag.types else None, K, T)
+        bag.pictures(labels, read_labels) if labels in bag.types and labels not in bag.silent else None, K, T)
 
 
 class _States:

@@ -18,15 +18,16 @@ from tf2_msgs.msg import TFMessage
 from geo4d_ros.errors import BackendUnavailableError, ConfigurationError, DatasetError
 from geo4d_ros.ros.serve.qos import SENSOR_QOS, TF_QOS, TF_STATIC_QOS
 
-# Suffixes of a camera's topics: what, message, whether training needs it.
-CAMERA_TOPICS = (('color/image_raw', Image, True), ('aligned_depth_to_color/image_raw', Image, True),
-                 ('color/camera_info', CameraInfo, True))
+# Suffixes of a camera's topics; labels of the gripper (mono8) are recorded where somebody publishes them.
+LABELS = 'segmentation/image_raw'
+CAMERA_TOPICS = (('color/image_raw', Image), ('aligned_depth_to_color/image_raw', Image),
+                 ('color/camera_info', CameraInfo), (LABELS, Image))
 ROBOT_TOPICS: tuple[tuple[str, type, QoSProfile], ...] = (
     ('/joint_states', JointState, SENSOR_QOS), ('/joint_commands', JointState, SENSOR_QOS),
     ('/tf', TFMessage, TF_QOS), ('/tf_static', TFMessage, TF_STATIC_QOS))
 MIN_RATE_HZ = 5.0  # of pictures: episodes have 4 moments a second
 MAX_AGE_S = 0.5
-OPTIONAL_TOPICS = ('/joint_commands',)
+OPTIONAL_TOPICS = ('/joint_commands', LABELS)
 
 
 class TopicFigures(TypedDict):
@@ -79,7 +80,7 @@ class BagRecorder:
         except OSError as error:
             raise ConfigurationError(f'cannot write {out}: {error.strerror}; choose a writable place') from error
         wanted = [(f'{camera.rstrip("/")}/{topic}', kind, SENSOR_QOS) for camera in cameras
-                  for topic, kind, _ in CAMERA_TOPICS]
+                  for topic, kind in CAMERA_TOPICS]
         for topic, kind, qos in (*wanted, *ROBOT_TOPICS):
             name = f'{kind.__module__.split(".")[0]}/msg/{kind.__name__}'
             connection = self._writer.add_connection(topic, name, typestore=types)
@@ -110,8 +111,9 @@ class BagRecorder:
         """What a training would miss, one line each."""
         found = []
         for topic, check in self.checks.items():
-            if check.count == 0 and topic not in OPTIONAL_TOPICS:
-                found.append(f'{topic}: nothing came; is it published under this name?')
+            if check.count == 0:
+                if not topic.endswith(OPTIONAL_TOPICS):
+                    found.append(f'{topic}: nothing came; is it published under this name?')
             elif topic.endswith('image_raw') and check.rate() < MIN_RATE_HZ:
                 found.append(f'{topic}: only {check.rate():.1f} Hz, expected at least {MIN_RATE_HZ:.0f}')
             if check.ages and float(np.median(check.ages)) > MAX_AGE_S:
@@ -121,5 +123,8 @@ class BagRecorder:
         return found
 
     def summary(self) -> str:
-        """The picture rates, for a progress line."""
-        return ' '.join(f'{check.rate():.0f}' for topic, check in self.checks.items() if topic.endswith('image_raw'))
+        """The pictures' rates and their greatest age lately, for a progress line."""
+        pictures = {t: c for t, c in self.checks.items() if t.endswith('image_raw') and (c.count or LABELS not in t)}
+        ages = [max(check.ages[-20:]) for check in pictures.values() if check.ages]
+        old = f', at most {1e3 * max(ages):.0f} ms old' if ages else ''
+        return ' '.join(f'{check.rate():.0f}' for check in pictures.values()) + old

@@ -45,9 +45,12 @@ def cell(monkeypatch, tmp_path):
 
 def test_a_recorded_cell_becomes_an_episode(cell, tmp_path, capsys):
     code = main(['record', '--output', 'bag', '--seconds', '6', '--json', 'record.json'])
+    said = capsys.readouterr()
+    assert 'missing: labels; ' in said.out and 'missing: T_base_camera' not in said.out
+    assert 'trainable: RGB and pointmap video' in said.out
     report = json.loads((tmp_path / 'record.json').read_text())
     pictures = report['topics']['/camera1/camera1/color/image_raw']
-    assert pictures['count'] >= 8, capsys.readouterr().err
+    assert pictures['count'] >= 8, said.err
     assert report['topics']['/tf_static']['count'] >= 1 and pictures['age_ms_max'] is not None
     assert code == (2 if report['problems'] else 0)
     assert not any('nothing came' in problem for problem in report['problems'])
