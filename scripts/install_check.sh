@@ -49,6 +49,10 @@ if ! python -c 'import rclpy' 2> /dev/null; then
     [ -n "$lent" ] || { echo 'neither ROS nor the .venv of `make setup` is here' >&2; exit 2; }
     # Behind the clean environment's own packages.
     echo "import site; site.addsitedir('$lent')" > "$site/lent.pth"
+    # The wheels of rclpy look for their libraries in the environment that runs; here they are the lent one's.
+    export _ROS_WHEELS_BOOTSTRAP_COMPLETE=1
+    LD_LIBRARY_PATH=$(printf '%s:' "$here/.venv/lib" "$lent"/ros_*.libs)${LD_LIBRARY_PATH:-}
+    export LD_LIBRARY_PATH
 else
     covered 'rclpy of ROS 2 Jazzy'
 fi
@@ -131,6 +135,8 @@ PY
     step 'plan_and_execute.launch.py, and a prediction'
     python - <<'PY'
 import multiprocessing
+import os
+import signal
 from launch import LaunchDescription, LaunchService
 from launch.actions import IncludeLaunchDescription
 from launch.launch_description_sources import PythonLaunchDescriptionSource
@@ -149,8 +155,9 @@ try:
     with LoopProbe() as probe:
         good = probe.wait_for(lambda: probe.predict(60.0)[0], 180.0)
 finally:
-    process.terminate()
-    process.join()
+    os.kill(process.pid, signal.SIGINT)  # after SIGTERM launch leaves its nodes behind
+    process.join(60.0)
+assert not process.is_alive(), 'the launch does not end'
 assert good, 'no prediction in 180 s'
 PY
     covered 'ros2 launch geo4d_ros plan_and_execute.launch.py, then /geo4d/predict'

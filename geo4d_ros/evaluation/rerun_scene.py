@@ -46,6 +46,7 @@ class RerunScene:
             raise ConfigurationError(f'cannot show or write {path or "the viewer"}: {error}; write a file with --out, '
                                      'open it elsewhere with `rerun FILE`') from error
         self._log('world', self._rr.ViewCoordinates.RDF, static=True)
+        self._stream.send_blueprint(self._layout())
 
     def __enter__(self) -> RerunScene:
         return self
@@ -57,6 +58,21 @@ class RerunScene:
         """Write what is left."""
         self._stream.flush()
         self._stream.disconnect()
+
+    def _layout(self) -> Any:
+        """The scene in 3D, beside it what was seen and predicted, confidence and opening, and the verdicts."""
+        b = self._rr.blueprint
+        pictures = [b.Spatial2DView(name=f'{root}, {view}', origin=f'world/{root}/{view}', contents='$origin/rgb')
+                    for root in ('seen', 'predicted') for view in VIEW_NAMES]
+        below = b.Horizontal(*[b.TimeSeriesView(name=name, origin=name) for name in ('confidence', 'opening_mm')])
+        # The predicted points are the scene; depth pictures would draw the room behind it, several times.
+        left_out = [f'- $origin/{root}/{view}/depth' for root in ('seen', 'predicted') for view in VIEW_NAMES]
+        scene = b.Spatial3DView(name='scene', origin='world', contents=['+ $origin/**', *left_out])
+        return b.Blueprint(b.Horizontal(scene,
+                                        b.Vertical(b.Grid(*pictures, grid_columns=2), below,
+                                                   b.TextLogView(name='verdicts', origin='verdict'),
+                                                   row_shares=[5, 2, 1]), column_shares=[5, 4]),
+                           collapse_panels=True)
 
     def look(self, number: int, observation: Observation, T_ref_view: np.ndarray | None = None) -> None:
         """What the cameras saw: pictures, and in 3D where the views' poses are known; gripper and arm."""

@@ -34,13 +34,17 @@ UNFOLDED = 8  # how many times its wire size a request may unfold to
 
 @dataclass(frozen=True)
 class Limits:
-    """What the server grants. Memory is at most about clients * 2 * request_bytes and one unfolded request a worker."""
+    """What the server grants. Memory is at most about clients * 2 * request_bytes and one unfolded request a worker.
+
+    at_once: predictions that the generator is asked for at the same time; more than one only where it can (a fleet).
+    """
 
     request_bytes: int = 16 << 20
     clients: int = 64
     waiting: int = 4
     send_seconds: float = 30.0
     ping_seconds: float = 20.0
+    at_once: int = 1
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,7 @@ class Question:
 
 
 class PolicyServer:
-    """Answers predictions of `generator` (and `tracker`) one at a time, in the order in which they came."""
+    """Answers predictions of `generator` (and `tracker`) in their order, `limits.at_once` at a time."""
 
     def __init__(self, generator: VideoGenerator, model_sha256: str, tracker: Tracker | None = None, *,
                  size: tuple[int, int] = (0, 0), views: int = 2, token: str | None = None,
@@ -64,7 +68,7 @@ class PolicyServer:
                                  *size, 'm', 'reference_optical', tracker.readout if tracker else None,
                                  self.limits.request_bytes)
         self._token, self._tls = token, tls
-        self._model = ThreadPoolExecutor(1, 'model')
+        self._model = ThreadPoolExecutor(self.limits.at_once, 'model')
         self._codec = ThreadPoolExecutor(2, 'codec')
         self._waiting = self._clients = 0
 

@@ -1,18 +1,25 @@
-"""docs/pictures/: screenshots of a demo's report, `python -m geo4d_ros.cli.pages.pictures [REPORT]`, by Chromium."""
+"""docs/pictures/: `python -m geo4d_ros.cli.pages.pictures [REPORT]` photographs a demo's report by Chromium, with
+a .rrd file in its place the viewer by Rerun itself, which needs no screen but a Vulkan driver (Mesa's will do)."""
 
 from __future__ import annotations
 
+import os
 import re
+import socket
+import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
+from typing import Any
 
 from geo4d_ros.cli.pages.browser import photographed
-from geo4d_ros.errors import ConfigurationError, Geo4dError, require
+from geo4d_ros.errors import BackendUnavailableError, ConfigurationError, Geo4dError, require
 from geo4d_ros.resources import resource
 
 REPORT = Path('outputs/demo/latest/report.html')
 WIDTH = 1000  # [px]
+VIEWER_SIZE, VIEWER_SECONDS = '1200x700', 150.0  # a software renderer on a busy machine needs them
 
 
 def shortened(page: str, kept: str) -> str:
@@ -35,10 +42,55 @@ def write(report: Path, folder: Path) -> list[Path]:
     return [folder / 'report.png', folder / 'report_points.png']
 
 
+def write_viewer(recording: Path, folder: Path) -> list[Path]:
+    """viewer.png of a recording that `geo4d view --out` or `--rrd` wrote. Raises Geo4dError."""
+    from geo4d_ros.evaluation.rerun_scene import library
+
+    require(recording.is_file(), f'{recording} does not exist; write it with `geo4d view ... --out`',
+            ConfigurationError)
+    library()
+    from rerun.experimental import ViewerClient
+
+    program = Path(sys.executable).parent / 'rerun'  # of this environment, which need not be activated
+    with socket.socket() as probe:
+        probe.bind(('127.0.0.1', 0))
+        port = probe.getsockname()[1]
+    command = [str(program) if program.is_file() else 'rerun', '--headless', '--renderer', 'vulkan',
+               '--hide-welcome-screen', '--window-size', VIEWER_SIZE, '--port', str(port), str(recording)]
+    environment = {'XDG_RUNTIME_DIR': tempfile.gettempdir(), **os.environ, 'RUST_LOG': 'off'}
+    viewer = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        picture = _settled(f'rerun+http://127.0.0.1:{port}/proxy', ViewerClient)
+    finally:
+        viewer.kill()
+        viewer.wait()
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / 'viewer.png').write_bytes(picture)
+    return [folder / 'viewer.png']
+
+
+def _settled(url: str, client: Any) -> bytes:
+    """What the viewer shows (PNG) once nothing changes any more; a drawing that took too long is asked for again."""
+    end, picture, cause = time.monotonic() + VIEWER_SECONDS, b'', 'nothing was drawn'
+    while time.monotonic() < end:
+        time.sleep(5.0)
+        try:
+            before, picture = picture, client.connect(url).take_screenshot()
+        except (RuntimeError, OSError) as error:
+            cause = str(error).splitlines()[0]
+            continue
+        if picture == before:
+            break
+    require(bool(picture), f'the viewer cannot draw here ({cause}); it needs a Vulkan driver: apt-get install '
+            'mesa-vulkan-drivers', BackendUnavailableError)
+    return picture
+
+
 def main(argv: list[str]) -> int:
     """0, or 2 with one line that says what is missing."""
     try:
-        for picture in write(Path(argv[0]) if argv else REPORT, resource('docs') / 'pictures'):
+        source = Path(argv[0]) if argv else REPORT
+        for picture in (write_viewer if source.suffix == '.rrd' else write)(source, resource('docs') / 'pictures'):
             print(picture)
     except Geo4dError as error:
         print(f'pictures: {error}', file=sys.stderr)

@@ -140,7 +140,7 @@ class RgbdSync:
             ours = {self.node.resolve_topic_name(f'{namespace}/{topic}') for namespace in self._namespaces
                     for topic in self._colours}
             sent = [name for name in names if self.node.count_publishers(name)]
-            others = sorted({name.partition('/color/')[0] for name in set(sent) - ours})
+            others = sorted({name.partition('/color/')[0] for name in set(sent) - ours if '/geo4d/' not in name})
             if others and not set(sent) >= {name for name in ours if name.endswith('/' + self._colours[0])}:
                 hint = f'images come under {", ".join(others)} (parameters reference_camera, second_camera); '
         return Refusal(refusal.reason, hint + refusal.detail, refusal.values) if hint else refusal
