@@ -3,22 +3,59 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 
 from geo4d_ros.evaluation.metrics.frechet import frechet_distance
 from geo4d_ros.evaluation.metrics.statistics import percentiles_ms
 from geo4d_ros.evaluation.movies import depth_colours, side_by_side, stack_rows, write_mp4
-from geo4d_ros.evaluation.video.evaluate import ClipResult
-from geo4d_ros.evaluation.video.rows import FRAME_METRICS, REGIONS, aggregate, grouped_mean, step_medians
+from geo4d_ros.evaluation.video.evaluate import ClipResult, ReadoutErrors, Sample
+from geo4d_ros.evaluation.video.rows import (
+    FRAME_METRICS,
+    REGIONS,
+    Interval,
+    ReadoutRow,
+    VideoRow,
+    aggregate,
+    grouped_mean,
+    step_medians,
+)
 from geo4d_ros.reports.html import HtmlReport
 
 FIRST_STEPS = 5
+ERRORS: tuple[Literal['position_cm', 'rotation_deg', 'opening_mm', 'lost'], ...] = (
+    'position_cm', 'rotation_deg', 'opening_mm', 'lost')
 SHOWN = ('object_moved', 'gripper', 'robot', 'uncovered', 'static')
+SHOWN_METRICS: tuple[Literal['psnr', 'error_3d_cm'], ...] = ('psnr', 'error_3d_cm')
+_Object = Literal['iou_mean', 'iou_1', 'iou_5', 'iou_10', 'miss', 'centroid_cm', 'motion_error_cm_median',
+                  'motion_error_cm_mean', 'n']
+OBJECT: tuple[_Object, ...] = ('iou_mean', 'iou_1', 'iou_5', 'iou_10', 'miss', 'centroid_cm',
+                               'motion_error_cm_median', 'motion_error_cm_mean', 'n')
+CRISP: tuple[Literal['gradient_energy', 'gradient_cosine', 'block_ratio'], ...] = (
+    'gradient_energy', 'gradient_cosine', 'block_ratio')
 
 
-def summarise(results: list[ClipResult], encoder: str) -> dict[str, Any]:
+class VideoSummary(TypedDict):
+    """What the clips add up to, as DESIGN section 9 names it."""
+
+    rows: dict[str, VideoRow]
+    readouts: dict[str, ReadoutRow]
+    n: int
+    n_episodes: int
+    frechet_encoder: str
+    predict_ms: dict[str, float] | None
+
+
+class VideoReport(VideoSummary, total=False):
+    """With what was evaluated, which the page shows, too."""
+
+    revision: str
+    split: str
+    lpips_note: str
+
+
+def summarise(results: list[ClipResult], encoder: str) -> VideoSummary:
     """rows, read-outs, per-task rows, Frechet distances and counts, as DESIGN section 9 names them."""
     groups = [(r.task, r.seed) for r in results]
     names = list(results[0].rows)
@@ -42,17 +79,17 @@ def summarise(results: list[ClipResult], encoder: str) -> dict[str, Any]:
     rows[names[0]]['gripper_error_cm'] = readouts.get('fused', readouts['video'])['position_cm_median']
     rows['copy']['gripper_error_cm'] = readouts['copy']['position_cm_median']
     for name in results[0].baseline_readouts:
-        mine = _readouts([r.baseline_readouts[name] for r in results], groups)
-        rows[name]['readouts'] = {k: v for k, v in mine.items() if k != 'copy'}
+        found = _readouts([r.baseline_readouts[name] for r in results], groups)
+        rows[name]['readouts'] = {k: v for k, v in found.items() if k != 'copy'}
     return {'rows': rows, 'readouts': readouts, 'n': len(results), 'n_episodes': len(set(groups)),
             'frechet_encoder': encoder, 'predict_ms': percentiles_ms([r.predict_s for r in results])}
 
 
-def _readouts(clips: list[dict[str, dict[str, Any]]], groups: list[Any]) -> dict[str, dict[str, Any]]:
+def _readouts(clips: list[dict[str, ReadoutErrors]], groups: list[Any]) -> dict[str, ReadoutRow]:
     """Errors of every read-out that all clips have: medians per step, and over the first steps with intervals."""
-    out = {}
+    out: dict[str, ReadoutRow] = {}
     for name in clips[0]:
-        errors = {key: np.stack([clip[name][key] for clip in clips]) for key in clips[0][name]}
+        errors = {key: np.stack([clip[name][key] for clip in clips]) for key in ERRORS}
         early = errors['position_cm'][:, :FIRST_STEPS]
         mean, interval = grouped_mean([float(np.mean(row)) for row in early], groups)
         out[name] = {
@@ -66,7 +103,7 @@ def _readouts(clips: list[dict[str, dict[str, Any]]], groups: list[Any]) -> dict
     return out
 
 
-def write_page(report: dict[str, Any], results: list[ClipResult], path: Path) -> None:
+def write_page(report: VideoReport, results: list[ClipResult], path: Path) -> None:
     """report.html: tables, curves per horizon step, and sample clips as pictures and videos."""
     page = HtmlReport(f'Video evaluation: {report["split"]}')
     page.text(f'{report["n"]} clips of {report["n_episodes"]} episodes, revision {report.get("revision", "?")}. '
@@ -74,8 +111,9 @@ def write_page(report: dict[str, Any], results: list[ClipResult], path: Path) ->
               'reference frame. "copy" repeats frame 0; "codec" is the best this model could do.')
     for region in REGIONS:
         page.heading(region.replace('_', ' '))
-        page.table(['row', *FRAME_METRICS], [[name, *(_with_interval(row, region, m) for m in FRAME_METRICS)]
-                                             for name, row in report['rows'].items()])
+        page.table(['row', *FRAME_METRICS],
+                   [[name, *(_with_interval(row[region], row['ci95'][region], m) for m in FRAME_METRICS)]
+                    for name, row in report['rows'].items()])
     _region_tables(page, report)
     page.heading('Consistency between the views')
     keys = ('consistency_covisible_miou', 'consistency_miou', 'chamfer_cm', 'frechet_distance', 'seed_diversity',
@@ -102,18 +140,15 @@ def write_page(report: dict[str, Any], results: list[ClipResult], path: Path) ->
     page.write(path)
 
 
-def _region_tables(page: HtmlReport, report: dict[str, Any]) -> None:
+def _region_tables(page: HtmlReport, report: VideoReport) -> None:
     page.heading('By region of the truth')
     page.text('Pooled over an episode, mean over episodes. uncovered: robot or object at frame 0, background now. The '
               'object counts where its own colours are found; miss: frames with less than a quarter of its pixels.')
-    page.table(['row', *(f'{name} {metric}' for name in SHOWN for metric in ('psnr', 'error_3d_cm'))],
-               [[name, *(row['regions'][region][metric] for region in SHOWN for metric in ('psnr', 'error_3d_cm'))]
+    page.table(['row', *(f'{name} {metric}' for name in SHOWN for metric in SHOWN_METRICS)],
+               [[name, *(row['regions'][region][metric] for region in SHOWN for metric in SHOWN_METRICS)]
                 for name, row in report['rows'].items()])
-    keys = ('iou_mean', 'iou_1', 'iou_5', 'iou_10', 'miss', 'centroid_cm', 'motion_error_cm_median',
-            'motion_error_cm_mean', 'n')
-    crisp = ('gradient_energy', 'gradient_cosine', 'block_ratio')
-    page.table(['row', *(f'object {k}' for k in keys), *crisp],
-               [[name, *(row['object'][k] for k in keys), *(row['sharpness'][k] for k in crisp)]
+    page.table(['row', *(f'object {k}' for k in OBJECT), *CRISP],
+               [[name, *(row['object'][k] for k in OBJECT), *(row['sharpness'][k] for k in CRISP)]
                 for name, row in report['rows'].items()])
     futures = {name: row['futures'] for name, row in report['rows'].items() if row.get('futures')}
     if futures:
@@ -122,16 +157,17 @@ def _region_tables(page: HtmlReport, report: dict[str, Any]) -> None:
         page.table(['row', *figures], [[name, *(row[k] for k in figures)] for name, row in futures.items()])
 
 
-def _per_view_tables(page: HtmlReport, report: dict[str, Any]) -> None:
+def _per_view_tables(page: HtmlReport, report: VideoReport) -> None:
     page.heading('Per task and per view')
     page.text('Both views are judged in the reference frame: "second" is the second view seen from the reference.')
     rows = []
     for name, row in report['rows'].items():
         for task, part in row['tasks'].items():
             for view, regions in part['views'].items():
-                own = {**regions, 'ci95': part['ci95']['views'][view]}
-                rows.append([name, task, view, part['n_clips'], *(_with_interval(own, region, m) for region in REGIONS
-                                                                  for m in ('psnr', 'abs_rel', 'error_3d_cm'))])
+                own = part['ci95']['views'][view]
+                rows.append([name, task, view, part['n_clips'],
+                             *(_with_interval(regions[region], own[region], m) for region in REGIONS
+                               for m in ('psnr', 'abs_rel', 'error_3d_cm'))])
     short = {'full_frame': 'full', 'motion_masked': 'moved'}
     page.table(['row', 'task', 'view', 'clips', *(f'{short[r]} {m}' for r in REGIONS
                                          for m in ('psnr', 'abs_rel', 'error_3d_cm'))], rows)
@@ -152,15 +188,16 @@ def _samples(page: HtmlReport, results: list[ClipResult], folder: Path, limit: i
         page.video(clip, f'{name}: true and predicted, both views, and the reference depth')
 
 
-def _sample_frame(sample: dict[str, Any], t: int) -> np.ndarray:
-    views = [sample[key][v, t] for v in range(sample['true'].shape[0]) for key in ('true', 'predicted')]
-    depths = [depth_colours(sample[key][t]) for key in ('true_depth', 'predicted_depth')]
+def _sample_frame(sample: Sample, t: int) -> np.ndarray:
+    views = [pictures[v, t] for v in range(sample['true'].shape[0])
+             for pictures in (sample['true'], sample['predicted'])]
+    depths = [depth_colours(depth[t]) for depth in (sample['true_depth'], sample['predicted_depth'])]
     names = [f'view {v + 1} {kind}' for v in range(sample['true'].shape[0]) for kind in ('true', 'predicted')]
     return side_by_side(views + depths, [*names, 'depth true', 'depth predicted'], scale=2)
 
 
-def _with_interval(row: dict[str, Any], region: str, metric: str) -> str | None:
-    value, interval = row[region][metric], row['ci95'][region][metric]
+def _with_interval(means: dict[str, float | None], intervals: dict[str, Interval], metric: str) -> str | None:
+    value, interval = means[metric], intervals[metric]
     return None if value is None else f'{value:.4g} ({_interval(interval)})'
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from geo4d_ros.cli.collect import image_size
 from geo4d_ros.cli.common import (
@@ -21,6 +21,9 @@ from geo4d_ros.cli.common import (
     write_report,
 )
 from geo4d_ros.errors import DatasetError, InvalidInputError, require
+
+if TYPE_CHECKING:
+    from geo4d_ros.reports.video import VideoReport
 
 NO_LPIPS = 'LPIPS is absent: no package registry carries its backbone; give a TorchScript LPIPS with --lpips.'
 
@@ -84,8 +87,9 @@ def run(args: argparse.Namespace) -> int:
               'training': {name: training_of(path) for name, path in rows.items() if name != 'model'},
               'wall_s': round(time.monotonic() - started, 1)}
     write_report(f'video-{args.split}', report, args.json)
-    write_page(report, results, folder / 'report.html')
-    _print_table(report, folder)
+    shown = cast('VideoReport', report)
+    write_page(shown, results, folder / 'report.html')
+    _print_table(shown, folder)
     return 0
 
 
@@ -122,7 +126,7 @@ def _evaluate(options: Any, sources: list[Any], args: argparse.Namespace) -> tup
     return sorted(results, key=lambda r: (r.task, r.seed)), skipped
 
 
-def _print_table(report: dict[str, Any], folder: Path) -> None:
+def _print_table(report: VideoReport, folder: Path) -> None:
     print(f'{report["n"]} clips of {report["n_episodes"]} episodes, {report["split"]}')
     head = ('psnr', 'abs_rel', 'delta1', 'error_3d_cm')
     print(f'{"row":<20}' + ''.join(f'{f"full {h}":>17}' for h in head) + ''.join(f'{f"moved {h}":>18}' for h in head))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypedDict
+
 import numpy as np
 
 
@@ -19,7 +21,15 @@ def bootstrap_interval(values: np.ndarray, resamples: int = 1000, seed: int = 0)
     return float(low), float(high)
 
 
-def summary(values: np.ndarray) -> dict[str, object]:
+class Summary(TypedDict):
+    """Of n finite values; None instead of NaN, so that the report stays JSON."""
+
+    mean: float | None
+    ci95: list[float] | None
+    n: int
+
+
+def summary(values: np.ndarray) -> Summary:
     """mean, 95 % interval and n of the finite values; None instead of NaN, so that the report stays JSON."""
     finite = np.asarray(values, dtype=np.float64)
     finite = finite[np.isfinite(finite)]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -19,7 +19,9 @@ from geo4d_ros.evaluation.metrics.pose import pose_errors
 from geo4d_ros.evaluation.simulated_truth import TruthClip, copy_video
 from geo4d_ros.evaluation.video.data import ClipSource, clips_of
 from geo4d_ros.evaluation.video.oracle_motion import oracle_motion_video
-from geo4d_ros.evaluation.video.rows import clip_metrics
+from geo4d_ros.evaluation.video.rows import ClipMetrics, clip_metrics
+from geo4d_ros.generation.protocol import VideoGenerator
+from geo4d_ros.tracking.protocol import Tracker
 from geo4d_ros.types import GripperTrack, TrackStatus, Video4D
 
 READOUTS = ('fused', 'video', 'state')
@@ -44,6 +46,24 @@ class VideoOptions:
     pictures: bool = True
 
 
+class ReadoutErrors(TypedDict):
+    """Of one read-out in one clip, (T,) by predicted step."""
+
+    position_cm: np.ndarray
+    rotation_deg: np.ndarray
+    opening_mm: np.ndarray
+    lost: np.ndarray
+
+
+class Sample(TypedDict):
+    """Pictures of a clip: colours (V, T+1, H, W, 3) uint8, the reference view's depth (T+1, H, W) [m]."""
+
+    true: np.ndarray
+    predicted: np.ndarray
+    true_depth: np.ndarray
+    predicted_depth: np.ndarray
+
+
 @dataclass
 class ClipResult:
     """One clip. rows: row -> metrics of `clip_metrics` (+ lpips); readouts: name -> errors per step of the model;
@@ -53,14 +73,14 @@ class ClipResult:
 
     task: str
     seed: int
-    rows: dict[str, dict[str, Any]]
-    readouts: dict[str, dict[str, Any]]
-    baseline_readouts: dict[str, dict[str, dict[str, Any]]]
+    rows: dict[str, ClipMetrics]
+    readouts: dict[str, ReadoutErrors]
+    baseline_readouts: dict[str, dict[str, ReadoutErrors]]
     features: dict[str, list[np.ndarray]]
     diversity: dict[str, float]
     predict_s: float
     futures: dict[str, dict[str, float]] = field(default_factory=dict)
-    sample: dict[str, Any] | None = field(default=None, repr=False)
+    sample: Sample | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -68,8 +88,8 @@ class VideoParts:
     """Generators by row (the first is the model), trackers by read-out, feature function of a clip, LPIPS or None,
     and how many Gaussians reconstruct every clip (0: none do)."""
 
-    generators: dict[str, Any]
-    trackers: dict[str, Any]
+    generators: dict[str, VideoGenerator]
+    trackers: dict[str, Tracker]
     features: Callable[[np.ndarray], np.ndarray] = own_features
     lpips: Callable[[np.ndarray, np.ndarray], float] | None = None
     gaussians: int = 0
@@ -166,8 +186,8 @@ def _predictions(parts: VideoParts, clip: TruthClip) -> tuple[dict[str, Video4D]
     return videos, seconds
 
 
-def _readouts(trackers: dict[str, Any], video: Video4D, clip: TruthClip, generator: Any = None,
-              ) -> dict[str, dict[str, Any]]:
+def _readouts(trackers: dict[str, Tracker], video: Video4D, clip: TruthClip, generator: Any = None,
+              ) -> dict[str, ReadoutErrors]:
     """Errors of each read-out per step 1..T; a video without a state stream has only `video`. `copy`: stays put.
 
     `video` is measured on pictures into which the generator has drawn no robot, see `generation.loading.read_by`.
@@ -180,7 +200,7 @@ def _readouts(trackers: dict[str, Any], video: Video4D, clip: TruthClip, generat
             pure = read_by(generator, name)
             shown = video if pure is generator else pure.predict(clip.observation)
             tracks[name] = tracker.track(shown, clip.observation)
-    out = {}
+    out: dict[str, ReadoutErrors] = {}
     for name, track in tracks.items():
         position, rotation = pose_errors(track.T_ref_gripper[1:], clip.track.T_ref_gripper[1:])
         out[name] = {'position_cm': position, 'rotation_deg': rotation,
@@ -197,7 +217,7 @@ def _diversity(videos: list[Video4D], clip: TruthClip) -> float:
     return float(spread[moved].mean()) if moved.any() else float('nan')
 
 
-def _sample(video: Video4D, clip: TruthClip) -> dict[str, Any]:
+def _sample(video: Video4D, clip: TruthClip) -> Sample:
     """Small pictures for the report: colours and reference depth, true and predicted."""
     true = clip.video
     return {'true': true.rgb, 'predicted': video.rgb,

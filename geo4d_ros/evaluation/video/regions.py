@@ -5,7 +5,7 @@ Squared errors are pooled over an episode's clips before they become decibels; i
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal, NamedTuple, TypedDict
 
 import numpy as np
 
@@ -33,8 +33,78 @@ REGION_METRICS = ('psnr', 'abs_rel', 'error_3d_cm', 'coverage')
 STEPS = (1, 5, 10)
 
 
-def region_sums(predicted: Video4D, clip: TruthClip) -> dict[str, Any]:
-    """Everything `summarise_regions` needs of one clip: regions{name{sum}}, sharpness{sum}, object records."""
+class ObjectRecord(TypedDict):
+    """The moved object in one view and frame."""
+
+    step: int
+    iou: float
+    centroid_cm: float  # NaN where too little of it can be seen
+    missed: bool
+    motion_cm: float  # NaN for a video that does not say how it moved the object
+
+
+class RegionSums(TypedDict):
+    """Everything `summarise_regions` needs of one clip."""
+
+    regions: dict[str, dict[str, float]]  # region -> sum
+    sharpness: dict[str, float]
+    object: list[ObjectRecord]
+
+
+class RegionRow(TypedDict):
+    """Means over the n episodes that show a region, and their 95 % intervals."""
+
+    psnr: float | None
+    abs_rel: float | None
+    error_3d_cm: float | None
+    coverage: float | None
+    ci95: dict[str, list[float] | None]
+    n: int
+
+
+class ObjectRow(TypedDict):
+    """The moved object over n records: step by step, and as a whole."""
+
+    iou_mean: float | None
+    iou: list[float | None]  # by step
+    iou_1: float | None
+    iou_5: float | None
+    iou_10: float | None
+    miss: float | None
+    centroid_cm: float | None  # median
+    motion_error_cm_median: float | None
+    motion_error_cm_mean: float | None
+    n: int
+    n_episodes: int
+    ci95: dict[str, list[float] | None]
+
+
+class SharpnessRow(TypedDict):
+    """Crispness of the robot, 1 is as crisp as the truth."""
+
+    gradient_energy: float | None
+    gradient_cosine: float | None
+    block_ratio: float | None
+    ci95: dict[str, list[float] | None]
+    n: int
+
+
+class RegionSummary(TypedDict):
+    """What `summarise_regions` gives of a row."""
+
+    regions: dict[str, RegionRow]
+    object: ObjectRow
+    sharpness: SharpnessRow
+
+
+class _Spread(NamedTuple):
+    mean: dict[str, float | None]
+    ci95: dict[str, list[float] | None]
+    n: int
+
+
+def region_sums(predicted: Video4D, clip: TruthClip) -> RegionSums:
+    """The sums of one clip."""
     true = clip.video
     moved = np.zeros(true.frames, bool) if clip.T_ref_object is None else has_moved(clip.T_ref_object)
     regions: dict[str, dict[str, float]] = {name: {} for name in REGIONS}
@@ -72,13 +142,13 @@ def _errors(predicted: Video4D, true: Video4D, view: int, mask: np.ndarray) -> d
     }
 
 
-def _object_records(predicted: Video4D, clip: TruthClip, moved: np.ndarray) -> list[dict[str, Any]]:
+def _object_records(predicted: Video4D, clip: TruthClip, moved: np.ndarray) -> list[ObjectRecord]:
     """One record per view and frame in which enough of the moved object can truly be seen."""
     if clip.colours is None or not moved.any():
         return []
     true = clip.video
     errors = _motion_errors(predicted, clip)
-    records = []
+    records: list[ObjectRecord] = []
     for view in range(true.views):
         for t in np.flatnonzero(moved[1:]) + 1:
             mask = clip.labels[view, t] == OBJECT_CLASS
@@ -109,18 +179,22 @@ def _motion_errors(predicted: Video4D, clip: TruthClip) -> np.ndarray:
                      for t in range(true.frames)])
 
 
-def summarise_regions(clips: list[dict[str, Any]], groups: list[Any]) -> dict[str, Any]:
-    """`regions`, `object` and `sharpness` of a row, each with ci95 and the number of episodes n."""
+def summarise_regions(clips: list[RegionSums], groups: list[Any]) -> RegionSummary:
+    """Pooled over each episode's clips, then over episodes."""
     episodes = [[c for c, g in zip(clips, groups, strict=True) if g == group] for group in dict.fromkeys(groups)]
-    out: dict[str, Any] = {'regions': {}, 'object': _object_summary(episodes), 'sharpness': {}}
+    regions: dict[str, RegionRow] = {}
     for name in REGIONS:
         values = [_region_metrics(_pooled([c['regions'][name] for c in mine])) for mine in episodes]
-        out['regions'][name] = _with_intervals({metric: [v[metric] for v in values] for metric in REGION_METRICS})
+        mean, ci95, n = _with_intervals({metric: [v[metric] for v in values] for metric in REGION_METRICS})
+        regions[name] = {'psnr': mean['psnr'], 'abs_rel': mean['abs_rel'], 'error_3d_cm': mean['error_3d_cm'],
+                         'coverage': mean['coverage'], 'ci95': ci95, 'n': n}
     pooled = sharpness(_pooled([c['sharpness'] for c in clips]))
     per_episode = [sharpness(_pooled([c['sharpness'] for c in mine])) for mine in episodes]
     spread = _with_intervals({metric: [v[metric] for v in per_episode] for metric in pooled})
-    out['sharpness'] = {**{k: _rounded(v) for k, v in pooled.items()}, 'ci95': spread['ci95'], 'n': spread['n']}
-    return out
+    crisp: SharpnessRow = {
+        'gradient_energy': _rounded(pooled['gradient_energy']), 'gradient_cosine': _rounded(pooled['gradient_cosine']),
+        'block_ratio': _rounded(pooled['block_ratio']), 'ci95': spread.ci95, 'n': spread.n}
+    return {'regions': regions, 'object': _object_summary(episodes), 'sharpness': crisp}
 
 
 def _pooled(sums: list[dict[str, float]]) -> dict[str, float]:
@@ -141,33 +215,35 @@ def _region_metrics(sums: dict[str, float]) -> dict[str, float]:
         {'abs_rel': sums['relative'] / both, 'error_3d_cm': sums['distance'] / both} if both else {})
 
 
-def _with_intervals(values: dict[str, list[float]]) -> dict[str, Any]:
+def _with_intervals(values: dict[str, list[float]]) -> _Spread:
     """Mean, 95 % interval and count over episodes of every metric."""
     found = {metric: summary(np.array(v)) for metric, v in values.items()}
-    return {**{metric: f['mean'] for metric, f in found.items()},
-            'ci95': {metric: f['ci95'] for metric, f in found.items()},
-            'n': max((int(str(f['n'])) for f in found.values()), default=0)}
+    return _Spread({metric: f['mean'] for metric, f in found.items()},
+                   {metric: f['ci95'] for metric, f in found.items()},
+                   max((f['n'] for f in found.values()), default=0))
 
 
-def _object_summary(episodes: list[list[dict[str, Any]]]) -> dict[str, Any]:
-    """iou_mean, iou per step, iou_1, iou_5, iou_10, miss, centroid_cm (median), motion_error_cm_median and _mean, n."""
+def _object_summary(episodes: list[list[RegionSums]]) -> ObjectRow:
     per_episode = [[r for c in mine for r in c['object']] for mine in episodes]
     records = [r for mine in per_episode for r in mine]
     steps = range(1, 1 + max((r['step'] for r in records), default=0))
     iou_steps = [_mean([r['iou'] for r in records if r['step'] == t]) for t in steps]
     motion = [r['motion_cm'] for r in records]
-    out: dict[str, Any] = {
-        'iou_mean': _mean([r['iou'] for r in records]), 'iou': iou_steps,
-        **{f'iou_{t}': _mean([r['iou'] for r in records if r['step'] == t]) for t in STEPS},
+    first, fifth, tenth = (_mean([r['iou'] for r in records if r['step'] == t]) for t in STEPS)
+    intervals: dict[str, list[float] | None] = {}
+    keys: tuple[tuple[str, Literal['iou', 'missed', 'motion_cm']], ...] = (
+        ('iou_mean', 'iou'), ('miss', 'missed'), ('motion_error_cm_mean', 'motion_cm'))
+    for name, key in keys:
+        means = [_number(_mean([float(r[key]) for r in mine])) for mine in per_episode]
+        intervals[name] = summary(np.array(means))['ci95']
+    return {
+        'iou_mean': _mean([r['iou'] for r in records]), 'iou': iou_steps, 'iou_1': first, 'iou_5': fifth,
+        'iou_10': tenth,
         'miss': _mean([float(r['missed']) for r in records]),
         'centroid_cm': _median([r['centroid_cm'] for r in records]),
         'motion_error_cm_median': _median(motion), 'motion_error_cm_mean': _mean(motion),
-        'n': len(records), 'n_episodes': sum(bool(mine) for mine in per_episode),
+        'n': len(records), 'n_episodes': sum(bool(mine) for mine in per_episode), 'ci95': intervals,
     }
-    for name, key in (('iou_mean', 'iou'), ('miss', 'missed'), ('motion_error_cm_mean', 'motion_cm')):
-        means = [_number(_mean([float(r[key]) for r in mine])) for mine in per_episode]
-        out.setdefault('ci95', {})[name] = summary(np.array(means))['ci95']
-    return out
 
 
 def _number(value: float | None) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import product
-from typing import Any
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 
@@ -14,10 +14,18 @@ from geo4d_ros.evaluation.metrics.image import psnr, ssim_map
 from geo4d_ros.evaluation.metrics.pose import centroid_error_cm
 from geo4d_ros.evaluation.metrics.statistics import summary
 from geo4d_ros.evaluation.simulated_truth import TruthClip
-from geo4d_ros.evaluation.video.regions import region_sums, summarise_regions
+from geo4d_ros.evaluation.video.regions import (
+    ObjectRow,
+    RegionRow,
+    RegionSums,
+    SharpnessRow,
+    region_sums,
+    summarise_regions,
+)
 from geo4d_ros.types import Video4D
 
-REGIONS = ('full_frame', 'motion_masked')
+Region = Literal['full_frame', 'motion_masked']
+REGIONS: tuple[Region, ...] = ('full_frame', 'motion_masked')
 FRAME_METRICS = ('psnr', 'ssim', 'abs_rel', 'delta1', 'error_3d_cm', 'coverage')
 MIN_DEPTH_M = 0.05  # view 1 may see points behind the reference camera, where z has no relative error
 MASK_THRESHOLD = 0.5
@@ -28,22 +36,84 @@ def view_name(view: int) -> str:
     return ('reference', 'second')[view] if view < 2 else f'view{view}'
 
 
-def clip_metrics(predicted: Video4D, clip: TruthClip) -> dict[str, Any]:
-    """Every metric of one clip, frame 0 left out.
+class ClipMetrics(TypedDict, total=False):
+    """Every metric of one clip, frame 0 left out; NaN where there is nothing to judge.
 
-    `views` -> view -> region -> metric; `consistency_miou`, `consistency_covisible_miou`, `chamfer_cm` (NaN for
-    one view); `centroid_cm` (T,) of the gripper pixels in the reference view; `by_region`: see `region_sums`.
     Depth and points of both views are in the reference frame (the paper's AbsRel of "m in n").
     """
+
+    views: dict[str, dict[str, dict[str, float]]]  # view -> region -> metric
+    consistency_miou: float  # NaN for one view, as the next two
+    consistency_covisible_miou: float
+    chamfer_cm: float
+    centroid_cm: np.ndarray  # (T,) of the gripper's pixels in the reference view
+    by_region: RegionSums
+    lpips: float
+
+
+Interval = list[float] | None  # 95 %
+
+
+class RowIntervals(TypedDict, total=False):
+    """Of the means with the same keys in a `VideoRow`."""
+
+    full_frame: dict[str, Interval]
+    motion_masked: dict[str, Interval]
+    views: dict[str, dict[str, dict[str, Interval]]]
+    consistency_miou: Interval
+    consistency_covisible_miou: Interval
+    chamfer_cm: Interval
+    lpips: Interval
+
+
+class ReadoutRow(TypedDict):
+    """A read-out's errors: medians per step, and over the first five steps."""
+
+    position_cm_median: list[float | None]
+    rotation_deg_median: list[float | None]
+    opening_mm_median: list[float | None]
+    position_cm_first5_median: float
+    position_cm_first5_mean: float | None
+    position_cm_first5_mean_ci95: Interval
+    lost_share: float
+
+
+class VideoRow(TypedDict, total=False):
+    """A row of the report: means over clips; the keys from `frechet_distance` on come from `reports.video`."""
+
+    full_frame: dict[str, float | None]  # metric -> mean over the views
+    motion_masked: dict[str, float | None]
+    views: dict[str, dict[str, dict[str, float | None]]]  # view -> region -> metric
+    consistency_miou: float | None
+    consistency_covisible_miou: float | None
+    chamfer_cm: float | None
+    ci95: RowIntervals
+    n_clips: int
+    n_episodes: int
+    regions: dict[str, RegionRow]
+    object: ObjectRow
+    sharpness: SharpnessRow
+    gripper_centroid_cm: list[float | None]  # median by step
+    frechet_distance: float | None
+    seed_diversity: float | None
+    futures: dict[str, float] | None
+    lpips: float | None
+    tasks: dict[str, VideoRow]
+    gripper_error_cm: list[float | None]  # of the model and of the copy, median by step
+    readouts: dict[str, ReadoutRow]  # of the other models
+
+
+def clip_metrics(predicted: Video4D, clip: TruthClip) -> ClipMetrics:
+    """Judge one clip. ConfigurationError where sizes differ."""
     true = clip.video
     if predicted.rgb.shape != true.rgb.shape:
         raise ConfigurationError(
             f'the prediction has (views, frames, height, width) {predicted.rgb.shape[:4]} '
             f'but the truth {true.rgb.shape[:4]}; set --size to what the model gives')
     views = {view_name(v): _view_metrics(predicted, clip, v) for v in range(true.views)}
-    out: dict[str, Any] = {'views': views, 'centroid_cm': np.full(true.frames - 1, np.nan),
-                           'by_region': region_sums(predicted, clip)}
-    out |= {'consistency_miou': np.nan, 'consistency_covisible_miou': np.nan, 'chamfer_cm': np.nan}
+    out: ClipMetrics = {'views': views, 'centroid_cm': np.full(true.frames - 1, np.nan),
+                        'by_region': region_sums(predicted, clip), 'consistency_miou': np.nan,
+                        'consistency_covisible_miou': np.nan, 'chamfer_cm': np.nan}
     if true.views > 1:
         out['chamfer_cm'] = _chamfer(predicted)
     if predicted.gripper_mask is not None:
@@ -52,7 +122,7 @@ def clip_metrics(predicted: Video4D, clip: TruthClip) -> dict[str, Any]:
         out['centroid_cm'] = centroid_error_cm(mask[0, 1:] & predicted.valid[0, 1:], predicted.points[0, 1:],
                                                true_mask[0, 1:] & true.valid[0, 1:], true.points[0, 1:])
         if true.views > 1:
-            out |= _mask_consistency(predicted, mask, true)
+            out['consistency_miou'], out['consistency_covisible_miou'] = _mask_consistency(predicted, mask, true)
     return out
 
 
@@ -84,7 +154,7 @@ def _chamfer(video: Video4D) -> float:
     return float(np.mean([chamfer_cm(a, b) for a, b in clouds]))
 
 
-def _mask_consistency(predicted: Video4D, mask: np.ndarray, true: Video4D) -> dict[str, float]:
+def _mask_consistency(predicted: Video4D, mask: np.ndarray, true: Video4D) -> tuple[float, float]:
     """The paper's mIoU: predicted mask of the reference view carried into view 1 by predicted points and true
     calibration, against view 1's own predicted mask; and the same for what both views can see."""
     paper, covisible = [], []
@@ -94,7 +164,7 @@ def _mask_consistency(predicted: Video4D, mask: np.ndarray, true: Video4D) -> di
         paper.append(iou(drawn, mask[1, t]))
         covisible.append(covisible_iou(mask[:2, t], predicted.points[:2, t], predicted.valid[:2, t], true.K,
                                        true.T_ref_view))
-    return {'consistency_miou': _mean(paper), 'consistency_covisible_miou': _mean(covisible)}
+    return _mean(paper), _mean(covisible)
 
 
 def _mean(values: list[float]) -> float:
@@ -102,15 +172,10 @@ def _mean(values: list[float]) -> float:
     return float(finite.mean()) if len(finite) else float('nan')
 
 
-def aggregate(clips: list[dict[str, Any]], groups: list[Any]) -> dict[str, Any]:
-    """Means over clips as in the report's rows, with 95 % intervals over `groups` (the clip's episode).
-
-    Keys: full_frame and motion_masked (mean over the views), consistency_*, chamfer_cm, gripper_centroid_cm
-    (T medians), views{name{region{metric}}}, ci95 with the same keys, n_clips, n_episodes, and those of
-    `summarise_regions`.
-    """
+def aggregate(clips: list[ClipMetrics], groups: list[Any]) -> VideoRow:
+    """Means over clips as in the report's rows, with 95 % intervals over `groups` (the clip's episode)."""
     views = list(clips[0]['views'])
-    row: dict[str, Any] = {'ci95': {}, 'n_clips': len(clips), 'n_episodes': len(set(groups)), 'views': {}}
+    row: VideoRow = {'ci95': {}, 'n_clips': len(clips), 'n_episodes': len(set(groups)), 'views': {}}
     for region in REGIONS:
         row[region], row['ci95'][region] = {}, {}
         for metric in FRAME_METRICS:
@@ -122,9 +187,12 @@ def aggregate(clips: list[dict[str, Any]], groups: list[Any]) -> dict[str, Any]:
         for region, metric in product(REGIONS, FRAME_METRICS):
             row['views'][view][region][metric], row['ci95']['views'][view][region][metric] = grouped_mean(
                 [c['views'][view][region][metric] for c in clips], groups)
-    for key in ('consistency_miou', 'consistency_covisible_miou', 'chamfer_cm'):
+    keys: tuple[Literal['consistency_miou', 'consistency_covisible_miou', 'chamfer_cm'], ...] = (
+        'consistency_miou', 'consistency_covisible_miou', 'chamfer_cm')
+    for key in keys:
         row[key], row['ci95'][key] = grouped_mean([c[key] for c in clips], groups)
-    row |= summarise_regions([c['by_region'] for c in clips], groups)
+    found = summarise_regions([c['by_region'] for c in clips], groups)
+    row['regions'], row['object'], row['sharpness'] = found['regions'], found['object'], found['sharpness']
     row['gripper_centroid_cm'] = step_medians(np.stack([c['centroid_cm'] for c in clips]))
     return row
 
