@@ -4,11 +4,11 @@ import json
 
 import numpy as np
 import pytest
-from fakes.synthetic_episodes import write_episodes
+from fakes.synthetic_episodes import episode_arrays, write_episodes
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from geo4d_ros.data.episodes import list_episodes
+from geo4d_ros.data.episodes import list_episodes, write_episode
 from geo4d_ros.data.windows import HORIZON, WindowSampler
 from geo4d_ros.errors import DatasetError
 from geo4d_ros.generation.loading import load_generator
@@ -47,6 +47,14 @@ def test_the_sampler_never_reads_what_is_held_out(data):
     assert len(sampler) == 1
     with pytest.raises(DatasetError, match='no usable episode'):
         WindowSampler(data, np.random.default_rng(0), exclude=names)
+
+
+def test_an_episode_that_lacks_something_is_left_out_of_it(tmp_path, caplog):
+    arrays = episode_arrays(0)
+    del arrays['labels']
+    write_episode(tmp_path, arrays, {'task': 'own', 'seed': 0, 'success': True, 'perturbed': False})
+    assert not Validation(list_episodes(tmp_path), tmp_path)
+    assert 'left out of the validation' in caplog.text and 'labels' in caplog.text
 
 
 def test_it_looks_at_the_same_clips_each_time(data, tmp_path):
