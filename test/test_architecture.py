@@ -117,8 +117,7 @@ def module_name(path):
 
 def test_the_library_imports_without_ros():
     rooms = sorted(set(ALLOWED) - {'ros', 'nodes'})
-    optional = {'geo4d_ros.training.ray_collection'}
-    names = [module_name(p) for p in files(*rooms) if module_name(p) not in optional]
+    names = [module_name(p) for p in files(*rooms)]
     assert 'rclpy' not in loaded_after(names, absent=('rclpy', 'rcl_interfaces', 'builtin_interfaces'))
 
 

@@ -227,6 +227,16 @@ def serve(reports: dict[str, Report]) -> str:
     return f'{table(header, rows)}\n\n{said}'
 
 
+def workers(reports: dict[str, Report]) -> str:
+    """Collecting and evaluating with one worker and with more, by processes and by Ray."""
+    report = reports['ray']
+    rows = [[f'{what.replace("_", " ")} ({report[count]})', *name.rsplit('_', 1), f'{row["per_s"]:.3f}',
+             f'{row["ratio"]:.2f}x', f'{row["start_s"]:.1f}', 'yes' if report[what]['identical'] else 'NO']
+            for what, count in (('collect', 'demos'), ('closed_loop', 'episodes'))
+            for name, row in report[what].get('rows', {}).items()]
+    return table(['what (how many)', 'by', 'workers', 'per second', 'to one', 'start [s]', 'results identical'], rows)
+
+
 def _times(value: Any) -> str:
     if isinstance(value, dict):
         return ' / '.join(f'{v:.0f}' for v in value.values() if isinstance(v, (int, float))) or '-'
@@ -247,6 +257,7 @@ BLOCKS: dict[str, Callable[[dict[str, Report]], str]] = {
     'faults': faults,
     'loop': loop,
     'serve': serve,
+    'workers': workers,
     'safety': figures('safety', ['cases', 'violations', 'refusals_without_code']),
     'generator': figures('generator', ['device', 'same_output_speedup_25_steps', 'points_speedup_25_steps',
                                        'points_speedup_8_steps', 'student_1_step_speedup',
