@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 import torch
@@ -47,9 +47,20 @@ class Films(NamedTuple):
     points: np.ndarray
 
 
+class DistillationReport(TypedDict):
+    """See `compare`; size: height, width and frames of the clips."""
+
+    rows: dict[str, dict[str, float]]
+    clips: int
+    seeds: int
+    encoder: str
+    model_sha256: dict[str, str]
+    size: list[int]
+
+
 def compare(
     teacher: Path, student: Path, noised_real: Path | None, data: Path, clips: int, seeds: int
-) -> dict[str, Any]:
+) -> DistillationReport:
     """The report of `geo4d evaluate distillation`.
 
     rows: teacher_25, teacher_25_until_S (the same, stopped at noise level S and the estimate there taken), student_1,

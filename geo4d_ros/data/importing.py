@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from geo4d_ros.data.episodes import ALWAYS, SCHEMA, episode_name, write_episode
 from geo4d_ros.data.recordings import ImportOptions, Recording, RecordingReader
@@ -82,7 +81,7 @@ def import_one(recording: Recording, reader: str, settings: ImportSettings) -> I
         if not task:
             raise DatasetError(f'{recording.source} does not say which task it shows; give --task')
         told = {k: v for k, v in recording.attributes.items() if k not in _OWN_ATTRIBUTES}
-        attributes: dict[str, Any] = {
+        attributes = {
             'success': True, 'perturbed': False, 'split': 'train', **told, **episode.attributes(), 'task': slug(task),
             'source': recording.source, 'reader': reader, **({'robot': settings.robot} if settings.robot else {})}
         if settings.instruction or 'instruction' not in told:

@@ -18,6 +18,7 @@ from tqdm import tqdm
 from geo4d_ros.data.windows import Window, WindowSampler
 from geo4d_ros.errors import ConfigurationError, require
 from geo4d_ros.generation.inverse_dynamics import STEP_M, STEP_RAD, InverseDynamicsNetwork, save, state_vector
+from geo4d_ros.generation.module_config import ModuleConfig
 from geo4d_ros.geometry.transforms import from_rotvec, invert, rotvec
 from geo4d_ros.training.budget import Budget, ignore_interrupt, require_steps
 from geo4d_ros.training.config_values import checked_config
@@ -40,7 +41,7 @@ class InverseDynamicsTraining:
     weight_decay: float = 0.01
     workers: int = 1
     seed: int = 0
-    network: dict[str, Any] = field(default_factory=dict)
+    network: ModuleConfig = field(default_factory=dict)
 
 
 def pairs_of(window: Window, rng: np.random.Generator) -> dict[str, np.ndarray]:

@@ -21,7 +21,7 @@ UPGRADE = ('GET / HTTP/1.1\r\nHost: 127.0.0.1:{}\r\nUpgrade: websocket\r\nConnec
            'Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n')
 
 
-def misuse(port: int, observation: Observation, count: int, seed: int) -> dict[str, Any]:
+def misuse(port: int, observation: Observation, count: int, seed: int) -> dict[str, dict[str, int]]:
     """Sends `count` malformed requests; how they were answered, and how many were not within a minute."""
     small = replace(observation, views=tuple(type(v).example(6, 8) for v in observation.views))
     outcome = {'refused': 0, 'hung_up': 0, 'unanswered': 0, 'accepted': 0}
@@ -71,7 +71,7 @@ def malformed_requests(observation: Observation, count: int, seed: int) -> Itera
             yield pack(message)
 
 
-def _spoil(message: dict[str, Any], random: np.random.Generator, drop: bool) -> None:
+def _spoil(message: Any, random: np.random.Generator, drop: bool) -> None:
     """Take one field away, or put junk in its place, somewhere in the tree; never what stays valid."""
     node: Any = message
     key: Any = str(random.choice(list(message)))

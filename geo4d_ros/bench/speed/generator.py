@@ -7,13 +7,14 @@ import resource
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from geo4d_ros.bench.speed.released_algorithm import ReleasedAlgorithm
+from geo4d_ros.generation.module_config import ModuleConfig
 from geo4d_ros.generation.unet.encoders.autoencoders import PatchAutoencoder
 from geo4d_ros.generation.unet.encoders.tiny_decoder import TinyTemporalDecoder
 from geo4d_ros.generation.unet.kernels.prepacked import fixed_weights, flop_formulas, linear
@@ -47,8 +48,8 @@ class Run:
 def benchmark_pipeline(preset: str) -> Geo4dPipeline:
     """The preset with random weights, configured as released (one decoder, no anchor, 25 Euler steps)."""
     learned = preset == 'small'
-    unet = {'predict_residual': False, 'decoders': 'shared'} if learned else dict(RELEASED_UNET)
-    settings = {'sampler': 'euler', 'steps': 25, 'anchor': False, 'condition_frame': 'own'}
+    unet: ModuleConfig = {'predict_residual': False, 'decoders': 'shared'} if learned else dict(RELEASED_UNET)
+    settings: ModuleConfig = {'sampler': 'euler', 'steps': 25, 'anchor': False, 'condition_frame': 'own'}
     return build(PRESETS[preset], {**unet, 'link_zero_init': False}, settings)
 
 
@@ -58,6 +59,77 @@ def optimised_run(pipeline: Geo4dPipeline, observation: Observation, steps: int,
     return Run(dict(pipeline.timings), prediction.decoded)
 
 
+Percentiles = dict[str, dict[str, float]]  # stage -> p50 and p95 [ms]
+
+
+class ConsumerReport(TypedDict):
+    """One consumer's times, and how many times the released algorithm's 25 steps take as long: median over the rounds
+    and the range."""
+
+    stages_ms: Percentiles  # of 25 steps
+    stages_8_steps_ms: Percentiles
+    stages_4_steps_ms: Percentiles
+    speedup_25_steps: float
+    speedup_25_steps_range: list[float]
+    speedup_8_steps: float
+    speedup_8_steps_range: list[float]
+    speedup_4_steps: float
+    speedup_4_steps_range: list[float]
+    relative_output_difference: float  # at 25 steps, to the released algorithm in float32
+
+
+class Floors(TypedDict):
+    """Operations of every stage, and the time that an H100 needs for them at its peak: computed, not measured."""
+
+    flops_once: dict[str, int]
+    h100_ms_25_steps: dict[str, dict[str, float]]  # dtype -> stage
+    note: str
+
+
+class Headline(TypedDict):
+    """See `headline`."""
+
+    same_output_speedup_25_steps: float
+    points_speedup_25_steps: float
+    points_speedup_8_steps: float
+    student_1_step_speedup: float
+    student_1_step_speedup_range: list[float]
+    student_stages_ms: Percentiles
+    largest_output_difference: float
+
+
+class _Measured(TypedDict, total=False):
+    preset: str
+    device: str
+    dtype: str
+    compiled: bool
+    repeats: int
+    clock: str
+    threads: int
+    instructions: str
+    load_average: dict[str, float]  # before and after
+    memory_need_mib: float
+    unet_parameters: int
+    peak_memory_mib: float
+    released_ms: Percentiles
+    consumers: dict[str, ConsumerReport]
+    consumer: str  # which of them the next four are of
+    stages_ms: Percentiles
+    speedup_25_steps: float
+    speedup_8_steps: float
+    relative_output_difference: float
+    flops: dict[str, int]  # by steps
+    released_flops: int
+    floor: Floors
+    matmul_flops_per_s: float
+    fraction_of_matmul_rate: dict[str, float]  # by steps
+    wall_s: float
+
+
+class GeneratorReport(_Measured, Headline):
+    """The report of `geo4d benchmark generator`; the operations where they were counted."""
+
+
 def relative_difference(images: dict[Stream, torch.Tensor], reference: dict[Stream, torch.Tensor]) -> float:
     """||a - b|| / ||b|| over all the images that both have."""
     pairs = [(a.float().cpu(), reference[s].float().cpu()) for s, a in images.items()]
@@ -65,7 +137,7 @@ def relative_difference(images: dict[Stream, torch.Tensor], reference: dict[Stre
     return float(np.sqrt(error / sum(float(b.square().sum()) for _, b in pairs)))
 
 
-def percentiles(runs: list[Run]) -> dict[str, dict[str, float]]:
+def percentiles(runs: list[Run]) -> Percentiles:
     """Stage -> p50 and p95 in milliseconds."""
     stages = {name: [r.stages[name] for r in runs] for name in ('encode', 'denoise', 'decode')}
     stages['total'] = [r.total for r in runs]
@@ -93,7 +165,7 @@ def benchmark(
     compiled: bool = False,
     flops: bool = True,
     threads: int = 1,
-) -> dict[str, Any]:
+) -> GeneratorReport:
     """The report of `geo4d benchmark generator`; every time in it is of a complete prediction.
 
     On the CPU, times are processor time of `threads` threads: waiting for other processes is not in them, but sharing
@@ -117,17 +189,18 @@ def benchmark(
     if dtype != 'float32':
         pipeline.to(dtype=getattr(torch, dtype))
     # Counted before compiling: the counter does not see into compiled code.
-    counts = {} if not flops else {
-        'flops': {str(n): count_flops(lambda k: optimised_run(pipeline, observation, k, 'points'), n) for n in STEPS},
-        'released_flops': count_flops(lambda k: released(observation, 0, k), REFERENCE_STEPS),
-    }
-    floors = stage_floors(pipeline, observation) if flops else {}
+    if flops:
+        counts = {str(n): count_flops(lambda k: optimised_run(pipeline, observation, k, 'points'), n) for n in STEPS}
+        released_count = count_flops(lambda k: released(observation, 0, k), REFERENCE_STEPS)
+        floors = stage_floors(pipeline, observation)
     if compiled:
         pipeline.compile()
     started, load = time.perf_counter(), os.getloadavg()[0]
     student = student_pipeline(pipeline)
     runs, references, peak = time_both(pipeline, student, released, observation, repeats, device)
-    report: dict[str, Any] = {
+    consumers = {c: consumer_report(runs, c, references) for c in CONSUMERS}
+    first = consumers['points']
+    report: _Measured = {
         'preset': preset,
         'device': device_name(device),
         'dtype': dtype,
@@ -141,19 +214,20 @@ def benchmark(
         'unet_parameters': sum(p.numel() for p in pipeline.unet.parameters()),
         'peak_memory_mib': peak,
         'released_ms': percentiles(references),
-        'consumers': {c: consumer_report(runs, c, references) for c in CONSUMERS},
+        'consumers': consumers,
+        'consumer': 'points',
+        'stages_ms': first['stages_ms'],
+        'speedup_25_steps': first['speedup_25_steps'],
+        'speedup_8_steps': first['speedup_8_steps'],
+        'relative_output_difference': first['relative_output_difference'],
     }
-    first = report['consumers']['points']
-    names = ('stages_ms', 'speedup_25_steps', 'speedup_8_steps', 'relative_output_difference')
-    report.update({'consumer': 'points', **{name: first[name] for name in names}, **counts})
-    report.update(headline(report, runs, references))
     if flops:
-        report['floor'] = floors
+        report['flops'], report['released_flops'], report['floor'] = counts, released_count, floors
         rate = matmul_rate(device, getattr(torch, dtype), pipeline.clock)
         seconds = {n: float(np.median([r.total for r in runs['points', n]])) for n in STEPS}
-        fractions = {str(n): counts['flops'][str(n)] / rate / seconds[n] for n in STEPS}
-        report.update({'matmul_flops_per_s': rate, 'fraction_of_matmul_rate': fractions})
-    return {**report, 'wall_s': time.perf_counter() - started}
+        fractions = {str(n): counts[str(n)] / rate / seconds[n] for n in STEPS}
+        report['matmul_flops_per_s'], report['fraction_of_matmul_rate'] = rate, fractions
+    return {**report, **headline(consumers, runs, references), 'wall_s': time.perf_counter() - started}
 
 
 def time_both(
@@ -203,7 +277,8 @@ def student_pipeline(pipeline: Geo4dPipeline) -> Geo4dPipeline:
     return student
 
 
-def headline(report: dict[str, Any], runs: dict[tuple[str, int], list[Run]], references: list[Run]) -> dict[str, Any]:
+def headline(consumers: dict[str, ConsumerReport], runs: dict[tuple[str, int], list[Run]],
+             references: list[Run]) -> Headline:
     """The like-for-like figure first, then what each further step adds; all against the released 25 steps.
 
     same_output: all four films, 25 steps; points: pointmaps of both views, which is what a tracker needs, RGB films
@@ -212,17 +287,17 @@ def headline(report: dict[str, Any], runs: dict[tuple[str, int], list[Run]], ref
     """
     ratios = [r.total / run.total for run, r in zip(runs['student', 1], references, strict=True)]
     return {
-        'same_output_speedup_25_steps': report['consumers']['everything']['speedup_25_steps'],
-        'points_speedup_25_steps': report['consumers']['points']['speedup_25_steps'],
-        'points_speedup_8_steps': report['consumers']['points']['speedup_8_steps'],
+        'same_output_speedup_25_steps': consumers['everything']['speedup_25_steps'],
+        'points_speedup_25_steps': consumers['points']['speedup_25_steps'],
+        'points_speedup_8_steps': consumers['points']['speedup_8_steps'],
         'student_1_step_speedup': float(np.median(ratios)),
         'student_1_step_speedup_range': [min(ratios), max(ratios)],
         'student_stages_ms': percentiles(runs['student', 1]),
-        'largest_output_difference': max(c['relative_output_difference'] for c in report['consumers'].values()),
+        'largest_output_difference': max(c['relative_output_difference'] for c in consumers.values()),
     }
 
 
-def stage_floors(pipeline: Geo4dPipeline, observation: Observation) -> dict[str, Any]:
+def stage_floors(pipeline: Geo4dPipeline, observation: Observation) -> Floors:
     """Operations of every stage, and the time that an H100 needs for them at its peak [ms]: computed, not measured."""
     counts: dict[str, int] = {}
     counter = FlopCounterMode(display=False, custom_mapping=flop_formulas())
@@ -250,18 +325,20 @@ def released_run(released: ReleasedAlgorithm, observation: Observation) -> Run:
     return Run(stages, images)
 
 
-def consumer_report(runs: dict[tuple[str, int], list[Run]], consumer: str, references: list[Run]) -> dict[str, Any]:
+def consumer_report(runs: dict[tuple[str, int], list[Run]], consumer: str, references: list[Run]) -> ConsumerReport:
     """Timings, speed-ups and output difference for one consumer."""
-    report: dict[str, Any] = {'stages_ms': percentiles(runs[consumer, REFERENCE_STEPS])}
-    for steps in STEPS:
-        if steps != REFERENCE_STEPS:
-            report[f'stages_{steps}_steps_ms'] = percentiles(runs[consumer, steps])
-    for steps in STEPS:
-        ratios = [r.total / run.total for run, r in zip(runs[consumer, steps], references, strict=True)]
-        report[f'speedup_{steps}_steps'] = float(np.median(ratios))
-        report[f'speedup_{steps}_steps_range'] = [min(ratios), max(ratios)]
+    stages = {n: percentiles(runs[consumer, n]) for n in STEPS}
+    ratios = {n: [r.total / run.total for run, r in zip(runs[consumer, n], references, strict=True)] for n in STEPS}
+    medians = {n: float(np.median(values)) for n, values in ratios.items()}
+    spread = {n: [min(values), max(values)] for n, values in ratios.items()}
     images = runs[consumer, REFERENCE_STEPS][0].images
-    return {**report, 'relative_output_difference': relative_difference(images, references[0].images)}
+    return {
+        'stages_ms': stages[25], 'stages_8_steps_ms': stages[8], 'stages_4_steps_ms': stages[4],
+        'speedup_25_steps': medians[25], 'speedup_25_steps_range': spread[25],
+        'speedup_8_steps': medians[8], 'speedup_8_steps_range': spread[8],
+        'speedup_4_steps': medians[4], 'speedup_4_steps_range': spread[4],
+        'relative_output_difference': relative_difference(images, references[0].images),
+    }
 
 
 def matmul_rate(device: str, dtype: torch.dtype, clock: Callable[[], float], size: int = 0) -> float:

@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Any, TypedDict
 
 from geo4d_ros.data.collect import Recording, record
 from geo4d_ros.data.episodes import Episode, list_episodes
@@ -19,23 +19,45 @@ from geo4d_ros.workers.ray_cluster import LOCAL
 SEED = 500_000
 
 
-def measure(task: str, demos: int, episodes: int, workers: Sequence[int], checkpoint: str, ray: bool) -> dict[str, Any]:
+class WorkReport(TypedDict, total=False):
+    """One kind of work; rows: <way>_<workers> -> wall_s, start_s, per_s and its ratio to the fewest workers'."""
+
+    rows: dict[str, dict[str, float]]
+    identical: bool
+    result_sha256: str
+
+
+class ScalingReport(TypedDict):
+    """The report of `geo4d benchmark scaling`."""
+
+    task: str
+    seed_start: int
+    demos: int
+    episodes: int
+    workers: list[int]
+    collect: WorkReport
+    closed_loop: WorkReport
+
+
+def measure(task: str, demos: int, episodes: int, workers: Sequence[int], checkpoint: str,
+            ray: bool) -> ScalingReport:
     """The report of `geo4d benchmark scaling`: jobs per second of each way and number of workers, and whether all of
     them gave the same results, byte for byte."""
     ways = [(way, address, n) for way, address in (('processes', None), ('ray', LOCAL if ray else ''))
             for n in workers if address != '']
-    report: dict[str, Any] = {'task': task, 'seed_start': SEED, 'demos': demos, 'episodes': episodes,
-                              'workers': list(workers)}
+    found: dict[str, WorkReport] = {}
     for what, count, run in (('collect', demos, _collect), ('closed_loop', episodes, _evaluate)):
-        rows, results = {}, []
+        rows: dict[str, dict[str, float]] = {}
+        results: list[str] = []
         for way, address, n in ways if count else ():
             row, result = run(task, count, n, address, checkpoint)
             rows[f'{way}_{n}'] = row
             results.append(result)
         for way, _, n in ways if count else ():
             rows[f'{way}_{n}']['ratio'] = rows[f'{way}_{n}']['per_s'] / rows[f'{way}_{workers[0]}']['per_s']
-        report[what] = {'rows': rows, 'identical': len(set(results)) == 1, 'result_sha256': results[0]} if rows else {}
-    return report
+        found[what] = {'rows': rows, 'identical': len(set(results)) == 1, 'result_sha256': results[0]} if rows else {}
+    return {'task': task, 'seed_start': SEED, 'demos': demos, 'episodes': episodes, 'workers': list(workers),
+            'collect': found['collect'], 'closed_loop': found['closed_loop']}
 
 
 def _collect(task: str, demos: int, workers: int, address: str | None, _: str) -> tuple[dict[str, float], str]:
@@ -65,7 +87,8 @@ def _stages(report: EpisodeReport) -> float:
 
 def _timed(run: Callable[[], Iterator[Any]], own_s: Callable[[Any], float]) -> tuple[dict[str, float], list[Any]]:
     """start_s: until the first result, less what that job took itself; per_s: jobs a second after the start."""
-    started, found, start_s = time.perf_counter(), [], 0.0
+    started, start_s = time.perf_counter(), 0.0
+    found: list[Any] = []
     for result in run():
         if not found:
             start_s = max(0.0, time.perf_counter() - started - own_s(result))

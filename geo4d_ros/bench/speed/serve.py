@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 import psutil
@@ -68,8 +68,43 @@ def served(checkpoint: str | None, device: str) -> Iterator[tuple[int, psutil.Pr
             process.wait()
 
 
+class CompressionRow(TypedDict):
+    """Bytes and p50, p95 [ms] of one compression; overhead: all but the model."""
+
+    request_bytes: int
+    request_bytes_at_camera_size: int
+    reply_bytes: int
+    total_ms: dict[str, float] | None
+    overhead_ms: dict[str, float] | None
+    n: int
+
+
+class ServeReport(TypedDict):
+    """The report of `geo4d benchmark serve`; the first three of the default compression."""
+
+    request_bytes: int
+    ms_p50: float
+    ms_p95: float
+    compressions: dict[str, CompressionRow]
+    malformed: int
+    malformed_outcome: dict[str, int]
+    slow_clients: int
+    half_open_clients: int
+    unread_clients: int
+    cut_off: dict[str, int]
+    clients: int
+    clients_answered: int
+    clients_wall_s: float
+    survived: bool
+    server_mib_before: float
+    server_mib_after: float
+    repeats: int
+    device: str
+    camera_size: list[int]
+
+
 def benchmark(observation: Observation, checkpoint: str | None, device: str, repeats: int, malformed: int, clients: int,
-              seed: int = 0) -> dict[str, Any]:
+              seed: int = 0) -> ServeReport:
     """The report of `geo4d benchmark serve`; `observation` at the cameras' size."""
     with served(checkpoint, device) as (port, process):
         remote = RemoteGenerator(Address('127.0.0.1', port, timeout=ASK_SECONDS))
@@ -90,15 +125,16 @@ def benchmark(observation: Observation, checkpoint: str | None, device: str, rep
         after = process.memory_info().rss
         survived = process.is_running() and _lives(port, observation)
     default = rows['zstd']
-    return {'request_bytes': default['request_bytes'], 'ms_p50': default['total_ms']['p50'],
-            'ms_p95': default['total_ms']['p95'], 'compressions': rows, 'malformed': malformed, **spoiled,
+    total = default['total_ms'] or {}
+    return {'request_bytes': default['request_bytes'], 'ms_p50': total['p50'], 'ms_p95': total['p95'],
+            'compressions': rows, 'malformed': malformed, 'malformed_outcome': spoiled['malformed_outcome'],
             'slow_clients': BAD, 'half_open_clients': BAD, 'unread_clients': BAD, 'cut_off': cut, 'clients': clients,
             'clients_answered': answered, 'clients_wall_s': round(seconds, 1), 'survived': survived,
             'server_mib_before': round(before / 2**20, 1), 'server_mib_after': round(after / 2**20, 1),
             'repeats': repeats, 'device': device, 'camera_size': list(observation.views[0].depth.shape)}
 
 
-def _measure(port: int, observation: Observation, compression: str, repeats: int) -> dict[str, Any]:
+def _measure(port: int, observation: Observation, compression: str, repeats: int) -> CompressionRow:
     """Sizes and times of one compression; overhead: all but the model."""
     remote = RemoteGenerator(Address('127.0.0.1', port, timeout=ASK_SECONDS, compression=compression))
     full = len(pack({'observation': encode(observation, compression)}))

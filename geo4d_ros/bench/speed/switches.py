@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
 
 from geo4d_ros.bench.speed.generator import (
+    Floors,
     Run,
     benchmark_pipeline,
     optimised_run,
@@ -25,12 +26,21 @@ from geo4d_ros.types import Observation
 FAULTS = (Geo4dError, RuntimeError, ValueError, ImportError)  # running out of memory is a RuntimeError
 
 
-def switches(device: str, preset: str, left: Callable[[], float] = lambda: math.inf) -> dict[str, Any]:
+class SwitchReport(TypedDict):
+    """rows: switch -> milliseconds per stage, total, gain, steps and peak memory; skipped: switch -> why."""
+
+    rows: dict[str, dict[str, float]]
+    skipped: dict[str, str]
+    floor: Floors
+
+
+def switches(device: str, preset: str, left: Callable[[], float] = lambda: math.inf) -> SwitchReport:
     """Median milliseconds per stage and of a whole prediction, with each switch added to those before it.
 
     gain: the total of the row before over this row's. left: seconds until no further switch is tried.
     """
-    observation, skipped = Observation.example(), {}
+    observation = Observation.example()
+    skipped: dict[str, str] = {}
     rows: dict[str, dict[str, float]] = {}
     pipeline = benchmark_pipeline(preset).to(device)
     floor = stage_floors(pipeline, observation)

@@ -174,7 +174,7 @@ class Geo4dPipeline(DiffusionPipeline):
         same. On the CPU the weights are frozen into the code, and a C++ compiler has to be there.
         """
         on_gpu = torch.device(self._execution_device).type == 'cuda'
-        how: dict[str, Any] = {'mode': mode} if on_gpu else {'options': {'freezing': True}}
+        how: dict[str, str | dict[str, bool]] = {'mode': mode} if on_gpu else {'options': {'freezing': True}}
         self.unet = torch.compile(self.unet, dynamic=False, **how)
         return self
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from geo4d_ros.data.windows import WindowSampler
+from geo4d_ros.data.windows import Window, WindowSampler
 from geo4d_ros.geometry.cameras import unproject
 from geo4d_ros.geometry.transforms import from_rotvec, invert, transform_points
 from geo4d_ros.robots.inverse_kinematics import shared_kinematics
@@ -54,7 +53,7 @@ def _jitter(rng: np.random.Generator, sigma_m: float, sigma_rad: float) -> np.nd
     return from_rotvec(rng.normal(0, sigma_rad, 3), rng.normal(0, sigma_m, 3))
 
 
-def window_arrays(window: dict[str, Any], rng: np.random.Generator, noise: Augmentation | None,
+def window_arrays(window: Window, rng: np.random.Generator, noise: Augmentation | None,
                   ) -> dict[str, np.ndarray]:
     """One training example as float32 arrays; g0 = the gripper's frame at the observation.
 
@@ -93,7 +92,7 @@ def window_arrays(window: dict[str, Any], rng: np.random.Generator, noise: Augme
     }
 
 
-def arm_in_gripper(window: dict[str, Any]) -> np.ndarray:
+def arm_in_gripper(window: Window) -> np.ndarray:
     """Joints of the arm (J, 3) [m] at the observation, in the gripper's frame."""
     T_g0_base = invert(window['T_base_ref'] @ window['T_ref_gripper'][0])
     return transform_points(T_g0_base, shared_kinematics(window.get('robot')).arm_points(window['joints'][0]))

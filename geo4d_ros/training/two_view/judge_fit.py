@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -78,7 +77,7 @@ def encoded(network: TwoViewNetwork, episode: Episode, index: int, rng: np.rando
     arm = shared_kinematics(episode.robot).arm_points(episode.read('joints')[index:index + 1])[0]
     observation = Observation(tuple(frames), T_ref_base @ episode.read('T_base_gripper')[index],
                               float(episode.read('opening')[index]), arm_points=transform_points(T_ref_base, arm))
-    batch: dict[str, Any] = observation_tensors(frames, T_ref_base @ T_base_camera, np.ones(2, bool), observation)
+    batch = observation_tensors(frames, T_ref_base @ T_base_camera, np.ones(2, bool), observation)
     with torch.inference_mode():
         scene = network.encode(batch['rgb0'], batch['points'], batch['valid'], batch['T_g0_view'], batch['opening0'],
                                batch['seen'])

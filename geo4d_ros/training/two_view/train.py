@@ -20,6 +20,7 @@ from tqdm import tqdm
 from geo4d_ros.data.episodes import list_episodes, open_or_warn
 from geo4d_ros.errors import ConfigurationError
 from geo4d_ros.generation.manifest import verify_manifest
+from geo4d_ros.generation.module_config import ModuleConfig
 from geo4d_ros.generation.two_view.network import TwoViewNetwork
 from geo4d_ros.generation.two_view.predictor import TwoViewPredictor
 from geo4d_ros.generation.two_view.weights import read_index, read_weights
@@ -71,8 +72,8 @@ class TrainConfig:
     validation: str = 'auto'
     validate_every_min: float = 5.0
     save_every_s: float = 240.0
-    network: dict[str, Any] = field(default_factory=dict)
-    augmentation: dict[str, Any] = field(default_factory=dict)
+    network: ModuleConfig = field(default_factory=dict)
+    augmentation: ModuleConfig = field(default_factory=dict)
 
 
 def parse_config(values: dict[str, Any]) -> TrainConfig:

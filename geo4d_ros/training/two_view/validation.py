@@ -7,7 +7,6 @@ import io
 import json
 import logging
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +15,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from torch.utils.tensorboard import SummaryWriter
 
 from geo4d_ros.data.episodes import SCHEMA, Episode, list_episodes
-from geo4d_ros.data.windows import HORIZON, cut_window, undisturbed
+from geo4d_ros.data.windows import HORIZON, Window, cut_window, undisturbed
 from geo4d_ros.errors import Geo4dError
 from geo4d_ros.generation.two_view.network import TwoViewNetwork, one_view_each
 from geo4d_ros.generation.two_view.predictor import TwoViewPredictor
@@ -109,7 +108,7 @@ class Validation:
                 sums[name] = sums.get(name, 0.0) + float(value) * len(rows) / len(self._windows)
         return sums
 
-    def _film(self, network: TwoViewNetwork, robot: str, window: dict[str, Any], number: int, step: int) -> None:
+    def _film(self, network: TwoViewNetwork, robot: str, window: Window, number: int, step: int) -> None:
         try:
             video = TwoViewPredictor(network, robot=robot).predict(observation_of(window))
         except Geo4dError as error:  # two views that cannot be registered
@@ -137,7 +136,7 @@ def path_error(network: TwoViewNetwork, batch: dict[str, torch.Tensor]) -> torch
     return 100 * (off * batch['expected']).sum() / batch['expected'].sum().clamp(min=1)
 
 
-def observation_of(window: dict[str, Any]) -> Observation:
+def observation_of(window: Window) -> Observation:
     """What a generator is given of a `windows.cut_window`."""
     frames = tuple(RgbdFrame(rgb[0], depth[0], K)
                    for rgb, depth, K in zip(window['rgb'], window['depth'], window['K'], strict=True))
@@ -146,7 +145,7 @@ def observation_of(window: dict[str, Any]) -> Observation:
     return Observation(frames, window['T_ref_gripper'][0], float(window['opening'][0]), window['T_ref_view'], arm)
 
 
-def compared(window: dict[str, Any], video: Video4D) -> np.ndarray:
+def compared(window: Window, video: Video4D) -> np.ndarray:
     """(frames, rows, columns, 3) uint8: the true views beside each other, the predicted ones below."""
     rows = [np.concatenate(list(views), axis=2) for views in (window['rgb'], video.rgb)]
     frames = min(len(row) for row in rows)
@@ -160,7 +159,7 @@ def as_gif(frames: np.ndarray) -> bytes:
     return out.getvalue()
 
 
-def _window(path: Path, index: int, episodes: int) -> dict[str, Any] | None:
+def _window(path: Path, index: int, episodes: int) -> Window | None:
     """One of `WINDOWS` windows of an episode, at a share of its length that depends on the index; None if damaged."""
     try:
         episode = Episode.open(path)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from geo4d_ros.errors import ConfigurationError, require
+from geo4d_ros.generation.module_config import ModuleConfig
 from geo4d_ros.training.config_values import checked_config
 
 STAGES = ('vae', 'decoder', 'regression', 'diffusion', 'distillation')
@@ -53,8 +54,8 @@ class UNetTrainConfig:
     stage: str = 'diffusion'
     preset: str = 'geo4d-sim-unet'
     init_from: str | None = None
-    unet: dict[str, Any] = field(default_factory=dict)
-    pipeline: dict[str, Any] = field(default_factory=dict)
+    unet: ModuleConfig = field(default_factory=dict)
+    pipeline: ModuleConfig = field(default_factory=dict)
     loss: LossConfig = field(default_factory=LossConfig)
     data: str = 'outputs/data/train'
     data_format: str = 'zarr'
@@ -80,7 +81,7 @@ class UNetTrainConfig:
     gradient_checkpointing: bool = False
     pose_noise: tuple[float, float] = (0.003, 0.3)
     autoencoder: str = 'points'
-    decoder: dict[str, Any] = field(default_factory=dict)
+    decoder: ModuleConfig = field(default_factory=dict)
     student_steps: int = 1
     backward_simulation: bool = True
     gan: float = 0.003

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -104,7 +103,7 @@ class EpisodeWindows(Dataset):
         )
         cameras = rng.choice(episode.cameras, self.views, replace=False)
         episode.need(('depth', 'K', 'T_base_camera', *self.needs), 'this training')
-        arrays: dict[str, Any] = {}
+        arrays: dict[str, np.ndarray] = {}
         for name in set(SCHEMA) - set(episode.missing):
             dims = SCHEMA[name][1]
             if dims[:2] == ('C', 'N'):
