@@ -16,14 +16,15 @@ from geo4d_ros.errors import Geo4dError, InvalidInputError, require
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of the command."""
     parser.add_argument('source', nargs='+', metavar='SOURCE', help='an observation file (.npz), the video.npz of '
-                        '`geo4d predict`, or cameras as in `geo4d cameras show`')
+                        '`geo4d predict`, a recording that `geo4d import` reads, or cameras as in `geo4d cameras show`')
     parser.add_argument('--predict', action='store_true', 
                         help='of an observation file: predict, track and show that too')
     parser.add_argument('--checkpoint', default=DEFAULT_CHECKPOINT, metavar='P', help='default %(default)s')
     add_generator_argument(parser)
     parser.add_argument('--device', default='cpu', help='default %(default)s')
     parser.add_argument('--readout', choices=('fused', 'video', 'state'), default='fused', help='default %(default)s')
-    parser.add_argument('--frames', type=int, default=150, metavar='N', help='looks of cameras (default %(default)s)')
+    parser.add_argument('--frames', type=int, default=150, metavar='N',
+                        help='looks of cameras, or of a recording (default %(default)s)')
     parser.add_argument('--out', type=Path, metavar='RRD', help='write this .rrd file instead of starting the viewer')
 
 
@@ -37,6 +38,8 @@ def run(args: argparse.Namespace) -> int:
     one_file = len(args.source) == 1 and path.suffix == '.npz'
     require(one_file or not args.predict, '--predict takes one observation file', InvalidInputError)
     require(args.frames >= 1, f'--frames should be at least 1 but got {args.frames}', InvalidInputError)
+    if len(args.source) == 1 and _is_recording(path):
+        return _recording(args, path)
     if not one_file:
         return _cameras(args)
     video = _video_of(path)
@@ -67,6 +70,40 @@ def _cameras(args: argparse.Namespace) -> int:
         pass
     finally:
         close_cameras(cameras)
+    return 0
+
+
+def _is_recording(path: Path) -> bool:
+    """Whether it is a file or folder with whole demonstrations; what `geo4d cameras record` wrote is cameras."""
+    from geo4d_ros.cameras.realsense import RECORDINGS
+
+    of_cameras = path.suffix in (*RECORDINGS, '.npz') or (path / 'camera.json').is_file() \
+        or any(path.glob('*/camera.json'))
+    return path.exists() and not of_cameras
+
+
+def _recording(args: argparse.Namespace, path: Path) -> int:
+    from tqdm import tqdm
+
+    from geo4d_ros.cli.observation.sources import first_recording
+    from geo4d_ros.data.moments import observation_of
+    from geo4d_ros.errors import DatasetError
+    from geo4d_ros.evaluation.rerun_scene import RerunScene
+
+    recording, kinematics = first_recording(path)
+    stamps = recording.cameras[0].colour.stamps
+    moments = np.linspace(0.0, float(stamps[-1] - stamps[0]) * 1e-9, min(args.frames, len(stamps)))
+    shown, cause = 0, ''
+    with RerunScene(args.out) as scene:
+        for number, seconds in enumerate(tqdm(moments, unit='look', leave=False)):
+            try:
+                scene.look(number, observation_of(recording, float(seconds), kinematics))
+                shown += 1
+            except DatasetError as error:  # cameras apart at this moment, or one that began later
+                cause = cause or str(error)
+    require(shown > 0, f'{path} has no moment that can be shown: {cause}', InvalidInputError)
+    print(f'{shown} of {len(moments)} moments{f", the first one left out: {cause}" if cause else ""}'
+          + (f'; open with `rerun {args.out}`' if args.out else ''))
     return 0
 
 

@@ -46,3 +46,19 @@ def test_commands_write_observations_videos_and_recordings(tmp_path, capsys):
     assert main(['view', str(video), '--out', str(out)]) == 0 and '/world/predicted/points' in printed(out)
     assert main(['view', str(tmp_path / 'none.npz'), '--out', str(out)]) == 2
     assert 'does not exist' in capsys.readouterr().err
+
+
+def test_a_recording_is_shown_over_its_time(tmp_path, capsys, monkeypatch):
+    from cli.test_observation_sources import recording
+
+    from geo4d_ros.cli.observation import sources
+
+    (tmp_path / 'bag').mkdir()
+    monkeypatch.setattr(sources, 'first_recording', lambda path: (recording(), None))
+    assert main(['view', str(tmp_path / 'bag'), '--out', str(tmp_path / 'a.rrd')]) == 0
+    assert '5 of 5 moments' in capsys.readouterr().out
+    text = printed(tmp_path / 'a.rrd')
+    assert '/world/seen/reference/rgb' in text and '/world/gripper' in text
+    monkeypatch.setattr(sources, 'first_recording', lambda path: (recording(delay=80_000_000), None))
+    assert main(['view', str(tmp_path / 'bag'), '--out', str(tmp_path / 'b.rrd')]) == 2
+    assert '80 ms away' in capsys.readouterr().err

@@ -6,11 +6,16 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from geo4d_ros.errors import InvalidInputError, require
 from geo4d_ros.types import Observation
+
+if TYPE_CHECKING:
+    from geo4d_ros.data.recordings import Recording
+    from geo4d_ros.robots.inverse_kinematics import ArmKinematics
 
 
 def add_source_arguments(parser: argparse.ArgumentParser, file: bool = True) -> None:
@@ -78,18 +83,25 @@ def seen(names: list[str]) -> Observation:
 def recorded(path: Path, seconds: float) -> Observation:
     """A moment of the first demonstration of a recording, read as `geo4d import` reads it for the default robot."""
     from geo4d_ros.data.moments import observation_of
+
+    if (path / 'camera.json').is_file() or any(path.glob('*/camera.json')):  # of `geo4d cameras record`
+        require(seconds == 0, f'{path} is read from its beginning; leave --at away', InvalidInputError)
+        return seen([str(path)])
+    recording, kinematics = first_recording(path)
+    return observation_of(recording, seconds, kinematics)
+
+
+def first_recording(path: Path) -> tuple[Recording, ArmKinematics | None]:
+    """The first recording of a file or folder, and the arm's kinematics where its joints are the default robot's."""
     from geo4d_ros.data.readers.registry import find_reader
     from geo4d_ros.data.recordings import ImportOptions
     from geo4d_ros.robots.inverse_kinematics import shared_kinematics
     from geo4d_ros.robots.registry import load_robot
 
-    if (path / 'camera.json').is_file() or any(path.glob('*/camera.json')):  # of `geo4d cameras record`
-        require(seconds == 0, f'{path} is read from its beginning; leave --at away', InvalidInputError)
-        return seen([str(path)])
     reader, robot = find_reader(path), load_robot()
     options = ImportOptions(robot.base_frame, robot.tool_frame, tuple(robot.finger_joints))
     recording = next(iter(reader.read(path, options)), None)
     require(recording is not None, f'{path} holds no recording', InvalidInputError)
     assert recording is not None
     known = set(recording.joint_names) >= set(robot.joints)
-    return observation_of(recording, seconds, shared_kinematics() if known else None)
+    return recording, shared_kinematics() if known else None
