@@ -35,7 +35,8 @@ def run(args: argparse.Namespace) -> int:
     checkpoint = checkpoint_directory(args.checkpoint)
     started = time.monotonic()
     report = measure(args.task, args.demos, args.episodes, args.workers, str(checkpoint), not args.no_ray)
-    write_report('benchmark-scaling', {'model_sha256': weights_sha256(checkpoint), 'cores': os.cpu_count(), **report,
+    write_report('benchmark-scaling', {'model_sha256': weights_sha256(checkpoint), 'cores': os.cpu_count(),
+                                       'load_average': os.getloadavg()[2], **report,
                                        'wall_s': round(time.monotonic() - started, 1)}, args.json)
     print(f'{"":<12} {"workers":<14} {"per second":>10} {"ratio":>6} {"start [s]":>10}')
     for what in ('collect', 'closed_loop'):
