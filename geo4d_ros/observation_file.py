@@ -36,7 +36,7 @@ def save_observation(path: Path, observation: Observation) -> None:
         arrays['arm_points'] = observation.arm_points
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        np.savez_compressed(path, **arrays)  # type: ignore[arg-type] - `allow_pickle` is none of the names
+        np.savez_compressed(path, **arrays)  # type: ignore[arg-type]  # `allow_pickle` is none of the names
     except OSError as error:
         raise ConfigurationError(f'cannot write {path}: {error.strerror}; choose a writable place') from error
 

@@ -13,12 +13,13 @@ import json
 import re
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import numpy as np
 from PIL import Image
 
 from geo4d_ros.cameras.protocol import Camera, FrameWatch, RecordingEnded
+from geo4d_ros.data.readers.folder import CameraFile
 from geo4d_ros.errors import ConfigurationError, DatasetError, require
 from geo4d_ros.types import RgbdFrame
 
@@ -82,14 +83,14 @@ class FolderCamera:
         self._frame_id = str(about.get('frame_id', f'{self.name}_color_optical_frame'))
         self.watch, self._next = FrameWatch(self.name), 0
 
-    def _about(self) -> dict[str, Any]:
+    def _about(self) -> CameraFile:
         path = self._folder / 'camera.json'
         try:
             about = json.loads(path.read_text())
         except (OSError, ValueError) as error:
             raise DatasetError(f'{path} cannot be read ({error}); it holds K and depth_unit_m') from error
         require(isinstance(about, dict), f'{path} should hold an object', DatasetError)
-        return about
+        return cast(CameraFile, about)
 
     def read(self, timeout: float = 2.0) -> RgbdFrame:
         """See `Camera.read`; as fast as it is asked."""

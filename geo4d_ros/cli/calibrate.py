@@ -6,9 +6,12 @@ import argparse
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from geo4d_ros.cli.common import add_json_argument, add_robot_argument, write_report
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _by_board(args: argparse.Namespace) -> list[dict[str, Any]]:
+def _by_board(args: argparse.Namespace) -> list[CameraFigures]:
     import numpy as np
 
     from geo4d_ros.data.calibration.board import Board, calibrate
@@ -64,12 +67,12 @@ def _by_board(args: argparse.Namespace) -> list[dict[str, Any]]:
     require(pictures >= 3, f'--pictures should be at least 3 but is {pictures}')
     board = Board(int(parts[0]), int(parts[1]), args.square, args.marker, args.dictionary)
     board.opencv()
-    return [_figures(r.name, r.pictures, r.corner_error_px, r.hand_eye.T_base_camera, r.hand_eye.residual_m)
-            | {'residual_deg_median': float(np.degrees(np.median(r.hand_eye.residual_rad)))}
+    return [_figures(r.name, r.pictures, r.corner_error_px, r.hand_eye.T_base_camera, r.hand_eye.residual_m,
+                     float(np.degrees(np.median(r.hand_eye.residual_rad))))
             for r in _of_first(args, lambda recording: calibrate(recording, board, pictures))]
 
 
-def _by_silhouette(args: argparse.Namespace) -> list[dict[str, Any]]:
+def _by_silhouette(args: argparse.Namespace) -> list[CameraFigures]:
     import numpy as np
 
     from geo4d_ros.data.calibration.silhouette import calibrate
@@ -97,13 +100,34 @@ def _of_first(args: argparse.Namespace, calibrate: Callable[[Any], list[Any]]) -
     raise DatasetError(f'{args.source} holds no recording')
 
 
-def _figures(name: str, pictures: int, error_px: float, T: Any, residual_m: Any) -> dict[str, Any]:
-    """JSON of one camera; `pose` is x y z qx qy qz qw of its optical frame in the base."""
+class _Placed(TypedDict):
+    name: str
+    pictures: int
+    error_px: float
+    T_base_camera: list[list[float]]
+    residual_mm_median: float
+    residual_mm_max: float
+    pose: list[float]
+
+
+class CameraFigures(_Placed, total=False):
+    """A camera in the report; pose: x y z [m] qx qy qz qw of its optical frame in the base; only a board tells the
+    angle."""
+
+    residual_deg_median: float
+
+
+def _figures(name: str, pictures: int, error_px: float, T: np.ndarray, residual_m: np.ndarray,
+             residual_deg: float | None = None) -> CameraFigures:
+    """JSON of one camera."""
     import numpy as np
 
     from geo4d_ros.geometry.transforms import pose_to_quaternion
 
-    return {'name': name, 'pictures': pictures, 'error_px': error_px, 'T_base_camera': T.tolist(),
-            'residual_mm_median': float(np.median(residual_m)) * 1e3,
-            'residual_mm_max': float(np.max(residual_m)) * 1e3,
-            'pose': [*T[:3, 3].tolist(), *pose_to_quaternion(T).tolist()]}
+    figures: CameraFigures = {
+        'name': name, 'pictures': pictures, 'error_px': error_px, 'T_base_camera': T.tolist(),
+        'residual_mm_median': float(np.median(residual_m)) * 1e3, 'residual_mm_max': float(np.max(residual_m)) * 1e3,
+        'pose': [*T[:3, 3].tolist(), *pose_to_quaternion(T).tolist()]}
+    if residual_deg is not None:
+        figures['residual_deg_median'] = residual_deg
+    return figures

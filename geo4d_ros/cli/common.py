@@ -6,6 +6,7 @@ import argparse
 import json
 import math
 import os
+from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ def add_json_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--json', type=Path, metavar='F', help='also write the report as JSON to this file')
 
 
-def write_report(name: str, report: dict[str, Any], extra: Path | None, out_dir: Path = Path('outputs')) -> None:
+def write_report(name: str, report: Mapping[str, object], extra: Path | None, out_dir: Path = Path('outputs')) -> None:
     """Write `report` (with the revision) to outputs/<name>.json and to `extra` when given."""
     text = json.dumps({'revision': revision(), **report}, indent=1, default=_plain) + '\n'
     for path in filter(None, (out_dir / f'{name}.json', extra)):

@@ -7,7 +7,7 @@ import logging
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TypedDict
 
 import numpy as np
 
@@ -249,7 +249,22 @@ def simplify(vertices: np.ndarray, faces: np.ndarray, max_faces: int = MAX_FACES
     return merged, kept
 
 
-def load_gripper(description: dict[str, Any], folder: Path = Path('.')) -> GripperModel:
+class GripperFile(TypedDict, total=False):
+    """A described gripper, before it is checked; see `load_gripper`."""
+
+    name: str
+    hand: str
+    left_finger: str
+    right_finger: str
+    T_tool_hand: list[list[float]]
+    T_tool_left_finger: list[list[float]]
+    T_tool_right_finger: list[list[float]]
+    scale: float
+    max_opening: float
+    half_turn: bool
+
+
+def load_gripper(description: GripperFile, folder: Path = Path('.')) -> GripperModel:
     """A gripper from mesh files.
 
     description: name; hand, left_finger, right_finger: mesh paths (relative to `folder`) of the parts at

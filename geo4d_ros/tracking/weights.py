@@ -24,7 +24,7 @@ class NetworkConfig(TypedDict, total=False):
     predictions: int  # windows that a generator painted
     init_sha256: str  # weights it was fine-tuned from
     init_steps: int | None
-    training: dict[str, Any]  # its settings
+    training: dict[str, float]  # its settings
     steps: int
     images: int
     windows: int

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
@@ -29,7 +29,7 @@ def runs_behind(checkpoint: Path) -> list[dict[str, Any]]:
     return list(runs)
 
 
-def append_run(checkpoint: Path, start: Path | None, episodes: Iterable[str], run: dict[str, Any]) -> str:
+def append_run(checkpoint: Path, start: Path | None, episodes: Iterable[str], run: Mapping[str, object]) -> str:
     """Record a run in a new checkpoint, after those of the one it started from; returns the checkpoint's hash.
 
     run: its config and what came of it. Added: code, torch, the time it ended, what it started from, its episodes.

@@ -6,7 +6,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -23,7 +23,27 @@ H100_BF16_PEAK = 989e12  # dense operations per second, data sheet of the SXM ca
 MFU = 0.4  # assumed share of the peak that training reaches
 
 
-def measure(config: UNetTrainConfig, clips: int, workers: int) -> dict[str, Any]:
+class Demand(TypedDict):
+    """See `demand`; forward: operations of one pass."""
+
+    needed_for_8_h100: float
+    forward_flops_per_clip: int
+    assumed_mfu: float
+    note: str
+
+
+class LoaderReport(Demand):
+    """The report of `geo4d benchmark loader`; size: height, width and frames of a clip."""
+
+    clips_per_s: dict[str, float]  # cached and uncached
+    clips: int
+    workers: int
+    batch: int
+    size: list[int]
+    cached_kib_per_clip: float
+
+
+def measure(config: UNetTrainConfig, clips: int, workers: int) -> LoaderReport:
     """The report of `geo4d benchmark loader`: clips per second up to latents, pixels against cache, one process."""
     require(clips >= config.batch, f'clips should be at least the batch {config.batch}', ConfigurationError)
     pipeline, device = make_pipeline(config), torch.device('cpu')
@@ -73,7 +93,7 @@ def clip_flops(frames: int = 10, height: int = 32, width: int = 40) -> int:
     return counter.get_total_flops()
 
 
-def demand() -> dict[str, Any]:
+def demand() -> Demand:
     """Clips per second that eight H100 train on at the assumed MFU: forward and twice that backward, and once more
     the forward pass for gradient checkpointing."""
     forward = clip_flops()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypedDict
 
 import torch
 from diffusers import AutoencoderKLTemporalDecoder
@@ -96,26 +96,42 @@ def forward_flops(build: Any, forward: Any) -> int:
     return counter.get_total_flops()
 
 
-def table() -> dict[str, Any]:
+class CostReport(TypedDict):
+    """The report of `geo4d benchmark training-cost`; stages: stage -> parameters, steps, memory [GiB] by what takes it
+    (`states_gib_<optimizer>` among them), GPU hours and the smallest card."""
+
+    parameters: dict[str, int]
+    forward_flops_per_clip: int
+    assumed_mfu: float
+    stages: dict[str, dict[str, float | str]]
+    activations_gib_per_clip: dict[str, float]
+    inference_gib_bf16: dict[str, float]
+    inference_smallest_gpu: dict[str, str]
+    disk_gib: dict[str, float]
+    note: str
+
+
+def table() -> CostReport:
     """The report of `geo4d benchmark training-cost`. Nothing in it is measured: counted or computed."""
     counts = {'unet': count(Geo4dUNet), 'vae': count(lambda: AutoencoderKLTemporalDecoder(**_SVD_VAE)),
               'points decoder': count(TinyTemporalDecoder), 'wan': count(Geo4dWanTransformer)}
     activations = {'plain': unet_activations(False), 'checkpointed': unet_activations(True)}
     forward = clip_flops()
     passes = {'diffusion': 4.0, 'distillation, 1 step': 4.0 + 5.0}  # forward units per clip, recomputation included
-    stages, small = {}, small_stages()
+    stages: dict[str, dict[str, float | str]] = {}
+    small = small_stages()
     for stage, steps in STAGES.items():
         trained = {'pointmap vae': counts['vae'], 'points decoder': counts['points decoder']}.get(stage, counts['unet'])
         copies = 2 if stage.startswith('distillation') else 1
-        entry: dict[str, Any] = {'trained_parameters': trained * copies, 'steps': steps}
-        for optimizer, size in STATE_BYTES.items():
-            entry[f'states_gib_{optimizer}'] = trained * copies * size / _GIB
+        states = {optimizer: trained * copies * size / _GIB for optimizer, size in STATE_BYTES.items()}
+        entry: dict[str, float | str] = {'trained_parameters': trained * copies, 'steps': steps,
+                                         **{f'states_gib_{name}': gib for name, gib in states.items()}}
         if stage in passes:
             frozen = counts['unet'] * 2 / _GIB if copies == 2 else 0.0
             kept, flops = activations['checkpointed'] / _GIB, passes[stage] * forward
         else:
             frozen, kept, flops = (small[stage][name] for name in ('frozen_gib', 'activations_gib', 'flops'))
-        need = entry['states_gib_adamw8bit'] + frozen + kept
+        need = states['adamw8bit'] + frozen + kept
         entry |= {'needs_gib_one_gpu': need, 'gpu_hours_h100_batch_1': steps * flops / (H100_BF16_PEAK * MFU) / 3600,
                   'frozen_gib': frozen, 'activations_gib': kept,
                   'smallest_gpu': smallest_gpu(need)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -24,6 +24,7 @@ from geo4d_ros.cli.common import (
 from geo4d_ros.errors import InvalidInputError, require
 
 if TYPE_CHECKING:
+    from geo4d_ros.evaluation.closed_loop.failure_causes import CycleRow
     from geo4d_ros.evaluation.closed_loop.runs import EpisodeReport
 
 
@@ -165,6 +166,19 @@ class TaskRow(TypedDict):
     failures: dict[str, int]
 
 
+class EpisodeRow(TypedDict):
+    """An `EpisodeReport` without its timings."""
+
+    task: str
+    seed: int
+    success: bool
+    reason: str
+    cause: str | None
+    cycles: list[CycleRow]
+    simulated_s: float
+    film: str | None
+
+
 class Rates(TypedDict):
     """What the table shows of one generator or baseline."""
 
@@ -174,10 +188,10 @@ class Rates(TypedDict):
 
 
 class Summary(Rates):
-    """The keys of the report that the episodes give; runs: every episode (EpisodeReport without its timings)."""
+    """The keys of the report that the episodes give; runs: every episode."""
 
     stages_ms: dict[str, dict[str, float] | None]
-    runs: list[dict[str, Any]]
+    runs: list[EpisodeRow]
 
 
 def summarise(reports: list[EpisodeReport], tasks: list[str]) -> Summary:
@@ -194,9 +208,9 @@ def summarise(reports: list[EpisodeReport], tasks: list[str]) -> Summary:
                       'failures': {cause: causes.count(cause) for cause in sorted(set(causes))}}
     wins = sum(r.success for r in reports)
     names = dict.fromkeys(name for r in reports for name in r.stages)
-    runs = [asdict(r) for r in sorted(reports, key=lambda r: (r.task, r.seed))]
-    for run in runs:
-        del run['stages']  # raw timings
+    runs: list[EpisodeRow] = [
+        {'task': r.task, 'seed': r.seed, 'success': r.success, 'reason': r.reason, 'cause': r.cause, 'cycles': r.cycles,
+         'simulated_s': r.simulated_s, 'film': r.film} for r in sorted(reports, key=lambda r: (r.task, r.seed))]
     return {'tasks': rows, 'success_rate': sum(row['success_rate'] for row in rows.values()) / len(tasks),
             'ci95': [round(v, 4) for v in wilson_interval(wins, len(reports))],
             'stages_ms': {name: percentiles_ms([t for r in reports for t in r.stages.get(name, [])]) for name in names},

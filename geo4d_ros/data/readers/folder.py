@@ -52,6 +52,7 @@ class CameraFile(TypedDict, total=False):
     cy: float
     depth_unit_m: float
     T_base_camera: list[list[float]] | None
+    frame_id: str  # of `geo4d cameras record`
 
 
 class FolderReader:

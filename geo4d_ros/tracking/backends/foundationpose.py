@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -41,14 +40,14 @@ class FoundationPoseOptions:
     register_iterations: int = 5
 
     @classmethod
-    def parse(cls, options: dict[str, Any]) -> FoundationPoseOptions:
+    def parse(cls, options: Mapping[str, str | float]) -> FoundationPoseOptions:
         """From parameters. Raises ConfigurationError on unknown or missing ones."""
         known = set(cls.__dataclass_fields__)
         unknown = sorted(set(options) - known)
         require(not unknown, f'unknown foundationpose option {unknown[:1]}; known: {sorted(known)}', ConfigurationError)
         require(bool(options.get('root')), 'foundationpose needs its option root: the path of your checkout of '
                 'NVlabs/FoundationPose', ConfigurationError)
-        return cls(**options)
+        return cls(**options)  # type: ignore[arg-type]  # which is which is above
 
 
 def preflight(options: FoundationPoseOptions, gripper: GripperModel) -> None:

@@ -13,7 +13,7 @@ import torch
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from geo4d_ros.data.windows import WindowSampler
+from geo4d_ros.data.windows import Window, WindowSampler
 from geo4d_ros.errors import ConfigurationError, DatasetError, require
 from geo4d_ros.generation.two_view.composed import ComposedPredictor
 from geo4d_ros.generation.two_view.instruction import InstructionReader
@@ -59,16 +59,17 @@ def classes_of(labels: np.ndarray, task: int, tasks: int) -> np.ndarray:
     return table[labels]
 
 
-def pasted(window: dict[str, Any], other: dict[str, Any], tasks: tuple[str, ...]) -> dict[str, Any]:
+def pasted(window: Window, other: Window, tasks: tuple[str, ...]) -> Window:
     """The window with the object and fixtures of another task's window in frame 0, where nothing nearer hides them."""
     if window['task'] == other['task']:
         return window
-    out = {**window, **{k: window[k].copy() for k in ('rgb', 'depth', 'labels')}}
+    out: Window = {**window, 'rgb': window['rgb'].copy(), 'depth': window['depth'].copy(),
+                   'labels': window['labels'].copy()}
     labels, theirs = window['labels'][:, 0], other['labels'][:, 0]
     robot = (labels >= 1) & (labels <= 4)
     put = ((theirs == OBJECT) | (theirs == FIXTURE)) & ~robot & (other['depth'][:, 0] < window['depth'][:, 0] + 0.05)
-    for name in ('rgb', 'depth'):
-        out[name][:, 0][put] = other[name][:, 0][put]
+    out['rgb'][:, 0][put] = other['rgb'][:, 0][put]
+    out['depth'][:, 0][put] = other['depth'][:, 0][put]
     out['labels'][:, 0][put] = (theirs - OBJECT + OTHERS + 2 * tasks.index(other['task']))[put]
     return out
 
