@@ -12,6 +12,7 @@ from geo4d_ros.resources import resource
 from geo4d_ros.robots.registry import DEFAULT, load_robot
 
 SHIPPED = 'shipped'
+TUNED_WARMUP = 10  # steps: four minutes have some hundred
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def config_for(data: str, start: str | None) -> tuple[dict[str, Any], str]:
         values |= {'minutes': amount.new_minutes}
         return values, f'{count} demonstrations: a new model, {amount.new_minutes:g} minutes'
     start = checkpoint_of(start, robot_of(data))
-    values |= {'start': start, 'minutes': amount.tuned_minutes, 'lr': amount.tuned_lr,
+    values |= {'start': start, 'minutes': amount.tuned_minutes, 'lr': amount.tuned_lr, 'warmup': TUNED_WARMUP,
                'frozen': ['encoder.blocks'] if amount.keeps_views else []}
     return values, f'{count} demonstrations: {start} tuned for {amount.tuned_minutes:g} minutes'
 

@@ -13,6 +13,7 @@ from geo4d_ros.data.windows import HORIZON, WindowSampler
 from geo4d_ros.errors import DatasetError
 from geo4d_ros.generation.loading import load_generator
 from geo4d_ros.generation.two_view.network import TwoViewNetwork
+from geo4d_ros.generation.two_view.predictor import TwoViewPredictor
 from geo4d_ros.training.two_view.train import Trainer, parse_config
 from geo4d_ros.training.two_view.validation import Validation, as_gif, held_out_episodes
 
@@ -75,6 +76,14 @@ def test_a_run_keeps_the_best_weights_and_draws_its_curves(data, tmp_path):
     events = EventAccumulator(str(tmp_path / 'run/tensorboard'))
     events.Reload()
     assert 'validation/path_error_cm' in events.Tags()['scalars']
+
+
+def test_a_tuned_run_looks_at_its_start_first(data, tmp_path):
+    TwoViewPredictor(TwoViewNetwork(**TINY)).save_pretrained(tmp_path / 'start')
+    values = {'data': str(data), 'output': str(tmp_path / 'run'), 'network': TINY, 'batch': 2, 'workers': 0}
+    Trainer(parse_config({**values, 'minutes': 0.005, 'start': str(tmp_path / 'start')})).run()
+    rows = [json.loads(line) for line in (tmp_path / 'run/validation.jsonl').read_text().splitlines()]
+    assert rows[0]['step'] == 0 and rows[-1]['step'] > 0
 
 
 def test_a_film_is_an_animation_that_tensorboard_shows(tmp_path):

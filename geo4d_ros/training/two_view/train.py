@@ -226,6 +226,8 @@ class Trainer:
         every = 60 * min(config.validate_every_min, config.minutes / 4)
         if self.step == 0:
             self._fit_arm_head()
+            if validation and config.start:
+                self.validate(validation)  # what the start does with these data: tuning has to be better
         source = batches(data, config.seed + self.step)
         saved_at, means, looked_at = time.monotonic(), {}, budget.spent_s
         with tqdm(total=round(budget.seconds), initial=round(budget.spent_s), desc='training',
