@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -58,11 +59,13 @@ def write_viewer(recording: Path, folder: Path) -> list[Path]:
     command = [str(program) if program.is_file() else 'rerun', '--headless', '--renderer', 'vulkan',
                '--hide-welcome-screen', '--window-size', VIEWER_SIZE, '--port', str(port), str(recording)]
     environment = {'XDG_RUNTIME_DIR': tempfile.gettempdir(), **os.environ, 'RUST_LOG': 'off'}
-    viewer = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    # A session of its own: the command is a wrapper, whose end alone would leave the viewer behind.
+    viewer = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                              start_new_session=True)
     try:
         picture = _settled(f'rerun+http://127.0.0.1:{port}/proxy', ViewerClient)
     finally:
-        viewer.kill()
+        os.killpg(viewer.pid, signal.SIGKILL)
         viewer.wait()
     folder.mkdir(parents=True, exist_ok=True)
     (folder / 'viewer.png').write_bytes(picture)
