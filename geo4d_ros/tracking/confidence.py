@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from geo4d_ros.tracking.problem import Problem
+from geo4d_ros.tracking.objective import Problem
 from geo4d_ros.types import TrackStatus
 
 MIN_VISIBLE_PX = 20

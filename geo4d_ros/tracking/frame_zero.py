@@ -8,7 +8,7 @@ import numpy as np
 
 from geo4d_ros.tracking.clip import Chunk
 from geo4d_ros.tracking.confidence import view_overlap
-from geo4d_ros.tracking.problem import Normal, Problem
+from geo4d_ros.tracking.objective import Normal, Problem
 from geo4d_ros.tracking.segmentation.landmarks import MAX_REACH
 from geo4d_ros.tracking.solver import apply, difference
 

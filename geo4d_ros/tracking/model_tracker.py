@@ -15,6 +15,7 @@ from geo4d_ros.robots.gripper import GripperModel, nearest_symmetric
 from geo4d_ros.tracking.clip import prepare
 from geo4d_ros.tracking.confidence import Agreement, ConfidenceModel, agreement, status_of
 from geo4d_ros.tracking.frame_zero import FrameZero, FrameZeroLimits, check_frame_zero
+from geo4d_ros.tracking.objective import Problem, Weights
 from geo4d_ros.tracking.opening import (
     OpeningFilter,
     OpeningModel,
@@ -25,7 +26,6 @@ from geo4d_ros.tracking.opening import (
     middle_of,
 )
 from geo4d_ros.tracking.opening_network import OpeningReader
-from geo4d_ros.tracking.problem import Problem, Weights
 from geo4d_ros.tracking.sdf import gripper_sdf
 from geo4d_ros.tracking.segmentation.masks import MaskSource, check_masks
 from geo4d_ros.tracking.solver import Motion, Solution, believed_frames, forward, refine

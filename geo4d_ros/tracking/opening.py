@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from geo4d_ros.geometry.transforms import transform_points
-from geo4d_ros.tracking.problem import Problem
+from geo4d_ros.tracking.objective import Problem
 from geo4d_ros.tracking.rasteriser import draw
 from geo4d_ros.tracking.segmentation.landmarks import CHANNELS, landmark_points
 

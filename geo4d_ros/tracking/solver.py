@@ -8,8 +8,8 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from geo4d_ros.tracking.confidence import compare
+from geo4d_ros.tracking.objective import Normal, Problem
 from geo4d_ros.tracking.opening import OpeningFilter
-from geo4d_ros.tracking.problem import Normal, Problem
 from geo4d_ros.tracking.segmentation.landmarks import MAX_REACH
 
 MIN_GAIN = 0.01  # of overlap, for another opening to be believed

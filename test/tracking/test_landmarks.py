@@ -9,8 +9,8 @@ from geo4d_ros.geometry.transforms import invert
 from geo4d_ros.robots.gripper import gripper_of
 from geo4d_ros.tracking.clip import Masks, prepare
 from geo4d_ros.tracking.model_tracker import ModelTracker
+from geo4d_ros.tracking.objective import Problem
 from geo4d_ros.tracking.opening import OpeningModel, candidates, log_likelihood
-from geo4d_ros.tracking.problem import Problem
 from geo4d_ros.tracking.segmentation.landmarks import CHANNELS, LandmarkMaps, landmark_points, project_landmarks
 from geo4d_ros.training.segmenter.train import landmark_targets
 

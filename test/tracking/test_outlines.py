@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from posed_hands import SIZE, K, posed, union_of_triangles
 
 from geo4d_ros.geometry.cameras import project
+from geo4d_ros.tracking.objective import covered
 from geo4d_ros.tracking.outlines import keep_near, outline_field, rasterise
-from geo4d_ros.tracking.problem import covered
 
 
 @settings(max_examples=15, deadline=None)

@@ -253,7 +253,7 @@ def import_released(
     clip_heads: int = 16,
 ) -> tuple[Geo4dPipeline, KeyReport]:
     """The released model as a faithful pipeline: 25 Euler steps, no anchor, released token routing."""
-    from geo4d_ros.generation.unet.parts import load_part
+    from geo4d_ros.generation.unet.saved_modules import load_part
 
     state, report = read_state(checkpoint), KeyReport()
     unet = convert_unet(state, str(checkpoint), report, head_dim)

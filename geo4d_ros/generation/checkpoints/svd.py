@@ -15,8 +15,8 @@ from geo4d_ros.errors import CheckpointError, require
 from geo4d_ros.generation.checkpoints.report import KeyReport, copy_weights
 from geo4d_ros.generation.module_config import ModuleConfig
 from geo4d_ros.generation.unet.network import Geo4dUNet
-from geo4d_ros.generation.unet.parts import load_part, read_json
 from geo4d_ros.generation.unet.pipeline import Geo4dPipeline
+from geo4d_ros.generation.unet.saved_modules import load_part, read_json
 
 _INDEX = ('diffusion_pytorch_model.safetensors.index.json', 'diffusion_pytorch_model.safetensors.index.fp16.json')
 _SINGLE = ('diffusion_pytorch_model.safetensors', 'diffusion_pytorch_model.fp16.safetensors')

@@ -32,8 +32,8 @@ from geo4d_ros.generation.unet.kernels.prepacked import fixed_weights
 from geo4d_ros.generation.unet.layers.state_stream import STATE_DIM, decode_states, encode_states
 from geo4d_ros.generation.unet.memory import MemoryNeed, check_memory, decode_bytes, denoise_bytes, weight_bytes
 from geo4d_ros.generation.unet.network import Geo4dUNet
-from geo4d_ros.generation.unet.parts import load_parts
 from geo4d_ros.generation.unet.sampling.denoising import SAMPLERS, Condition, denoise, noise_levels, partial_levels
+from geo4d_ros.generation.unet.saved_modules import load_parts
 from geo4d_ros.generation.unet.streams import POINTS, RGB, Stream, all_streams, needed_streams, token_view
 from geo4d_ros.geometry.resampling import resize_frame
 from geo4d_ros.types import Observation, RgbdFrame, Video4D

@@ -12,7 +12,7 @@ from geo4d_ros.robots.gripper import GripperModel, nearest_symmetric
 from geo4d_ros.tracking.confidence import Agreement, view_overlap
 from geo4d_ros.tracking.frame_zero import FrameZero
 from geo4d_ros.tracking.model_tracker import ModelTracker, ModelTrackerConfig
-from geo4d_ros.tracking.problem import Problem
+from geo4d_ros.tracking.objective import Problem
 from geo4d_ros.tracking.segmentation.masks import MaskSource, kinematic_mask
 from geo4d_ros.tracking.solver import Solution
 from geo4d_ros.types import GripperTrack, RgbdFrame, TrackDetails, Video4D

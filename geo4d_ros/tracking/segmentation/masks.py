@@ -12,8 +12,8 @@ from geo4d_ros.errors import ConfigurationError, InvalidInputError, require
 from geo4d_ros.geometry.transforms import transform_points
 from geo4d_ros.robots.gripper import GripperModel, gripper_of
 from geo4d_ros.tracking.clip import Chunk, Masks
+from geo4d_ros.tracking.objective import covered
 from geo4d_ros.tracking.outlines import rasterise
-from geo4d_ros.tracking.problem import covered
 
 SOURCES = ('auto', 'generator', 'segmenter', 'colour')
 
