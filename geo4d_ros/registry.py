@@ -26,7 +26,7 @@ class Registry(Generic[T], Mapping[str, T]):
         self._known: dict[str, T | EntryPoint] | None = None
         self._added: dict[str, T] = {}
 
-    def get(self, name: str, default: Any = None) -> T:  # type: ignore[override]
+    def get(self, name: str, default: Any = None) -> T:
         """What the name stands for; an unknown one raises and lists what exists."""
         known = self._built_in()
         if name in known:

@@ -34,7 +34,7 @@ class Verdict(str, Enum):
     UNFAMILIAR = 'UNFAMILIAR'
 
 
-def _check_array(name: str, value: Any, shape: tuple, dtype: type) -> None:
+def _check_array(name: str, value: Any, shape: tuple[int | None, ...], dtype: type) -> None:
     """Check dtype and shape; a None in `shape` matches any size."""
     require(isinstance(value, np.ndarray), f'{name} should be a numpy array but got {type(value).__name__}')
     matches = value.ndim == len(shape) and all(

@@ -23,7 +23,8 @@ from geo4d_ros.loop.machine import LoopConfig, LoopState, Phase, Recovery, step
 from geo4d_ros.motion.collision import Obstacle, Scene
 from geo4d_ros.motion.gripper_segments import GripperRecord
 from geo4d_ros.motion.limits import MotionLimits
-from geo4d_ros.motion.planning import GateValues, MoveSegment, RobotState, TimedMotion, plan_trajectory
+from geo4d_ros.motion.planning import GateValues, RobotState, TimedMotion, plan_trajectory
+from geo4d_ros.motion.timing import MoveSegment
 from geo4d_ros.reasons import Measured, Reason, Refusal
 from geo4d_ros.robots.kinematics import RobotModel
 from geo4d_ros.types import Plan

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from xml.etree import ElementTree
 
@@ -181,9 +181,10 @@ def _shape(element: ElementTree.Element, colours: Mapping[str, Vector]) -> Shape
     geometry = element.find('geometry')
     require(geometry is not None and len(geometry) == 1, 'a visual or collision lacks its geometry', ConfigurationError)
     body = geometry[0]  # type: ignore[index]
-    size = {'box': lambda: _numbers(body, 'size', ()), 'sphere': lambda: (float(body.attrib['radius']),),
-            'cylinder': lambda: (float(body.attrib['radius']), float(body.attrib['length'])),
-            'mesh': lambda: _numbers(body, 'scale', (1.0, 1.0, 1.0))}
+    size: dict[str, Callable[[], Vector]] = {
+        'box': lambda: _numbers(body, 'size', ()), 'sphere': lambda: (float(body.attrib['radius']),),
+        'cylinder': lambda: (float(body.attrib['radius']), float(body.attrib['length'])),
+        'mesh': lambda: _numbers(body, 'scale', (1.0, 1.0, 1.0))}
     require(body.tag in size, f'unknown shape {body.tag!r}; known: {sorted(size)}', ConfigurationError)
     material = element.find('material')
     rgba: Vector = (0.8, 0.8, 0.8, 1.0)
