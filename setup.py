@@ -25,7 +25,7 @@ setup(
     license='Apache-2.0',
     python_requires='>=3.10',
     packages=find_packages(include=[NAME, f'{NAME}.*']),
-    package_data={NAME: ['ros/interfaces/*/*/*', 'data/writers/*.json']},
+    package_data={NAME: ['py.typed', 'ros/interfaces/*/*/*', 'data/writers/*.json']},
     # numpy 1.26 is Jazzy's; the rest lies in requirements/, since ROS machines take it from apt.
     extras_require={'openvino': ['openvino>=2026.0'],
                     'realsense': ['pyrealsense2>=2.55'],
