@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -36,6 +37,8 @@ class LoaderReport(Demand):
     """The report of `geo4d benchmark loader`; size: height, width and frames of a clip."""
 
     clips_per_s: dict[str, float]  # cached and uncached
+    processor_ms_per_clip: dict[str, float]
+    load_average: dict[str, float]  # before and after
     clips: int
     workers: int
     batch: int
@@ -44,7 +47,11 @@ class LoaderReport(Demand):
 
 
 def measure(config: UNetTrainConfig, clips: int, workers: int) -> LoaderReport:
-    """The report of `geo4d benchmark loader`: clips per second up to latents, pixels against cache, one process."""
+    """The report of `geo4d benchmark loader`: clips per second up to latents, pixels against cache.
+
+    clips_per_s: of wall time, with `workers` processes that read, on whatever else the machine does meanwhile
+    (`load_average`); processor_ms_per_clip: in one process, which other load hardly changes.
+    """
     require(clips >= config.batch, f'clips should be at least the batch {config.batch}', ConfigurationError)
     pipeline, device = make_pipeline(config), torch.device('cpu')
     settings = pipeline.config
@@ -60,26 +67,37 @@ def measure(config: UNetTrainConfig, clips: int, workers: int) -> LoaderReport:
         write_cache(cache, windows, min(clips, 64), clips_of, pipeline, config.loss)
         size = sum(p.stat().st_size for p in cache.rglob('*') if p.is_file())
         cached = CachedWindows(cache, identity(pipeline, windows, config.loss))
-        rates = {
-            'uncached': rate(batches(windows, 0, config.batch, config.batch, 0, workers), config.batch, clips,
-                             lambda b: prepare(clips_of(b), pipeline, config.loss, config.seed)),
-            'cached': rate(batches(cached, 0, config.batch, config.batch, 0, workers), config.batch, clips,
-                           lambda b: from_cache(b, device, (0, 1), config.seed)),
+        ways: dict[str, tuple[Any, Callable[[dict], Any]]] = {
+            'uncached': (windows, lambda b: prepare(clips_of(b), pipeline, config.loss, config.seed)),
+            'cached': (cached, lambda b: from_cache(b, device, (0, 1), config.seed)),
         }
-    return {'clips_per_s': rates, 'clips': clips, 'workers': workers, 'batch': config.batch,
+        load = os.getloadavg()[0]
+        rates: dict[str, float] = {}
+        processor: dict[str, float] = {}
+        for name, (source, use) in ways.items():
+            def stream(workers: int, source: Any = source) -> Iterator[dict]:
+                return batches(source, 0, config.batch, config.batch, 0, workers)
+
+            rates[name] = clips / seconds(stream(workers), config.batch, clips, use, time.perf_counter)
+            few = max(config.batch, clips // 4)
+            processor[name] = 1e3 * seconds(stream(0), config.batch, few, use, time.process_time) / few
+    return {'clips_per_s': rates, 'processor_ms_per_clip': processor, 'clips': clips, 'workers': workers,
+            'batch': config.batch, 'load_average': {'before': load, 'after': os.getloadavg()[0]},
             'size': [settings.height, settings.width, settings.frames],
             'cached_kib_per_clip': size / 1024 / cached.rows,
             **demand()}
 
 
-def rate(stream: Iterator[dict], batch: int, clips: int, use: Any) -> float:
-    """Clips per second of wall time, after the first batch."""
+def seconds(
+    stream: Iterator[dict], batch: int, clips: int, use: Callable[[dict], Any], clock: Callable[[], float]
+) -> float:
+    """Time per `clips` clips after the first batch, whole batches being read."""
     use(next(stream))
-    started, count = time.perf_counter(), 0
+    started, count = clock(), 0
     while count < clips:
         use(next(stream))
         count += batch
-    return count / (time.perf_counter() - started)
+    return (clock() - started) * clips / count
 
 
 def clip_flops(frames: int = 10, height: int = 32, width: int = 40) -> int:

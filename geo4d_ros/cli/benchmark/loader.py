@@ -30,7 +30,8 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigurationError(f'{args.config} cannot be read: {str(error).splitlines()[0]}') from error
     report = measure(parse_config(values), args.clips, args.workers)
     write_report('benchmark-loader', report, args.json)
-    rates = report['clips_per_s']
-    print(f'clips/s: {rates["uncached"]:.1f} from pixels, {rates["cached"]:.1f} from the cache; '
+    rates, processor = report['clips_per_s'], report['processor_ms_per_clip']
+    print(f'clips/s: {rates["uncached"]:.1f} from pixels, {rates["cached"]:.1f} from the cache '
+          f'({processor["uncached"]:.0f} and {processor["cached"]:.0f} ms of processor time a clip); '
           f'8 H100 need {report["needed_for_8_h100"]:.0f} (computed)')
     return 0

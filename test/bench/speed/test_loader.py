@@ -22,6 +22,7 @@ def test_loader_rates(tmp_path, monkeypatch):
     assert main([*arguments, '--json', str(tmp_path / 'f.json')]) == 0
     report = json.loads((tmp_path / 'f.json').read_text())
     assert report['clips_per_s']['cached'] > 0 and report['clips_per_s']['uncached'] > 0
+    assert 0 < report['processor_ms_per_clip']['cached'] < report['processor_ms_per_clip']['uncached']
     assert report['needed_for_8_h100'] == pytest.approx(
         8 * H100_BF16_PEAK * MFU / (4 * report['forward_flops_per_clip']))
     assert main(['benchmark', 'loader', '--config', str(tmp_path / 'none.yaml')]) == 2
