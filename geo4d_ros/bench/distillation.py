@@ -59,21 +59,21 @@ class DistillationReport(TypedDict):
 
 
 def compare(
-    teacher: Path, student: Path, noised_real: Path | None, data: Path, clips: int, seeds: int
+    teacher: Path, student: Path | None, noised_real: Path | None, data: Path, clips: int, seeds: int
 ) -> DistillationReport:
     """The report of `geo4d evaluate distillation`.
 
     rows: teacher_25, teacher_25_until_S (the same, stopped at noise level S and the estimate there taken), student_1,
-    student_2, noised_real_1, noised_real_2 (the student trained without backward simulation) and copy.
+    student_2, noised_real_1, noised_real_2 (the student trained without backward simulation) and copy; without
+    students, what stopping the teacher early costs.
     frechet_to_teacher and frechet_to_truth: of RGB clips, features of `encoder`; psnr_to_teacher_mean: each sample to
     the mean of the teacher's samples of its clip [dB]; psnr_to_truth [dB]; diversity: standard deviation over the
     seeds, as a share of the teacher's; gripper_points_cm: mean distance of the predicted points from the true ones at
     the pixels where the gripper will be, which is what a plan is read from; calls: of the network.
     """
     require(clips >= 2 and seeds >= 2, 'clips and seeds should be at least 2', ConfigurationError)
-    models = {'teacher': _load(teacher), 'student': _load(student)}
-    if noised_real is not None:
-        models['noised_real'] = _load(noised_real)
+    paths = {'teacher': teacher, 'student': student, 'noised_real': noised_real}
+    models = {name: _load(path) for name, path in paths.items() if path is not None}
     settings = models['teacher'].config
     windows = EpisodeWindows(list_data(data, 'zarr'), 'zarr', settings.views, settings.frames,
                              (settings.height, settings.width), 1, settings.convention)
@@ -92,8 +92,7 @@ def compare(
     rows = {name: _figures(films, reference, truth, counted) for name, films in samples.items()}
     for name, plan in plans.items():
         rows[name] |= {'calls': plan.calls, 'processor_s': seconds[name]}
-    hashes = {name: checkpoint_sha256(path) for name, path in
-              (('teacher', teacher), ('student', student), ('noised_real', noised_real)) if path is not None}
+    hashes = {name: checkpoint_sha256(path) for name, path in paths.items() if path is not None}
     return {'rows': rows, 'clips': clips, 'seeds': seeds, 'encoder': OWN_ENCODER, 'model_sha256': hashes,
             'size': [settings.height, settings.width, settings.frames]}
 

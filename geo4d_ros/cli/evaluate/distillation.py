@@ -11,7 +11,7 @@ from geo4d_ros.cli.common import add_json_argument, write_report
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Models, clips and seeds."""
     parser.add_argument('--teacher', type=Path, required=True, help='checkpoint of the diffusion model')
-    parser.add_argument('--student', type=Path, required=True, help='checkpoint of its student')
+    parser.add_argument('--student', type=Path, help='checkpoint of its student (none: only the teacher)')
     parser.add_argument('--noised-real', type=Path, help='checkpoint of a student without backward simulation')
     parser.add_argument('--data', type=Path, default=Path('outputs/data/held_out'),
                         help='episodes no model was trained on')
