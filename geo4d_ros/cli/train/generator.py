@@ -13,6 +13,7 @@ from geo4d_ros.errors import ConfigurationError
 
 TRAINERS = {'unet': 'geo4d_ros.training.unet', 'two_view': 'geo4d_ros.training.two_view',
             'scene_head': 'geo4d_ros.training.two_view.scene_fit',
+            'motion_model': 'geo4d_ros.training.two_view.motion_fit',
             'inverse_dynamics': 'geo4d_ros.training.inverse_dynamics'}
 
 

@@ -15,6 +15,9 @@ from geo4d_ros.geometry.transforms import invert
 FINER = 3  # the other view's pixels are split so many times per axis before they are projected
 SAME_SURFACE_M = 0.03  # neighbouring pixels farther apart than this belong to two surfaces
 BEHIND_M = 0.02  # what is uncovered cannot be nearer than what hid it, but for this much
+RIM_PX = 1  # next to the unknown: no pixel is copied from there
+LEVEL_M = 0.02  # about the base's height: the table
+MEAN_PX = 5.0  # over which the table's colour is averaged
 FLAT_M = 0.25  # how far a guess may continue a level surface before it takes the neighbour's depth instead
 
 
@@ -90,16 +93,41 @@ def finer_points(rgb: np.ndarray, depth: np.ndarray, K: np.ndarray, mask: np.nda
 
 def _guess(colour: np.ndarray, z: np.ndarray, unknown: np.ndarray, before: np.ndarray, K: np.ndarray,
            T_base_view: np.ndarray) -> None:
-    """Fill in place: colours from around, depth by carrying on the nearest known surface, level if that fits."""
+    """Fill in place: depth by carrying on the nearest known surface, level if that fits, colours from around.
+
+    What belongs to the level surface takes the colour of that surface, weighted by nearness: its own texture is
+    unknown, and a streak of the next pixel is a worse guess than a mean. Pixels on the rim of what hid it are mixtures.
+    """
     known = ~unknown
+    clean = known & ~ndimage.binary_dilation(unknown, iterations=RIM_PX)
+    clean = clean if clean.any() else known
     if not unknown.any() or not known.any():
         return
-    index = ndimage.distance_transform_edt(unknown, return_distances=False, return_indices=True)
+    index = ndimage.distance_transform_edt(~clean, return_distances=False, return_indices=True)
     nearest = z[index[0], index[1]]
     down = pixel_directions(torch.from_numpy(K)[None], z.shape)[0].numpy() @ T_base_view[2, :3]
-    height = (T_base_view[2, 3] + down * z)[index[0], index[1]]
+    heights = T_base_view[2, 3] + down * z
+    height = heights[index[0], index[1]]
     level = (height - T_base_view[2, 3]) / np.minimum(down, -1e-3)
     fits = (np.abs(level - nearest) < FLAT_M) & (level > before - BEHIND_M)
     depth = np.where(fits, level, np.maximum(nearest, before))
     z[unknown] = np.where(nearest > 0, depth, 0)[unknown]  # next to what is too far to measure it is so, too
-    colour[unknown] = colour[index[0], index[1]][unknown]
+    guess = colour[index[0], index[1]]
+    floor = clean & (z > 0) & (np.abs(heights) < LEVEL_M)
+    if floor.any():
+        mean, near = _near_mean(colour, floor)
+        on_floor = fits & (np.abs(height) < LEVEL_M) & near
+        guess = np.where(on_floor[..., None], mean, guess)
+    colour[unknown] = guess[unknown]
+
+
+def _near_mean(colour: np.ndarray, known: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Colours (H, W, 3) averaged over known pixels by nearness, and where there are enough of them."""
+    weight = known.astype(np.float32)
+    blurred = lambda a: ndimage.gaussian_filter(a, MEAN_PX)  # noqa: E731
+    total = blurred(weight)
+    mean = np.stack([blurred(colour[..., c] * weight) for c in range(3)], -1) / np.maximum(total, 1e-6)[..., None]
+    return mean, total > 1e-3
+
+
+__all__ = ['Background', 'background_of', 'finer_points']

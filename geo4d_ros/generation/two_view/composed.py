@@ -5,139 +5,174 @@ from __future__ import annotations
 import copy
 import json
 import time
-from dataclasses import replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from scipy import ndimage
 
 from geo4d_ros.errors import CheckpointError, require
 from geo4d_ros.generation.manifest import verify_manifest, write_manifest
-from geo4d_ros.generation.two_view.background import background_of
-from geo4d_ros.generation.two_view.composer import Layers, Views, compose
-from geo4d_ros.generation.two_view.encoder import Scene
+from geo4d_ros.generation.two_view.composer import Views, compose
 from geo4d_ros.generation.two_view.instruction import InstructionReader
 from geo4d_ros.generation.two_view.judge import SceneJudge
-from geo4d_ros.generation.two_view.network import TwoViewNetwork
+from geo4d_ros.generation.two_view.motion_model import MotionModel, condition_of, level_frame, stacked
 from geo4d_ros.generation.two_view.predictor import (
-    OPENVINO,
     TwoViewPredictor,
     lift,
-    observation_tensors,
     register,
     state_track,
     within_range,
 )
 from geo4d_ros.generation.two_view.robot_surface import HAND, RobotSurface, surface_of
-from geo4d_ros.generation.two_view.scene_head import FIRST_TASK_CLASS, REST, ROBOT, SceneHead, scene_inputs
-from geo4d_ros.generation.two_view.weights import read_index, read_network
+from geo4d_ros.generation.two_view.scene_head import FIRST_TASK_CLASS, REST, SceneHead, scene_inputs
+from geo4d_ros.generation.two_view.weights import read_index
+from geo4d_ros.geometry.cameras import unproject
 from geo4d_ros.geometry.resampling import resize_frame
-from geo4d_ros.geometry.transforms import invert
+from geo4d_ros.geometry.transforms import invert, transform_points
 from geo4d_ros.types import Observation, RgbdFrame, Video4D
 
 LEAST_OBJECT_PIXELS = 6  # in one view: fewer are noise
+FUTURES = 4  # drawn for every observation; the first one that the arm can follow is shown
+REACHED_M = 0.01  # a pose that the arm misses by more is not followed
+STILL_M, STILL_RAD = 0.012, 0.12  # a predicted motion of an object below both is none: its pixels stay as they are
+FARTHEST_M = 0.25  # of an object's point from its middle: what lies farther is a slip of the mask
+BETWEEN_FINGERS_M = (0.03, 0.045, 0.03)  # half sizes about the tool centre
+
+
+@dataclass(frozen=True)
+class Thing:
+    """A task's things as one observation shows them: object (N, 3), fixture (M, 3) points in the base frame [m];
+    pixels of the object in all views.
+    """
+
+    task: int
+    object: np.ndarray
+    fixture: np.ndarray
+    pixels: int
+
+
+@dataclass(frozen=True)
+class Foreseen:
+    """One future in the base frame: gripper (T+1, 4, 4), opening (T+1,) [m], motion (T+1, 4, 4) of the object; q
+    (T+1, 7) [rad] of the arm that follows it. Index 0 is now.
+    """
+
+    gripper: np.ndarray
+    opening: np.ndarray
+    motion: np.ndarray
+    q: np.ndarray
 
 
 class ComposedPredictor:
-    """Geometry first: the network predicts the gripper's path and opening, what they mean for every pixel follows.
+    """Geometry first: what every pixel is, what happens next, what that means for every pixel.
 
-    Implements `generation.protocol.VideoGenerator`. The network's own painter is `pure_video`: there no pixel is drawn
-    from the mesh, which is what the `video` read-out has to be measured on.
+    Implements `generation.protocol.VideoGenerator`. `painted` is a checkpoint of another network that paints its
+    video: there no pixel is drawn from the mesh, which is what the `video` read-out has to be measured on.
     """
 
-    def __init__(self, network: TwoViewNetwork, scene_head: SceneHead, reader: InstructionReader,
-                 surface: RobotSurface | None = None, name: str = 'geo4d-sim-composed',
-                 judge: SceneJudge | None = None, robot: str = '') -> None:
-        self.judge, self.robot = judge, robot
-        self.network, self.scene_head, self.reader = network.eval(), scene_head.eval(), reader
+    def __init__(self, scene_head: SceneHead, motion: MotionModel, reader: InstructionReader,
+                 painted: Path | None = None, surface: RobotSurface | None = None, name: str = 'geo4d-sim-composed',
+                 judge: SceneJudge | None = None, size: tuple[int, int] = (96, 128), robot: str = '') -> None:
+        self.scene_head, self.motion, self.reader = scene_head.eval(), motion.eval(), reader
+        self.painted, self.judge, self.size = painted, judge, size
         self.surface = surface or surface_of(robot)
-        self.name, self.frames, self.dt = name, network.config.frames, network.config.dt
+        self.name, self.frames, self.dt = name, motion.config.frames, motion.config.dt
+        self._device, self.robot = 'cpu', robot
 
     @classmethod
     def from_pretrained(cls, directory: str | Path) -> ComposedPredictor:
-        """Load `scene/`, `instructions.json` and the motion network of the checkpoint that model_index.json names."""
+        """Load `scene/`, `motion/`, `instructions.json`; model_index.json names the painting network's checkpoint."""
         directory = Path(directory)
         index = read_index(directory)
-        motion = directory / str(index.get('motion'))
-        if not motion.is_dir():
-            raise CheckpointError(f'{directory} takes its motion network from {motion}, which is missing')
-        verify_manifest(motion)
-        network, robot = read_network(motion), str(index.get('robot') or read_index(motion).get('robot', ''))
+        painted = directory / str(index.get('painted'))
+        if not painted.is_dir():
+            raise CheckpointError(f'{directory} leaves the video read-out to {painted}, which is missing')
+        robot = str(index.get('robot') or read_index(painted).get('robot', ''))
         head = SceneHead.from_pretrained(directory / 'scene', local_files_only=True)
+        motion = MotionModel.from_pretrained(directory / 'motion', local_files_only=True)
         reader = InstructionReader.load(directory / 'instructions.json')
-        return cls(network, head.float(), reader, None, directory.name, SceneJudge.load(motion), robot)
+        return cls(head.float(), motion.float(), reader, painted, name=directory.name, judge=SceneJudge.load(directory),
+                   robot=robot)
 
-    def save_pretrained(self, directory: str | Path, motion: str) -> None:
-        """Write what `from_pretrained` reads; motion: the motion network's checkpoint, relative to `directory`."""
+    def save_pretrained(self, directory: str | Path, painted: str) -> None:
+        """Write what `from_pretrained` reads; painted: the painting network's checkpoint, relative to `directory`."""
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
         copy.deepcopy(self.scene_head).half().save_pretrained(directory / 'scene')
+        copy.deepcopy(self.motion).half().save_pretrained(directory / 'motion')
         self.reader.save(directory / 'instructions.json')
-        index = {'_class_name': 'ComposedPredictor', **({'robot': self.robot} if self.robot else {}), 'motion': motion}
+        if self.judge is not None:
+            self.judge.save(directory)
+        index = {'_class_name': 'ComposedPredictor', 'painted': painted, **({'robot': self.robot} if self.robot else {})}
         (directory / 'model_index.json').write_text(json.dumps(index) + '\n')
         write_manifest(directory)
 
     def to(self, device: str) -> ComposedPredictor:
-        """Compile the network for the CPU with 'openvino'; the composition runs on the CPU in any case."""
-        self.pure_video().to(device)
-        self.scene_head.to('cpu' if device == OPENVINO else device)
+        """Where the painting network runs; the two small networks and the composition stay on the CPU."""
+        self._device = device
         return self
 
     def pure_video(self) -> TwoViewPredictor:
-        """The same network with its own painter: no mesh, no moved surfels in the picture."""
-        return TwoViewPredictor(self.network, self.name, robot=self.robot)
+        """The painting network: no mesh, no moved surfels in the picture."""
+        if self.painted is None:
+            raise CheckpointError(f'{self.name} was made without a painting network; load it from a checkpoint')
+        verify_manifest(self.painted)
+        return TwoViewPredictor.from_pretrained(self.painted).to(self._device)
 
     @torch.no_grad()
     def predict(self, observation: Observation, seed: int = 0) -> Video4D:
-        """The next `frames` frames; deterministic, so `seed` changes nothing.
+        """The next `frames` frames of the likeliest future, or of the first of some others that the arm can follow;
+        `seed` draws those.
 
-        An instruction makes one task's things the scene: other tasks' are taken out of what the network looks at.
-        scene of the video: object_pixels, those of the instructed object in all views (or of all objects). Raises
-        InvalidInputError without robot state, with other than one or two views or for an instruction that names no
-        known task. When the second view cannot be registered its pixels are marked invalid and the reference goes on
-        alone.
+        An instruction says whose object is handled; without one it is the object in the hand, or the largest that is
+        not where it belongs. scene of the video: object_pixels, those of the instructed object in all views (of all
+        objects without an instruction), done (0..1), and unfamiliar with a judge. Raises InvalidInputError without
+        robot state, with other than one or two views or for an instruction that names no known task. When the second
+        view cannot be registered its pixels are marked invalid and the reference goes on alone.
         """
         timings: dict[str, float] = {}
         self._check(observation)
-        task = self.reader.task_of(observation.instruction) if observation.instruction else None
+        wanted = self.reader.task_of(observation.instruction) if observation.instruction else None
         start = time.perf_counter()
-        config = self.network.config
-        views = [within_range(resize_frame(v, config.height, config.width)) for v in observation.views]
+        views = [within_range(resize_frame(v, *self.size)) for v in observation.views]
         # 1. Bring the second view into the reference frame, from the images alone; the robot from its measured links.
         T_ref_view, seen = register(views)
         assert observation.arm_points is not None and observation.T_ref_gripper is not None
         T_ref_base, q = self.surface.locate(observation.arm_points, observation.T_ref_gripper)
         T_base_view = invert(T_ref_base) @ T_ref_view
         timings['registration'] = time.perf_counter() - start
-        # 2. What every pixel is, and the gripper's path.
+        # 2. What every pixel is.
         start = time.perf_counter()
-        scene, classes = self._look(views, T_ref_view, seen, observation)
-        shown = views
-        if task is not None:
-            shown = without_others(views, classes, self.scene_head.object_class(task), T_base_view, seen)
-            if shown is not views:
-                scene, _ = self._look(shown, T_ref_view, seen, observation)
-        poses, openings = self.network.state_head(scene)[-1]
-        state = state_track(observation, poses[0].double().cpu().numpy(), openings[0].double().cpu().numpy())
+        classes, features = self._look(views, T_ref_view, observation)
+        things = self._things(views, classes, T_base_view, seen)
+        T_base_gripper = invert(T_ref_base) @ observation.T_ref_gripper
+        assert observation.opening is not None
+        opening = float(observation.opening)
+        thing, done = self._chosen(things, wanted, T_base_gripper, opening)
         timings['encode'] = time.perf_counter() - start
-        # 3. Move frame 0 by the predicted motion.
+        # 3. What happens next.
         start = time.perf_counter()
-        objects = objects_of(classes)
-        if task is not None:
-            objects = np.where(objects == self.scene_head.object_class(task), objects, 0)
-        alone = seen[:len(views)]
+        future = self._foresee(thing, T_base_gripper, opening, q, seed)
+        timings['motion'] = time.perf_counter() - start
+        # 4. Move frame 0 by it.
+        start = time.perf_counter()
+        objects = np.where(classes == self.scene_head.object_class(thing.task), classes, 0)
         frame0 = Views(np.stack([v.rgb for v in views]), np.stack([v.depth for v in views]),
-                       np.stack([v.K for v in views]), T_base_view, alone, objects)
-        layers = compose(self.surface, frame0, invert(T_ref_base) @ state.T_ref_gripper, state.opening, q)
+                       np.stack([v.K for v in views]), T_base_view, seen, objects)
+        layers = compose(self.surface, frame0, future.q, future.opening, future.motion)
         timings['decode'] = time.perf_counter() - start
-        # 4. Lift depth to points in the reference frame.
+        # 5. Lift depth to points in the reference frame.
         stamps = observation.stamp + np.arange(self.frames + 1, dtype=np.int64) * round(self.dt * 1e9)
         points, valid = lift(layers.depth, views, T_ref_view, seen)
-        hand = (layers.robot >= HAND).astype(np.float32)
-        return Video4D(layers.rgb, points, valid, stamps, frame0.K, T_ref_view, hand, state, timings=timings,
-                       origin=layers.origin, scene=self._figures(scene, objects, seen),
-                       T_ref_object_motion=handled_motion(layers, T_ref_base))
+        state = state_track(observation, invert(T_base_gripper) @ future.gripper[1:], future.opening[1:])
+        shown = thing.pixels if wanted is not None else sum(t.pixels for t in things)
+        scene = {'object_pixels': float(shown), **({'done': done} if thing.pixels else {})}
+        if self.judge is not None:
+            scene['unfamiliar'] = self.judge.figures(features, objects > 0, seen)['unfamiliar']
+        return Video4D(layers.rgb, points, valid, stamps, frame0.K, T_ref_view,
+                       (layers.robot >= HAND).astype(np.float32), state, timings=timings, origin=layers.origin,
+                       scene=scene, T_ref_object_motion=T_ref_base @ future.motion @ invert(T_ref_base))
 
     def _check(self, observation: Observation) -> None:
         require(observation.T_ref_gripper is not None and observation.opening is not None,
@@ -148,54 +183,91 @@ class ComposedPredictor:
                 f'{self.name} needs arm_points of {len(self.surface.arm_frames)} links but got {joints}; publish the '
                 'transforms of the links and name them in arm_frames')
 
-    def _figures(self, scene: Scene, objects: np.ndarray, seen: np.ndarray) -> dict[str, float]:
-        """What a verdict is reached by: how much of the object is seen, and what the judge says of the features."""
-        out = {'object_pixels': float((objects > 0).sum())}
-        if self.judge is not None:
-            count = len(objects)
-            out |= self.judge.figures(scene.features[0].float().cpu().numpy()[:count], objects > 0, seen[:count])
+    def _look(self, views: list[RgbdFrame], T_ref_view: np.ndarray, observation: Observation,
+              ) -> tuple[np.ndarray, np.ndarray]:
+        """The class (V, H, W) of every pixel, and coarse features (V, C, h, w)."""
+        T_gripper_ref = invert(observation.T_ref_gripper)
+        points = np.stack([transform_points(T_gripper_ref @ T, unproject(v.depth, v.K))
+                           for T, v in zip(T_ref_view, views, strict=True)])
+        rgb = np.stack([v.rgb.transpose(2, 0, 1) for v in views]).astype(np.float32) / 127.5 - 1
+        arm = np.repeat(transform_points(T_gripper_ref, observation.arm_points)[None], len(views), 0)
+        tensors = (torch.from_numpy(np.ascontiguousarray(a)).float()
+                   for a in (rgb, points, np.stack([v.depth for v in views]), arm))
+        logits, features = self.scene_head.with_features(scene_inputs(*tensors))
+        return objects_cleaned(logits.argmax(1).numpy()), features.numpy()
+
+    def _things(self, views: list[RgbdFrame], classes: np.ndarray, T_base_view: np.ndarray, seen: np.ndarray,
+                ) -> list[Thing]:
+        """The things of every task."""
+        placed = [transform_points(T, unproject(v.depth, v.K)) for T, v in zip(T_base_view, views, strict=True)]
+        known = [(v.depth > 0) & s for v, s in zip(views, seen, strict=True)]
+        of = lambda c: np.concatenate([p[(k == c) & ok] for p, k, ok in zip(  # noqa: E731
+            placed, classes, known, strict=True)])
+        out = []
+        for task in range(len(self.scene_head.config.tasks)):
+            kind = self.scene_head.object_class(task)
+            out.append(Thing(task, _compact(of(kind)), of(kind + 1), int((classes == kind).sum())))
         return out
 
-    def _look(self, views: list[RgbdFrame], T_ref_view: np.ndarray, seen: np.ndarray, observation: Observation,
-              ) -> tuple[Scene, np.ndarray]:
-        """The encoded observation and the class (V, H, W) of every pixel of the given views."""
-        batch = observation_tensors(views, T_ref_view, seen, observation)
-        batch = {k: v.to(self.network.device) for k, v in batch.items()}
-        scene = self.network.encode(batch['rgb0'], batch['points'], batch['valid'], batch['T_g0_view'],
-                                    batch['opening0'], batch['seen'])
-        logits = self.scene_head(scene.features.flatten(0, 1), scene_inputs(batch))
-        return scene, logits.argmax(1).cpu().numpy()[:len(views)]
+    def _chosen(self, things: list[Thing], wanted: int | None, T_base_gripper: np.ndarray, opening: float,
+                ) -> tuple[Thing, float]:
+        """The thing to handle, and how surely it is where it belongs."""
+        among = things if wanted is None else [things[wanted]]
+        scenes = stacked([condition_of(t.object, t.fixture, T_base_gripper, opening, t.task, np.random.default_rng(0))
+                          for t in among])
+        done = self.motion.done_logit(self.motion.encode(scenes)).sigmoid().tolist()
+        T_gripper_base = invert(T_base_gripper)
+
+        def order(i: int) -> tuple[bool, bool, bool, int, int]:
+            t = among[i]
+            held = len(t.object) > 0 and bool((np.abs(transform_points(T_gripper_base, t.object)) < BETWEEN_FINGERS_M)
+                                              .all(1).mean() > 0.02)
+            return held, t.pixels > 0, done[i] < 0.5, t.pixels, len(t.fixture)
+
+        best = max(range(len(among)), key=order)
+        return among[best], done[best]
+
+    def _foresee(self, thing: Thing, T_base_gripper: np.ndarray, opening: float, q: np.ndarray, seed: int) -> Foreseen:
+        """The likeliest future, or the first one that the arm can follow."""
+        scene = condition_of(thing.object, thing.fixture, T_base_gripper, opening, thing.task, np.random.default_rng(0))
+        futures = self.motion.sample(stacked([scene]), FUTURES, seed=seed)
+        T_base_level = level_frame(T_base_gripper)
+        gripper = T_base_level @ futures.gripper.double().numpy()
+        motion = T_base_level @ futures.object.double().numpy() @ invert(T_base_level)
+        middle = thing.object.mean(0) if len(thing.object) else T_base_gripper[:3, 3]
+        found = []
+        for k in range(FUTURES):
+            path = np.concatenate([T_base_gripper[None], gripper[k]])
+            joints, missed = self.surface.follow(path, q)
+            widths = np.concatenate([[opening], futures.opening[k].double().numpy()])
+            moved = np.concatenate([np.eye(4)[None], stilled(motion[k], middle)])
+            found.append(Foreseen(path, widths, moved, joints))
+            if missed.max() < REACHED_M:
+                return found[-1]
+        return found[0]
 
 
-def handled_motion(layers: Layers, T_ref_base: np.ndarray) -> np.ndarray | None:
-    """Motion (T+1, 4, 4) in the reference frame of the object that goes farthest, of the largest one if none moves."""
-    if not layers.motions:
-        return None
-    way = {kind: (float(np.abs(M - np.eye(4)).max()), layers.object_pixels[kind]) for kind, M in layers.motions.items()}
-    return T_ref_base @ layers.motions[max(way, key=lambda kind: way[kind])] @ invert(T_ref_base)
+def stilled(motion: np.ndarray, middle: np.ndarray) -> np.ndarray:
+    """Motions (T, 4, 4) of an object about its middle (3,), those within STILL_M and STILL_RAD made none."""
+    shift = np.linalg.norm(motion[:, :3, :3] @ middle + motion[:, :3, 3] - middle, axis=-1)
+    cosine = (np.trace(motion[:, :3, :3], axis1=1, axis2=2) - 1) / 2
+    still = (shift < STILL_M) & (np.arccos(np.clip(cosine, -1, 1)) < STILL_RAD)
+    return np.where(still[:, None, None], np.eye(4), motion)
 
 
-def without_others(views: list[RgbdFrame], classes: np.ndarray, object_class: int, T_base_view: np.ndarray,
-                   seen: np.ndarray) -> list[RgbdFrame]:
-    """The views with the things of all tasks but one replaced by what is behind them; the same list without any."""
-    others = (classes >= FIRST_TASK_CLASS) & (classes != object_class) & (classes != object_class + 1)
-    others &= np.stack([(o.sum() >= LEAST_OBJECT_PIXELS) * np.ones_like(o) for o in others])
-    if not others.any():
-        return views
-    others = np.stack([ndimage.binary_dilation(o, iterations=2) for o in others]) & (classes != ROBOT)
-    others &= (classes != object_class) & (classes != object_class + 1)
-    rest = background_of(np.stack([v.rgb for v in views]), np.stack([v.depth for v in views]), ~others,
-                         ~others & (classes == REST), np.stack([v.K for v in views]), T_base_view, seen[:len(views)])
-    return [replace(v, rgb=np.where(o[..., None], np.rint(c), v.rgb).astype(np.uint8), depth=np.where(o, z, v.depth))
-            for v, o, c, z in zip(views, others, rest.rgb, rest.depth, strict=True)]
+def _compact(points: np.ndarray) -> np.ndarray:
+    """The points (N, 3) of an object without those far from the rest."""
+    if not len(points):
+        return points
+    return points[np.linalg.norm(points - np.median(points, 0), axis=1) < FARTHEST_M]
 
 
-def objects_of(classes: np.ndarray) -> np.ndarray:
-    """Object class of every pixel (V, H, W), 0 for what is none; specks in one view are left out."""
-    is_object = (classes >= FIRST_TASK_CLASS) & ((classes - FIRST_TASK_CLASS) % 2 == 0)
-    out = np.where(is_object, classes, 0)
+def objects_cleaned(classes: np.ndarray) -> np.ndarray:
+    """Classes (V, H, W) in which specks of an object in one view count as rest."""
+    out = classes.copy()
     for v in range(len(out)):
-        for kind in np.unique(out[v][out[v] > 0]):
-            if (out[v] == kind).sum() < LEAST_OBJECT_PIXELS:
-                out[v][out[v] == kind] = 0
+        for kind in np.unique(out[v]):
+            few = (out[v] == kind).sum() < LEAST_OBJECT_PIXELS
+            if kind >= FIRST_TASK_CLASS and (kind - FIRST_TASK_CLASS) % 2 == 0 and few:
+                out[v][out[v] == kind] = REST
     return out

@@ -11,11 +11,9 @@ from scipy import ndimage
 
 from geo4d_ros.generation.two_view import shading
 from geo4d_ros.generation.two_view.background import Background, background_of, finer_points
-from geo4d_ros.generation.two_view.object_motion import object_motion
 from geo4d_ros.generation.two_view.robot_surface import ARM, RobotSurface
 from geo4d_ros.generation.two_view.splatting import at_pixels, close_gaps, front_points, pixel_directions
-from geo4d_ros.geometry.cameras import unproject
-from geo4d_ros.geometry.transforms import invert, transform_points
+from geo4d_ros.geometry.transforms import invert
 
 ROBOT_DEPTH_M = 0.02  # a pixel this near to the drawn robot shows it
 RIM_DEPTH_M = 0.03  # next to it, this near
@@ -39,23 +37,20 @@ class Layers:
     """A composed video; index 0 is the observation.
 
     rgb (V, T+1, H, W, 3) u8; depth (V, T+1, H, W) float32 [m]; origin (V, T+1, H, W) u8 of `Origin`; robot
-    (V, T+1, H, W) u8: 0 none, else the link's group; motions: object class -> (T+1, 4, 4) in the base frame; held:
-    object class -> (T+1,) bool; object_pixels: object class -> pixels in frame 0 of all views.
+    (V, T+1, H, W) u8: 0 none, else the link's group.
     """
 
     rgb: np.ndarray
     depth: np.ndarray
     origin: np.ndarray
     robot: np.ndarray
-    motions: dict[int, np.ndarray]
-    held: dict[int, np.ndarray]
-    object_pixels: dict[int, int]
 
 
 @dataclass(frozen=True)
 class Views:
     """Frame 0 of V views: rgb (V, H, W, 3) u8, depth (V, H, W) float32 [m], K (V, 3, 3), T_base_view (V, 4, 4) with
-    the base's z axis up, seen (V,) bool: whose place is known; objects (V, H, W) int: object class per pixel, 0 none.
+    the base's z axis up, seen (V,) bool: whose place is known; objects (V, H, W) int: not 0 where the
+    handled object is.
     """
 
     rgb: np.ndarray
@@ -126,17 +121,17 @@ def frame_zero_masks(depth: np.ndarray, drawn: Drawn, objects: np.ndarray) -> tu
     return robot, np.where(robot, 0, objects)
 
 
-def compose(surface: RobotSurface, views: Views, T_base_gripper: np.ndarray, opening: np.ndarray, q: np.ndarray,
-            ) -> Layers:
-    """The video of a gripper path (T+1, 4, 4) with openings (T+1,) [m] from joint positions q (7,) [rad] at frame 0.
+def compose(surface: RobotSurface, views: Views, q: np.ndarray, opening: np.ndarray, motion: np.ndarray) -> Layers:
+    """The video of joint positions (T+1, 7) [rad] with openings (T+1,) [m], and of the object's motion (T+1, 4, 4)
+    since frame 0 in the base frame.
 
     A view whose place is unknown repeats its frame 0.
     """
     if not views.seen.all():
-        return _with_still(compose(surface, views.only(views.seen), T_base_gripper, opening, q), views)
+        return _with_still(compose(surface, views.only(views.seen), q, opening, motion), views)
     steps, (count, height, width) = len(opening), views.depth.shape
     size = (height, width)
-    T_base_link = surface.link_poses(surface.follow(T_base_gripper, q), opening)
+    T_base_link = surface.link_poses(q, opening)
     drawn = [draw_robot(surface, T_base_link, K, T, size)
              for K, T in zip(views.K, views.T_base_view, strict=True)]
     masks = [frame_zero_masks(views.depth[v], drawn[v], views.objects[v]) for v in range(count)]
@@ -146,16 +141,12 @@ def compose(surface: RobotSurface, views: Views, T_base_gripper: np.ndarray, ope
     # What one view lends the other keeps off the robot's rim, whose pixels are mixtures.
     lent = resting & ~np.stack([ndimage.binary_dilation(r) for r in robot])
     background = background_of(views.rgb, views.depth, resting, lent, views.K, views.T_base_view, views.seen)
-    still = [transform_points(views.T_base_view[v], unproject(views.depth[v], views.K[v]))[
-        resting[v] & (views.depth[v] > 0)][::4]
-             for v in np.flatnonzero(views.seen)]
-    moving = _objects(views, objects, np.concatenate(still), T_base_gripper, opening)
+    moving = _object(views, objects, motion)
     colours = _shade(surface, drawn, views.rgb, views.depth)
     out = [_layered(views, v, background, moving, drawn[v], colours[v], objects, steps) for v in range(count)]
     rgb, depth, origin, shown = (np.stack(part) for part in zip(*out, strict=True))
     groups = np.where(shown >= 0, surface.groups[shown], 0).astype(np.uint8)
-    return Layers(rgb, depth, origin, groups, {k: m.motion for k, m in moving.items()},
-                  {k: m.held for k, m in moving.items()}, {k: int((objects == k).sum()) for k in moving})
+    return Layers(rgb, depth, origin, groups)
 
 
 def _with_still(layers: Layers, views: Views) -> Layers:
@@ -177,24 +168,17 @@ class _Moving:
     colours: torch.Tensor
     view: torch.Tensor
     motion: np.ndarray
-    held: np.ndarray
 
 
-def _objects(views: Views, objects: np.ndarray, rest: np.ndarray, T_base_gripper: np.ndarray, opening: np.ndarray,
-             ) -> dict[int, _Moving]:
-    out = {}
-    for kind in np.unique(objects[objects > 0]).tolist():
-        parts = []
-        for v in np.flatnonzero(views.seen):
-            points, colours = finer_points(views.rgb[v], views.depth[v], views.K[v], objects[v] == kind)
-            T = torch.from_numpy(views.T_base_view[v]).float()
-            parts.append((points @ T[:3, :3].T + T[:3, 3], colours, torch.full((len(points),), int(v))))
-        points, colours, view = (torch.cat(part) for part in zip(*parts, strict=True))
-        if not len(points):
-            continue
-        motion, held = object_motion(points[::9].double().numpy(), rest, T_base_gripper, opening)
-        out[kind] = _Moving(points, colours, view, motion, held)
-    return out
+def _object(views: Views, objects: np.ndarray, motion: np.ndarray) -> _Moving | None:
+    """The surfels of all objects' pixels; None without any."""
+    parts = []
+    for v in range(len(objects)):
+        points, colours = finer_points(views.rgb[v], views.depth[v], views.K[v], objects[v] > 0)
+        T = torch.from_numpy(views.T_base_view[v]).float()
+        parts.append((points @ T[:3, :3].T + T[:3, 3], colours, torch.full((len(points),), v)))
+    points, colours, view = (torch.cat(part) for part in zip(*parts, strict=True))
+    return _Moving(points, colours, view, motion) if len(points) else None
 
 
 def _shade(surface: RobotSurface, drawn: list[Drawn], rgb: np.ndarray, depth: np.ndarray) -> list[np.ndarray]:
@@ -217,7 +201,7 @@ def _shade(surface: RobotSurface, drawn: list[Drawn], rgb: np.ndarray, depth: np
     return out
 
 
-def _layered(views: Views, v: int, background: Background, moving: dict[int, _Moving], drawn: Drawn,
+def _layered(views: Views, v: int, background: Background, moving: _Moving | None, drawn: Drawn,
              colours: np.ndarray, objects: np.ndarray, steps: int) -> tuple[np.ndarray, ...]:
     """rgb, depth, origin and link shown (-1 none) of one view's frames."""
     shape = views.depth.shape[1:]
@@ -227,9 +211,9 @@ def _layered(views: Views, v: int, background: Background, moving: dict[int, _Mo
     rgb = np.repeat(base_rgb[None].astype(np.float32), steps, 0)
     depth = np.repeat(background.depth[v][None], steps, 0)
     origin = np.repeat(base[None].astype(np.uint8), steps, 0)
-    for kind, thing in moving.items():
-        around = ndimage.binary_dilation(objects[v] == kind) & (drawn.link[0] < 0)
-        z, colour, still = _object_pictures(thing, views, v, shape, around)
+    if moving is not None:
+        around = ndimage.binary_dilation(objects[v] > 0) & (drawn.link[0] < 0)
+        z, colour, still = _object_pictures(moving, views, v, shape, around)
         put = (z > 0) & ((z < depth + 0.01) | (depth == 0))
         rgb[put], depth[put] = colour[put], z[put]
         origin[put] = np.where(still, Origin.COPIED, Origin.MOVED)[put]

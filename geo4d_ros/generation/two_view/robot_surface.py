@@ -114,15 +114,18 @@ class RobotSurface:
         rows += [J[:3], 0.3 * J[3:]]
         return np.concatenate(errors), np.concatenate(rows)
 
-    def follow(self, T_base_gripper: np.ndarray, q: np.ndarray) -> np.ndarray:
-        """Joint positions (T, n) of a gripper path (T, 4, 4), each solved from the one before; q (n,) is the first's.
+    def follow(self, T_base_gripper: np.ndarray, q: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Joint positions (T, n) of a gripper path (T, 4, 4), each solved from the one before, and by how much each
+        misses its pose (T,) [m]; q (n,) is the first's.
 
         A pose out of reach gives the nearest that the solver found: the arm is then drawn where it can get to.
         """
-        out = [q]
+        out, missed = [q], [0.0]
         for T in T_base_gripper[1:]:
-            out.append(self.robot.inverse(T, out[-1]).q)
-        return np.stack(out)
+            found = self.robot.inverse(T, out[-1])
+            out.append(found.q)
+            missed.append(found.distance)
+        return np.stack(out), np.array(missed)
 
 
 def _visuals(urdf: str) -> list[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:

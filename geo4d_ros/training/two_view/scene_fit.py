@@ -1,53 +1,48 @@
-"""Trains the scene head on the frozen encoder's features, with other tasks' things pasted into the images."""
+"""Trains the scene head on single observations of expert runs (`geo4d collect --observations`)."""
 
 from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file, save_file
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from geo4d_ros.data.windows import Window, WindowSampler
-from geo4d_ros.errors import ConfigurationError, DatasetError, require
-from geo4d_ros.generation.two_view.composed import ComposedPredictor
-from geo4d_ros.generation.two_view.instruction import InstructionReader
-from geo4d_ros.generation.two_view.network import TwoViewNetwork
+from geo4d_ros.data.observations import read_observations
+from geo4d_ros.errors import ConfigurationError, require
 from geo4d_ros.generation.two_view.scene_head import FIRST_TASK_CLASS, ROBOT, SceneHead, scene_inputs
-from geo4d_ros.generation.two_view.weights import read_index, read_network
-from geo4d_ros.simulation.tasks import BUILT_IN
-from geo4d_ros.training.two_view.batches import Augmentation, collate, window_arrays
+from geo4d_ros.geometry.cameras import unproject
+from geo4d_ros.geometry.transforms import from_rotvec, invert, transform_points
+from geo4d_ros.robots.inverse_kinematics import shared_kinematics
+from geo4d_ros.simulation.noise import add_depth_noise
+from geo4d_ros.training.two_view.batches import Augmentation
 
 OBJECT, FIXTURE, OTHERS = 5, 6, 10  # episode labels; from 10 on two for every other task in the scene
-PASTED = 0.4  # share of windows that get another task's things
-CLASS_WEIGHT = (0.5, 0.7, 3.0, 1.5)  # rest, robot, objects, fixtures
-BATCH, HELD_OUT = 8, 0.06
+SENSOR_NOISE = 0.4  # share of views whose depth is that of a stereo camera
+CROP = 64  # [px]: pictures are mostly rest, so a batch is squares around things
+CENTRED = 0.85  # share of them that hold a thing
+OVERLAP = 0.5  # weight of the soft IoU of things beside the cross entropy of all pixels
 log = logging.getLogger(__name__)
 
 
 @dataclass
 class SceneFitConfig:
-    """`windows` two-view observations of the episodes below `data` are encoded once; then `steps` on random ones."""
+    """`data`: folder of observations; `steps` of `batch` views, a state kept every `save_every`."""
 
     data: str
-    windows: int = 1500
-    steps: int = 1500
-    lr: float = 3e-3
+    steps: int = 4000
+    batch: int = 8
+    lr: float = 2e-3
     seed: int = 0
-
-
-@dataclass
-class Encoded:
-    """Views of all windows: features (N, C, H/4, W/4) and inputs (N, 7, H, W) in half precision, classes (N, H, W)."""
-
-    features: torch.Tensor
-    inputs: torch.Tensor
-    classes: torch.Tensor
+    save_every: int = 250
+    channels: int = 32
 
 
 def classes_of(labels: np.ndarray, task: int, tasks: int) -> np.ndarray:
@@ -59,99 +54,160 @@ def classes_of(labels: np.ndarray, task: int, tasks: int) -> np.ndarray:
     return table[labels]
 
 
-def pasted(window: Window, other: Window, tasks: tuple[str, ...]) -> Window:
-    """The window with the object and fixtures of another task's window in frame 0, where nothing nearer hides them."""
-    if window['task'] == other['task']:
-        return window
-    out: Window = {**window, 'rgb': window['rgb'].copy(), 'depth': window['depth'].copy(),
-                   'labels': window['labels'].copy()}
-    labels, theirs = window['labels'][:, 0], other['labels'][:, 0]
-    robot = (labels >= 1) & (labels <= 4)
-    put = ((theirs == OBJECT) | (theirs == FIXTURE)) & ~robot & (other['depth'][:, 0] < window['depth'][:, 0] + 0.05)
-    out['rgb'][:, 0][put] = other['rgb'][:, 0][put]
-    out['depth'][:, 0][put] = other['depth'][:, 0][put]
-    out['labels'][:, 0][put] = (theirs - OBJECT + OTHERS + 2 * tasks.index(other['task']))[put]
-    return out
+def disturbed_view(run: dict[str, np.ndarray], picture: int, view: int, arm: np.ndarray, rng: np.random.Generator,
+                   noise: Augmentation | None) -> tuple[np.ndarray, ...]:
+    """rgb (3, H, W) in [-1, 1], points (H, W, 3) in the gripper's frame, depth (H, W), arm (J, 3) of one view, with
+    the errors of a real cell; arm (J, 3): the links' origins in the base frame [m].
+    """
+    rgb = run['rgb'][picture, view].astype(np.float32) / 127.5 - 1
+    depth, K = run['depth'][picture, view], run['K'][picture, view]
+    T_g_base = invert(run['T_base_gripper'][run['index'][picture]])
+    T_g_view = T_g_base @ run['T_base_view'][picture, view]
+    if noise is not None:
+        gain = (1 + noise.colour * rng.normal()) * (1 + 0.3 * noise.colour * rng.normal(size=3))
+        rgb = np.clip(rgb * gain + 0.5 * noise.colour * rng.normal(), -1, 1)
+        if rng.random() < SENSOR_NOISE:
+            depth = add_depth_noise('d435', depth, K, rng)
+        depth = depth * (1 + noise.depth_relative * rng.normal(size=depth.shape))
+        turn, shift = rng.normal(0, noise.robot_state_rad, 3), rng.normal(0, noise.robot_state_m, 3)
+        T_g_view = from_rotvec(turn, shift) @ T_g_view
+    points = transform_points(T_g_view, unproject(depth, K))
+    return rgb.transpose(2, 0, 1), points, depth, transform_points(T_g_base, arm)
 
 
-@torch.no_grad()
-def encoded(network: TwoViewNetwork, tasks: tuple[str, ...], config: SceneFitConfig) -> Encoded:
-    """Observations drawn from the episodes, with the errors of a real cell, through the encoder."""
-    rng = np.random.default_rng(config.seed)
-    windows = iter(WindowSampler(config.data, rng, 1, windows_per_episode=12))
-    parts: list[tuple[torch.Tensor, ...]] = []
-    last = next(windows)
-    for _ in tqdm(range(config.windows), desc='encoding observations'):
-        window = next(windows)
-        shown = pasted(window, last, tasks) if rng.random() < PASTED else window
-        last = window
-        batch = collate([window_arrays(shown, rng, Augmentation())])
-        scene = network.encode(batch['rgb0'], batch['points'], batch['valid'], batch['T_g0_view'], batch['opening0'],
-                               batch['seen'])
-        classes = torch.from_numpy(classes_of(shown['labels'][:, 0], tasks.index(window['task']), len(tasks)))
-        seen = batch['seen'][0]
-        parts.append((scene.features[0][seen].half(), scene_inputs(batch)[seen].half(), classes[seen]))
-    return Encoded(*(torch.cat(part) for part in zip(*parts, strict=True)))
+class Views:
+    """All views of a folder of observations, and batches of them."""
+
+    def __init__(self, directory: str, tasks: int) -> None:
+        self.runs = list(read_observations(directory))
+        for run in self.runs:
+            run['arms'] = shared_kinematics().arm_points(run['joints'][run['index']])
+            run['classes'] = classes_of(run['labels'], run['task'].item(), tasks)
+        self.places = [(r, p, v) for r, run in enumerate(self.runs) for p in range(len(run['index'])) for v in (0, 1)]
+
+    def batch(self, places: list[tuple[int, int, int]], rng: np.random.Generator, noise: Augmentation | None,
+              ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Inputs (N, 10, H, W) and classes (N, H, W) of the views at `places`."""
+        rows = [disturbed_view(self.runs[r], p, v, self.runs[r]['arms'][p], rng, noise) for r, p, v in places]
+        rgb, points, depth, arm = (torch.from_numpy(np.stack(part)).float() for part in zip(*rows, strict=True))
+        classes = np.stack([self.runs[r]['classes'][p, v] for r, p, v in places])
+        return scene_inputs(rgb, points, depth, arm), torch.from_numpy(classes).long()
+
+    def random(self, size: int, rng: np.random.Generator) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Endless batches of squares with the errors of a real cell."""
+        while True:
+            chosen = [self.places[i] for i in rng.integers(len(self.places), size=size)]
+            inputs, classes = self.batch(chosen, rng, Augmentation())
+            cut = [_square(c, rng) for c in classes.numpy()]
+            yield (torch.stack([x[:, r:r + CROP, k:k + CROP] for x, (r, k) in zip(inputs, cut, strict=True)]),
+                   torch.stack([c[r:r + CROP, k:k + CROP] for c, (r, k) in zip(classes, cut, strict=True)]))
 
 
-def fit_scene_head(network: TwoViewNetwork, config: SceneFitConfig, head: SceneHead | None = None,
-                   data: Encoded | None = None) -> tuple[SceneHead, dict[str, float]]:
-    """A trained head and the IoU of every class on the observations left out of the training."""
+def _square(classes: np.ndarray, rng: np.random.Generator) -> tuple[int, int]:
+    """First row and column of a square of classes (H, W), usually about a pixel of an object or fixture."""
+    most = np.array(classes.shape) - CROP
+    parts = [np.argwhere((classes >= FIRST_TASK_CLASS) & (classes % 2 == i)) for i in (0, 1)]
+    parts = [p for p in parts if len(p)]
+    if not parts or rng.random() > CENTRED:
+        return int(rng.integers(most[0] + 1)), int(rng.integers(most[1] + 1))
+    part = parts[int(rng.random() > 0.7) % len(parts)]
+    place = part[rng.integers(len(part))] - rng.integers(CROP // 8, CROP - CROP // 8, 2)
+    return tuple(np.clip(place, 0, most).tolist())
+
+
+def scene_loss(logits: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+    """Cross entropy of all pixels and, of every object and fixture in the batch, one minus the soft IoU."""
+    loss = F.cross_entropy(logits, classes)
+    p = logits.softmax(1)[:, FIRST_TASK_CLASS:]
+    true = F.one_hot(classes, logits.shape[1]).movedim(-1, 1)[:, FIRST_TASK_CLASS:].to(p)
+    both, either = (p * true).sum((0, 2, 3)), (p + true - p * true).sum((0, 2, 3))
+    shown = true.sum((0, 2, 3)) > 0
+    return loss + OVERLAP * (1 - both / either.clamp(min=1))[shown].mean() if shown.any() else loss
+
+
+def fit_scene_head(config: SceneFitConfig, output: Path | None = None, head: SceneHead | None = None) -> SceneHead:
+    """A trained head; with `output` it goes on from, and keeps, a state there."""
     torch.manual_seed(config.seed)
-    head = head or SceneHead(features=network.config.channels)
-    tasks = tuple(head.config.tasks)
-    data = data or encoded(network, tasks, config)
-    kept = len(data.classes) - max(1, int(HELD_OUT * len(data.classes)))
-    require(kept > 0, 'no observations to train on', DatasetError)
-    weight = torch.tensor([*CLASS_WEIGHT[:2], *CLASS_WEIGHT[2:] * len(tasks)])
+    head = head or SceneHead(channels=config.channels)
     optimizer = torch.optim.AdamW(head.parameters(), config.lr, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, config.lr, max(config.steps, 2), pct_start=0.1)
-    bar, mean = tqdm(range(config.steps), desc='scene head'), 0.0
+    first = _resume(head, optimizer, schedule, output) if output else 0
+    rng = np.random.default_rng([config.seed, first])
+    source = Views(config.data, len(head.config.tasks)).random(config.batch, rng)
+    bar, mean = tqdm(range(first, config.steps), initial=first, total=config.steps, desc='scene head'), 0.0
     for step in bar:
-        rows = torch.randint(kept, (BATCH,))
-        flip = [-1] if step % 2 else []
-        features, inputs, classes = (a[rows].flip(flip) for a in (data.features, data.inputs, data.classes))
-        loss = F.cross_entropy(head(features.float(), inputs.float()), classes.long(), weight=weight)
+        inputs, classes = next(source)
+        loss = scene_loss(head(inputs), classes)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(head.parameters(), 1.0)
         optimizer.step()
         schedule.step()
-        mean = loss.item() if not step else 0.98 * mean + 0.02 * loss.item()
+        mean = loss.item() if step == first else 0.98 * mean + 0.02 * loss.item()
         bar.set_postfix(loss=f'{mean:.4f}', refresh=False)
-    rows = slice(kept, None)
-    return head, intersection_over_union(head, Encoded(data.features[rows], data.inputs[rows], data.classes[rows]))
+        if output and ((step + 1) % config.save_every == 0 or step + 1 == config.steps):
+            _keep(head, optimizer, step + 1, output)
+    return head.eval()
+
+
+def _keep(head: SceneHead, optimizer: torch.optim.Optimizer, step: int, output: Path) -> None:
+    state = optimizer.state_dict()['state']
+    tensors = {'step': torch.tensor(step)}
+    tensors |= {f'network.{k}': v for k, v in head.state_dict().items()}
+    tensors |= {f'moments.{i}.{k}': v for i, row in state.items() for k, v in row.items()}
+    partial = output / 'state.partial'
+    save_file({k: v.contiguous() for k, v in tensors.items()}, partial)
+    partial.replace(output / 'state.safetensors')
+
+
+def _resume(head: SceneHead, optimizer: torch.optim.Optimizer, schedule: Any, output: Path) -> int:
+    path = output / 'state.safetensors'
+    if not path.is_file():
+        return 0
+    saved = load_file(path)
+    head.load_state_dict({k.removeprefix('network.'): v for k, v in saved.items() if k.startswith('network.')})
+    count = sum(1 for _ in head.parameters())
+    moments = {i: {k: saved[f'moments.{i}.{k}'] for k in ('step', 'exp_avg', 'exp_avg_sq')} for i in range(count)}
+    optimizer.load_state_dict({**optimizer.state_dict(), 'state': moments})
+    for _ in range(int(saved['step'])):
+        schedule.step()
+    log.warning('resumed at step %d', int(saved['step']))
+    return int(saved['step'])
 
 
 @torch.no_grad()
-def intersection_over_union(head: SceneHead, data: Encoded) -> dict[str, float]:
-    """IoU of every class over all views."""
-    found = torch.cat([head(f.float()[None], x.float()[None]).argmax(1)
-                       for f, x in zip(data.features, data.inputs, strict=True)])
+def intersection_over_union(head: SceneHead, views: Views) -> dict[str, float]:
+    """IoU of every class over all views, of undisturbed pictures."""
+    rng = np.random.default_rng(0)
+    count = FIRST_TASK_CLASS + 2 * len(head.config.tasks)
+    both, either = np.zeros(count), np.zeros(count)
+    for start in range(0, len(views.places), 16):
+        inputs, classes = views.batch(views.places[start:start + 16], rng, None)
+        found = head(inputs).argmax(1)
+        for c in range(count):
+            both[c] += float(((found == c) & (classes == c)).sum())
+            either[c] += float(((found == c) | (classes == c)).sum())
     names = ['rest', 'robot', *(f'{task} {part}' for task in head.config.tasks for part in ('object', 'fixture'))]
-    both = lambda c: float(((found == c) & (data.classes == c)).sum())  # noqa: E731
-    either = lambda c: float(((found == c) | (data.classes == c)).sum())  # noqa: E731
-    return {name: both(c) / max(either(c), 1.0) for c, name in enumerate(names)}
+    return {name: both[c] / max(either[c], 1.0) for c, name in enumerate(names)}
 
 
 def train(values: dict[str, Any]) -> Path:
-    """Fit the scene head and the words of instructions as a YAML mapping says; `output/model` is then a
-    ComposedPredictor's checkpoint, its motion network that of `motion` (a path relative to it).
+    """Fit the scene head as a YAML mapping says; `output/scene` is then its checkpoint. `held_out`: a folder of
+    observations to measure it on.
     """
     keys = set(SceneFitConfig.__dataclass_fields__)
-    unknown = set(values) - keys - {'model', 'motion', 'output'}
+    unknown = set(values) - keys - {'model', 'output', 'held_out'}
     require(not unknown, f'unknown training keys {sorted(unknown)}; available: {sorted(keys)}', ConfigurationError)
     config = SceneFitConfig(**{k: v for k, v in values.items() if k in keys})
     output = Path(values['output'])
-    directory = output / 'model'
-    directory.mkdir(parents=True, exist_ok=True)
-    network = read_network(directory / values['motion']).eval()
-    head, report = fit_scene_head(network, config)
-    reader = InstructionReader.fit({name: list(BUILT_IN[name].instructions) for name in sorted(BUILT_IN)})
-    robot = str(read_index(directory / values['motion']).get('robot', ''))
-    ComposedPredictor(network, head, reader, robot=robot).save_pretrained(directory, values['motion'])
-    (output / 'summary.json').write_text(json.dumps({'config': asdict(config), 'iou': report}, indent=1) + '\n')
+    output.mkdir(parents=True, exist_ok=True)
+    head = fit_scene_head(config, output)
+    head.save_pretrained(output / 'scene')
+    report: dict[str, Any] = {'config': asdict(config)}
+    if 'held_out' in values:
+        report['iou'] = intersection_over_union(head, Views(values['held_out'], len(head.config.tasks)))
+    (output / 'summary.json').write_text(json.dumps(report, indent=1) + '\n')
     return output
 
 
-__all__ = ['SceneFitConfig', 'encoded', 'fit_scene_head', 'train']
+__all__ = ['SceneFitConfig', 'Views', 'fit_scene_head', 'intersection_over_union', 'train']
