@@ -212,14 +212,14 @@ def test_the_instruction_says_whose_object_is_handled(predictor, observation, mo
 def test_an_object_between_the_fingers_is_the_one_that_is_handled(predictor, scene):
     _, _, T_base_gripper, _ = scene
     in_hand = T_base_gripper[:3, 3] + np.random.default_rng(0).uniform(-0.02, 0.02, (20, 3))
-    far = np.random.default_rng(0).uniform(0, 0.05, (400, 3)) + [0.4, 0.3, 0]
+    far = np.random.default_rng(0).uniform(0, 0.05, (400, 3)) + np.array([0.4, 0.3, 0])
     things = [composed_module.Thing(0, far, far, 400), composed_module.Thing(1, in_hand, far, 20)]
     assert predictor._chosen(things, None, T_base_gripper, 0.05)[0].task == 1
     assert predictor._chosen(things, 0, T_base_gripper, 0.05)[0].task == 0
 
 
 def test_the_first_future_that_the_arm_can_follow_is_shown(predictor, scene, monkeypatch):
-    _, _, T_base_gripper, arm_points = scene
+    _, _, T_base_gripper, _ = scene
     away = [np.tile(make_transform(None, np.array([x, 0, 0])), (10, 1, 1)) for x in (0.9, 0.9, 0.02, 0.03)]
     start = np.eye(4)
     start[:3, :3] = (invert(level_frame(T_base_gripper)) @ T_base_gripper)[:3, :3]

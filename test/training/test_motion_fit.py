@@ -62,7 +62,7 @@ def test_a_future_survives_its_numbers():
 
 
 def test_where_the_robot_stands_and_looks_changes_nothing():
-    points = np.random.default_rng(0).uniform(0, 0.1, (POINTS, 3)) + [0.5, 0, 0]
+    points = np.random.default_rng(0).uniform(0, 0.1, (POINTS, 3)) + np.array([0.5, 0, 0])
     turn = from_rotvec(np.array([0, 0, 0.7]), np.zeros(3))
     one = condition_of(points, points, DOWN, 0.05, 0, np.random.default_rng(1))
     other = condition_of(*(transform_points(turn, points),) * 2, turn @ DOWN, 0.05, 0, np.random.default_rng(1))

@@ -174,15 +174,14 @@ def _disturbed(thing: np.ndarray, thing_view: np.ndarray, fixture: np.ndarray, f
     about = thing.mean(0) if len(thing) else start[:3, 3]
     alone = rng.random() < 0.1
     out = []
-    for points, view in ((thing, thing_view), (fixture, fixture_view)):
-        points = points.copy()
-        if len(points):
-            other = view == 1
-            points[other] = transform_points(second, points[other] - about) + about if other.any() else points[other]
-            keep = (view == 0) if alone and (view == 0).any() else np.ones(len(points), bool)
-            points = points[keep & (rng.random(len(points)) > rng.uniform(0, 0.3))]
-            points = points + rng.normal(0, POINT_M, points.shape)
-        out.append(points)
+    for true, view in ((thing, thing_view), (fixture, fixture_view)):
+        if not len(true):
+            out.append(true)
+            continue
+        placed = np.where((view == 1)[:, None], transform_points(second, true - about) + about, true)
+        keep = (view == 0) if alone and (view == 0).any() else np.ones(len(true), bool)
+        kept = placed[keep & (rng.random(len(true)) > rng.uniform(0, 0.3))]
+        out.append(kept + rng.normal(0, POINT_M, kept.shape))
     wrong = int(len(out[0]) * rng.uniform(0, 2 * OUTLIERS))
     if wrong and len(beside):
         out[0] = np.concatenate([out[0][wrong:], beside[rng.integers(len(beside), size=wrong)]])
