@@ -104,7 +104,8 @@ class ComposedPredictor:
         self.reader.save(directory / 'instructions.json')
         if self.judge is not None:
             self.judge.save(directory)
-        index = {'_class_name': 'ComposedPredictor', 'painted': painted, **({'robot': self.robot} if self.robot else {})}
+        robot = {'robot': self.robot} if self.robot else {}
+        index = {'_class_name': 'ComposedPredictor', **robot, 'painted': painted}
         (directory / 'model_index.json').write_text(json.dumps(index) + '\n')
         write_manifest(directory)
 

@@ -46,6 +46,20 @@ class Condition:
 
 
 @dataclass(frozen=True)
+class Code:
+    """What a scene is to the network: vector (B, width), and the middles (B, 2, 3) of object and fixture in units of
+    SHIFT_M, 0 where none is seen. Futures are told relative to those: a grasp is at the object wherever it lies.
+    """
+
+    vector: torch.Tensor
+    anchors: torch.Tensor
+
+    def repeated(self, count: int) -> Code:
+        """One scene `count` times."""
+        return Code(self.vector.expand(count, -1), self.anchors.expand(count, -1, -1))
+
+
+@dataclass(frozen=True)
 class Future:
     """Poses (B, T, 4, 4) of the gripper and openings (B, T) [m]; motions (B, T, 4, 4) of the object since now, all in
     the gripper's level frame.
@@ -103,44 +117,63 @@ class MotionModel(ModelMixin, ConfigMixin):
         self.noisy = nn.Linear(frames * STEP_SIZE, width)
         self.trunk = nn.ModuleList([_Layer(width) for _ in range(layers)])
         self.out = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, frames * STEP_SIZE))
+        # By how much each coordinate of gripper and object follows object, fixture and, the object, the gripper.
+        self.follow = nn.Linear(width, frames * 15)
+        nn.init.zeros_(self.follow.weight)
+        nn.init.zeros_(self.follow.bias)
 
-    def encode(self, scene: Condition) -> torch.Tensor:
-        """Code (B, width) of the scenes."""
-        parts = []
+    def encode(self, scene: Condition) -> Code:
+        """The scenes as the network sees them."""
+        parts, anchors = [], []
         for points, seen, net in zip((scene.object, scene.fixture), scene.seen.unbind(1), self.things, strict=True):
             middle = points.mean(1)
             shape = net(points - middle[:, None])
+            anchors.append(middle * seen[:, None] / SHIFT_M)
             parts.append(torch.cat([shape, fourier(middle, _BANDS)], -1) * seen[:, None])
         task = F.one_hot(scene.task, len(self.config.tasks)).to(parts[0])
         own = [scene.seen.to(parts[0]), scene.rotation.flatten(1), fourier(scene.opening[:, None] * 10, 4),
                fourier(scene.base, 3), task]
-        return self.scene(torch.cat([*parts, *own], -1))
+        return Code(self.scene(torch.cat([*parts, *own], -1)), torch.stack(anchors, 1))
 
-    def done_logit(self, code: torch.Tensor) -> torch.Tensor:
+    def done_logit(self, code: Code) -> torch.Tensor:
         """(B,) of a scene's code: positive where the object is at its goal and let go of."""
-        return self.done(F.gelu(code))[:, 0]
+        return self.done(F.gelu(code.vector))[:, 0]
 
-    def forward(self, code: torch.Tensor, noisy: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
+    def forward(self, code: Code, noisy: torch.Tensor, time: torch.Tensor) -> torch.Tensor:
         """The clean future (B, T, 19) that a noisy one (B, T, 19) at flow times (B,) in 0..1 belongs to; time
         BEST_GUESS: the likeliest one, whatever the noise.
         """
         guess = (time < 0).to(noisy)[:, None]
-        code = code + self.time(torch.cat([fourier(time[:, None].clamp(min=0), 4), guess], -1))
-        x = self.noisy(noisy.flatten(1) * (1 - guess)) + code
+        condition = code.vector + self.time(torch.cat([fourier(time[:, None].clamp(min=0), 4), guess], -1))
+        x = self.noisy(noisy.flatten(1) * (1 - guess)) + condition
         for layer in self.trunk:
-            x = layer(x, code)
-        return self.out(x).unflatten(-1, (self.config.frames, STEP_SIZE))
+            x = layer(x, condition)
+        return self._anchored(self.out(x), self.follow(self.out[0](x)), code.anchors)
+
+    def _anchored(self, numbers: torch.Tensor, follow: torch.Tensor, anchors: torch.Tensor) -> torch.Tensor:
+        """Numbers (B, T * 19) with their shifts told from the anchors (B, 2, 3) by weights (B, T * 15)."""
+        p, turn, shift, rest = numbers.unflatten(-1, (self.config.frames, STEP_SIZE)).split([3, 7, 3, 6], -1)
+        w = follow.unflatten(-1, (self.config.frames, 5, 3))
+        p = p + (w[:, :, :2] * anchors[:, None]).sum(2)
+        shift = shift + (w[:, :, 2:4] * anchors[:, None]).sum(2) + w[:, :, 4] * (p - anchors[:, None, 0])
+        return torch.cat([p, turn, shift, rest], -1)
+
+    def best_guess(self, code: Code) -> torch.Tensor:
+        """Numbers (B, T, 19) of the likeliest futures."""
+        count = len(code.vector)
+        nothing = code.vector.new_zeros((count, self.config.frames, STEP_SIZE))
+        return self(code, nothing, nothing.new_full((count,), BEST_GUESS))
 
     @torch.no_grad()
     def sample(self, scene: Condition, futures: int, steps: int = 5, seed: int = 0) -> Future:
         """`futures` futures of one scene (batch of one): the likeliest first, the others drawn by `seed`."""
         code = self.encode(scene)
-        best = self(code, code.new_zeros((1, self.config.frames, STEP_SIZE)), code.new_full((1,), BEST_GUESS))
+        best = self.best_guess(code)
         if futures == 1:
             return decoded(best, scene.object)
         generator = torch.Generator().manual_seed(seed)
         x = torch.randn((futures - 1, *best.shape[1:]), generator=generator)
-        code = code.expand(futures - 1, -1)
+        code = code.repeated(futures - 1)
         for step in range(steps):
             time = step / steps
             clean = self(code, x, x.new_full((futures - 1,), time))
@@ -206,5 +239,6 @@ def stacked(scenes: list[dict[str, np.ndarray]]) -> Condition:
     return Condition(**{k: v.float() if v.is_floating_point() else v for k, v in arrays.items()})
 
 
-__all__ = ['BEST_GUESS', 'Condition', 'Future', 'MotionModel', 'condition_of', 'decoded', 'encoded', 'level_frame',
+__all__ = ['BEST_GUESS', 'Code', 'Condition', 'Future', 'MotionModel', 'condition_of', 'decoded', 'encoded',
+           'level_frame',
            'stacked']

@@ -20,7 +20,6 @@ from geo4d_ros.data.windows import HORIZON, STRIDE, undisturbed
 from geo4d_ros.errors import ConfigurationError, require
 from geo4d_ros.generation.two_view.motion_model import (
     BEST_GUESS,
-    STEP_SIZE,
     Condition,
     MotionModel,
     condition_of,
@@ -268,10 +267,7 @@ def held_out_errors(model: MotionModel, windows: Windows) -> dict[str, float]:
     for run in windows.runs:
         rows = [windows.window(run, int(m), i, None) for i, m in enumerate(run.index)]
         scene, truth = stacked([r[0] for r in rows]), _tensors([r[1] for r in rows])
-        code = model.encode(scene)
-        nothing = code.new_zeros((len(code), model.config.frames, STEP_SIZE))
-        numbers = model(code, nothing, code.new_full((len(code),), BEST_GUESS))
-        guess = decoded(numbers, scene.object)
+        guess = decoded(model.best_guess(model.encode(scene)), scene.object)
         use = truth['expected'] > 0
         distance = 100 * (guess.gripper[..., :3, 3] - truth['gripper'][..., :3, 3]).norm(dim=-1)
         path.append(torch.where(use, distance, torch.nan))
