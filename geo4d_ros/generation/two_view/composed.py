@@ -99,8 +99,10 @@ class ComposedPredictor:
         """Write what `from_pretrained` reads; painted: the painting network's checkpoint, relative to `directory`."""
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
-        copy.deepcopy(self.scene_head).half().save_pretrained(directory / 'scene')
-        copy.deepcopy(self.motion).half().save_pretrained(directory / 'motion')
+        for name, network in (('scene', self.scene_head), ('motion', self.motion)):
+            half = copy.deepcopy(network).half()
+            half.register_to_config(_name_or_path='')  # the folder it was once loaded from is nobody's business
+            half.save_pretrained(directory / name)
         self.reader.save(directory / 'instructions.json')
         if self.judge is not None:
             self.judge.save(directory)
