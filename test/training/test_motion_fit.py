@@ -1,11 +1,14 @@
 """The motion model: what a future is written as, what it is conditioned on, and that it learns."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
 from geo4d_ros.generation.two_view.motion_model import (
     POINTS,
+    SHIFT_M,
     MotionModel,
     condition_of,
     decoded,
@@ -110,3 +113,21 @@ def test_it_learns_a_simple_motion(windows, monkeypatch):
     config = MotionFitConfig('', steps=100, batch=24, width=48, lr=3e-3)
     after = held_out_errors(fit_motion_model(config, windows=windows), windows)
     assert after['path_all_mean_cm'] < 0.6 * before['path_all_mean_cm']
+
+
+def test_a_path_may_follow_the_object_and_the_object_the_gripper(windows):
+    torch.manual_seed(0)
+    model = MotionModel(width=16, layers=1, points=8).eval()
+    scene = stacked([windows.window(windows.runs[0], 0, 0, None)[0]])
+    code = model.encode(scene)
+    with torch.no_grad():
+        model.out[1].weight.zero_()
+        model.out[1].bias.zero_()
+        weights = torch.zeros(10, 5, 3)
+        weights[:, 0], weights[:, 4] = 1, 1  # the gripper at the object's middle, the object where the gripper is
+        model.follow.bias.copy_(weights.flatten())
+        numbers = model.best_guess(code)
+    middle = scene.object.mean(1)
+    torch.testing.assert_close(numbers[:, :, :3] * SHIFT_M, middle[:, None].expand(1, 10, 3), atol=1e-5, rtol=0)
+    torch.testing.assert_close(numbers[:, :, 10:13], torch.zeros(1, 10, 3), atol=1e-5, rtol=0)
+    assert (model.encode(replace(scene, seen=torch.zeros(1, 2, dtype=torch.bool))).anchors == 0).all()
