@@ -9,6 +9,7 @@ import torch
 from geo4d_ros.generation.two_view.motion_model import (
     POINTS,
     SHIFT_M,
+    Future,
     MotionModel,
     condition_of,
     decoded,
@@ -58,8 +59,10 @@ def test_a_future_survives_its_numbers():
     rng = np.random.default_rng(0)
     T = torch.from_numpy(np.stack([[from_rotvec(rng.normal(size=3), rng.normal(size=3)) for _ in range(10)]
                                    for _ in range(2)])).float()
-    opening, points = torch.full((2, 10), 0.03), torch.rand(2, POINTS, 3)
-    found = decoded(encoded(T, opening, T, points.mean(1)), points)
+    opening = torch.full((2, 10), 0.03)
+    scene = stacked([condition_of(rng.uniform(size=(POINTS, 3)), np.zeros((0, 3)), DOWN, 0.03, 0, rng)
+                     for _ in range(2)])
+    found = decoded(encoded(Future(T, opening, T), scene), scene)
     for ours, theirs in ((found.gripper, T), (found.object, T), (found.opening, opening)):
         torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
 

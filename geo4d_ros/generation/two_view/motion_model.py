@@ -7,7 +7,8 @@ centre now, z up, x away from the robot's base; so no camera pose goes in, and w
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -43,6 +44,17 @@ class Condition:
     opening: torch.Tensor
     base: torch.Tensor
     task: torch.Tensor
+
+    def repeated(self, count: int) -> Condition:
+        """One scene `count` times."""
+        return self._each(lambda a: a.expand(count, *a.shape[1:]))
+
+    def first(self, count: int) -> Condition:
+        """The first `count` scenes."""
+        return self._each(lambda a: a[:count])
+
+    def _each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Condition:
+        return Condition(*(change(getattr(self, f.name)) for f in fields(self)))
 
 
 @dataclass(frozen=True)
@@ -170,7 +182,7 @@ class MotionModel(ModelMixin, ConfigMixin):
         code = self.encode(scene)
         best = self.best_guess(code)
         if futures == 1:
-            return decoded(best, scene.object)
+            return decoded(best, scene)
         generator = torch.Generator().manual_seed(seed)
         x = torch.randn((futures - 1, *best.shape[1:]), generator=generator)
         code = code.repeated(futures - 1)
@@ -178,16 +190,16 @@ class MotionModel(ModelMixin, ConfigMixin):
             time = step / steps
             clean = self(code, x, x.new_full((futures - 1,), time))
             x = x + (clean - x) / (1 - time) / steps
-        return decoded(torch.cat([best, x]), scene.object.expand(futures, -1, -1))
+        return decoded(torch.cat([best, x]), scene.repeated(futures))
 
 
-def encoded(gripper: torch.Tensor, opening: torch.Tensor, motion: torch.Tensor, middle: torch.Tensor) -> torch.Tensor:
-    """Numbers (B, T, 19) of gripper poses (B, T, 4, 4), openings (B, T) and object motions (B, T, 4, 4); middle (B, 3)
-    of the object's points now.
-    """
+def encoded(future: Future, scene: Condition) -> torch.Tensor:
+    """Numbers (B, T, 19) of futures: the gripper's turn since now, the shift of the object's middle."""
     two = lambda R: R[..., :3, :2].transpose(-1, -2).flatten(-2)  # noqa: E731
-    return torch.cat([gripper[..., :3, 3] / SHIFT_M, two(gripper), (opening[..., None] - OPENING_M) / OPENING_M,
-                      _shift(motion, middle) / SHIFT_M, two(motion)], -1)
+    turn = scene.rotation[:, None].transpose(-1, -2) @ future.gripper[..., :3, :3]
+    opening = (future.opening[..., None] - OPENING_M) / OPENING_M
+    return torch.cat([future.gripper[..., :3, 3] / SHIFT_M, two(turn), opening,
+                      _shift(future.object, scene.object.mean(1)) / SHIFT_M, two(future.object)], -1)
 
 
 def _shift(motion: torch.Tensor, middle: torch.Tensor) -> torch.Tensor:
@@ -195,14 +207,15 @@ def _shift(motion: torch.Tensor, middle: torch.Tensor) -> torch.Tensor:
     return moved - middle[:, None]
 
 
-def decoded(numbers: torch.Tensor, points: torch.Tensor) -> Future:
-    """The future that numbers (B, T, 19) stand for; points (B, N, 3) of the object now."""
+def decoded(numbers: torch.Tensor, scene: Condition) -> Future:
+    """The futures that numbers (B, T, 19) stand for."""
     p, r, opening, shift, turn = numbers.split([3, 6, 1, 3, 6], -1)
-    middle = points.mean(1)[:, None]
+    middle = scene.object.mean(1)[:, None]
     R = rotation_from_6d(turn)
     t = middle + shift * SHIFT_M - torch.einsum('btij,btj->bti', R, middle.expand(-1, R.shape[1], -1))
     opening = (opening[..., 0] * OPENING_M + OPENING_M).clamp(0, MAX_OPENING_M)
-    return Future(pose_matrix(rotation_from_6d(r), p * SHIFT_M), opening, pose_matrix(R, t))
+    now = scene.rotation[:, None] @ rotation_from_6d(r)
+    return Future(pose_matrix(now, p * SHIFT_M), opening, pose_matrix(R, t))
 
 
 def level_frame(T_base_gripper: np.ndarray) -> np.ndarray:

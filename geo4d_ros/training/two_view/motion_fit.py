@@ -21,6 +21,7 @@ from geo4d_ros.errors import ConfigurationError, require
 from geo4d_ros.generation.two_view.motion_model import (
     BEST_GUESS,
     Condition,
+    Future,
     MotionModel,
     condition_of,
     decoded,
@@ -193,8 +194,7 @@ def motion_loss(model: MotionModel, scene: Condition, truth: dict[str, torch.Ten
     """Of the best guess the distance of gripper and object, of the flow the squared error of the numbers."""
     size = len(scene.task)
     guesses = int(GUESS_SHARE * size)
-    middle = scene.object.mean(1)
-    numbers = encoded(truth['gripper'], truth['opening'], truth['motion'], middle)
+    numbers = encoded(Future(truth['gripper'], truth['opening'], truth['motion']), scene)
     time = torch.rand(size, generator=generator)
     time[:guesses] = BEST_GUESS
     noise = torch.randn(numbers.shape, generator=generator)
@@ -204,7 +204,7 @@ def motion_loss(model: MotionModel, scene: Condition, truth: dict[str, torch.Ten
     frames = numbers.shape[1]
     weight = torch.where(torch.arange(frames) < 5, 1.4, 0.6) * truth['expected']
     mean = lambda e, w: (w * e).sum() / w.sum().clamp(min=1)  # noqa: E731
-    guess, first = decoded(clean[:guesses], scene.object[:guesses]), weight[:guesses]
+    guess, first = decoded(clean[:guesses], scene.first(guesses)), weight[:guesses]
     terms = {'gripper': mean(pose_loss(guess.gripper, truth['gripper'][:guesses]), first),
              'opening': 4 * mean((guess.opening - truth['opening'][:guesses]).abs() * 10, first),
              'object': mean(_object_error(guess.object, truth['motion'][:guesses], scene.object[:guesses]),
@@ -267,7 +267,7 @@ def held_out_errors(model: MotionModel, windows: Windows) -> dict[str, float]:
     for run in windows.runs:
         rows = [windows.window(run, int(m), i, None) for i, m in enumerate(run.index)]
         scene, truth = stacked([r[0] for r in rows]), _tensors([r[1] for r in rows])
-        guess = decoded(model.best_guess(model.encode(scene)), scene.object)
+        guess = decoded(model.best_guess(model.encode(scene)), scene)
         use = truth['expected'] > 0
         distance = 100 * (guess.gripper[..., :3, 3] - truth['gripper'][..., :3, 3]).norm(dim=-1)
         path.append(torch.where(use, distance, torch.nan))
