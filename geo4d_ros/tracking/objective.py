@@ -339,15 +339,21 @@ class Problem:
         return J, r, weight * robust / self.outline_sigma[:, None] ** 2
 
     def _add_points(self, normal: Normal, t: np.ndarray, T: np.ndarray, openings: np.ndarray) -> None:
-        points, sigma, weight = self._points[t], self._point_sigma[t], self._point_weight[t]
-        q = (points - T[:, None, :3, 3]) @ T[:, :3, :3]
-        r, n = self.sdf.query(q.reshape(-1, 3), np.repeat(openings, q.shape[1]))
-        r, n = r.reshape(q.shape[:2]), n.reshape(q.shape)
-        J = np.concatenate([-cross(q, n), -(n @ np.swapaxes(T[:, :3, :3], 1, 2))], axis=-1)
-        cut = self.weights.tukey_sigmas * sigma
+        J, r, sigma = self.point_terms(t, T, openings)
+        cut, weight = self.weights.tukey_sigmas * sigma, self._point_weight[t]
         near = np.maximum(1 - (r / cut) ** 2, 0.0)
         normal.add(J, r, weight * near**2 / sigma**2)
         normal.cost += (weight * cut**2 / 6 * (1 - near**3) / sigma**2).sum(1)
+
+    def point_terms(self, t: np.ndarray, T: np.ndarray, openings: np.ndarray
+                    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Jacobians (F, n, 6), residuals (F, n) [m]: signed distances of the measured points to the posed gripper; and
+        their standard deviations (F, n) [m]."""
+        q = (self._points[t] - T[:, None, :3, 3]) @ T[:, :3, :3]
+        r, n = self.sdf.query(q.reshape(-1, 3), np.repeat(openings, q.shape[1]))
+        r, n = r.reshape(q.shape[:2]), n.reshape(q.shape)
+        J = np.concatenate([-cross(q, n), -(n @ np.swapaxes(T[:, :3, :3], 1, 2))], axis=-1)
+        return J, r, self._point_sigma[t]
 
 
 def cross(a: np.ndarray, b: np.ndarray) -> np.ndarray:
