@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 import threading
 import traceback
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -97,7 +99,11 @@ class VideoGeneratorNode(ManagedNode):
             self.diagnostics.set('generator', diagnostics.ERROR, str(error))
             self._generator.set_exception(error)
         else:
-            # Not before: SciPy, which reads the transforms, fails beside a torch that is half imported.
+            # Not before: SciPy, which reads the transforms, fails beside a half-imported torch. A tracker of this
+            # process imports it, too, also where the generator needs none: this waits until it is whole.
+            if self._tracks_here is not None:
+                with suppress(ImportError):
+                    importlib.import_module('torch')
             self.observer.receiver.start()
             self.diagnostics.set('generator', diagnostics.OK, 'ready', name=generator.name)
             self._generator.set_result(generator)

@@ -45,3 +45,38 @@ def test_it_starts_with_a_described_robot(robot):
                          env=os.environ | loopback_environment(free_domain_id()))
     assert run.returncode == 0, run.stderr[-2000:]
     assert run.stdout.split() == ['model', '0'], run.stdout
+
+
+LISTENS = '''
+import os, sys, types
+import rclpy
+from geo4d_ros.nodes.prediction import compose
+from geo4d_ros.nodes.video_generator import VideoGeneratorNode
+from geo4d_ros.ros.observe.receiver import Receiver
+from geo4d_ros.ros.serve.lifecycle import bring_up
+
+whole, start = [], Receiver.start
+
+def watched(self):
+    torch = sys.modules.get('torch')
+    whole.append(torch is not None and not torch.__spec__._initializing)
+    start(self)
+
+Receiver.start = watched
+VideoGeneratorNode.create_generator = lambda self: types.SimpleNamespace(name='instant')
+rclpy.init(args=sys.argv)
+nodes = []
+for factory in compose():
+    nodes.append(factory())
+    bring_up(nodes[-1])
+nodes[0]._loader.join()
+print(*whole, flush=True)
+os._exit(0)
+'''
+
+
+def test_nothing_is_heard_before_torch_is_whole_however_soon_the_generator_is_there():
+    run = subprocess.run([sys.executable, '-c', LISTENS], capture_output=True, text=True, timeout=240, check=False,
+                         env=os.environ | loopback_environment(free_domain_id()))
+    assert run.returncode == 0, run.stderr[-2000:]
+    assert run.stdout.split() == ['True'], run.stdout
