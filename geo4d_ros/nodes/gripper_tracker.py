@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 import threading
 import time
 import traceback
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +27,7 @@ from geo4d_ros.ros.serve.lifecycle import LifecycleParameters, ManagedNode
 from geo4d_ros.ros.serve.liveness import announce
 from geo4d_ros.ros.serve.parameters import NodeParameters, parameter
 from geo4d_ros.ros.serve.spin import run_node
+from geo4d_ros.ros.serve.torch_import import wait_for_torch
 from geo4d_ros.ros.wire.guard import Boundary
 from geo4d_ros.ros.wire.plan import PlanPublisher
 from geo4d_ros.ros.wire.plan_message import plan_message, refusal_message
@@ -85,8 +84,7 @@ class GripperTrackerNode(ManagedNode):
         if self._shared_transforms is not None:
             # A generator's thread imports torch by now, and SciPy, with which the tracker is made, fails beside a torch
             # that is half imported: this waits until it is whole.
-            with suppress(ImportError):
-                importlib.import_module('torch')
+            wait_for_torch()
         self.tracker = self.create_tracker()
         self.owned.callback(self.tracker.close)
         self.publisher = PlanPublisher(self, p.views)

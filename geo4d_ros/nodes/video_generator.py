@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 import sys
 import threading
 import traceback
 from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -28,6 +26,7 @@ from geo4d_ros.ros.serve.lifecycle import LifecycleParameters, ManagedNode
 from geo4d_ros.ros.serve.liveness import announce
 from geo4d_ros.ros.serve.parameters import NodeParameters, parameter
 from geo4d_ros.ros.serve.spin import run_node
+from geo4d_ros.ros.serve.torch_import import wait_for_torch
 from geo4d_ros.ros.wire.guard import Boundary
 from geo4d_ros.ros.wire.plan_answer import PlanAnswer
 from geo4d_ros.ros.wire.plan_message import predict_reply
@@ -102,8 +101,7 @@ class VideoGeneratorNode(ManagedNode):
             # Not before: SciPy, which reads the transforms, fails beside a half-imported torch. A tracker of this
             # process imports it, too, also where the generator needs none: this waits until it is whole.
             if self._tracks_here is not None:
-                with suppress(ImportError):
-                    importlib.import_module('torch')
+                wait_for_torch()
             self.observer.receiver.start()
             self.diagnostics.set('generator', diagnostics.OK, 'ready', name=generator.name)
             self._generator.set_result(generator)

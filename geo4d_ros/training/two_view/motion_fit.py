@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ from tqdm import tqdm
 
 from geo4d_ros.data.observations import read_observations
 from geo4d_ros.data.windows import HORIZON, STRIDE, undisturbed
-from geo4d_ros.errors import ConfigurationError, require
 from geo4d_ros.generation.two_view.motion_model import (
     BEST_GUESS,
     Condition,
@@ -31,6 +29,7 @@ from geo4d_ros.generation.two_view.motion_model import (
 )
 from geo4d_ros.geometry.cameras import unproject
 from geo4d_ros.geometry.transforms import from_rotvec, invert, transform_points
+from geo4d_ros.training.two_view.fit_settings import read_settings, write_summary
 from geo4d_ros.training.two_view.losses import pose_loss
 from geo4d_ros.training.two_view.scene_fit import FIXTURE, OBJECT
 
@@ -285,17 +284,10 @@ def train(values: dict[str, Any]) -> Path:
     """Fit the motion model as a YAML mapping says; `output/motion` is then its checkpoint, `held_out` a folder of
     observations to measure it on.
     """
-    keys = set(MotionFitConfig.__dataclass_fields__)
-    unknown = set(values) - keys - {'model', 'output', 'held_out'}
-    require(not unknown, f'unknown training keys {sorted(unknown)}; available: {sorted(keys)}', ConfigurationError)
-    config = MotionFitConfig(**{k: v for k, v in values.items() if k in keys})
-    output = Path(values['output'])
-    output.mkdir(parents=True, exist_ok=True)
+    config, output = read_settings(values, MotionFitConfig)
     model = fit_motion_model(config, output)
-    report: dict[str, Any] = {'config': asdict(config)}
-    if 'held_out' in values:
-        report['errors'] = held_out_errors(model, Windows(values['held_out']))
-    (output / 'summary.json').write_text(json.dumps(report, indent=1) + '\n')
+    figures = {'errors': held_out_errors(model, Windows(values['held_out']))} if 'held_out' in values else {}
+    write_summary(output, config, **figures)
     return output
 
 

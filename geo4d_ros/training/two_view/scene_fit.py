@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +15,13 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from geo4d_ros.data.observations import read_observations
-from geo4d_ros.errors import ConfigurationError, require
 from geo4d_ros.generation.two_view.scene_head import FIRST_TASK_CLASS, ROBOT, SceneHead, scene_inputs
 from geo4d_ros.geometry.cameras import unproject
 from geo4d_ros.geometry.transforms import from_rotvec, invert, transform_points
 from geo4d_ros.robots.inverse_kinematics import shared_kinematics
 from geo4d_ros.simulation.noise import add_depth_noise
 from geo4d_ros.training.two_view.batches import Augmentation
+from geo4d_ros.training.two_view.fit_settings import read_settings, write_summary
 
 OBJECT, FIXTURE, OTHERS = 5, 6, 10  # episode labels; from 10 on two for every other task in the scene
 SENSOR_NOISE = 0.4  # share of views whose depth is that of a stereo camera
@@ -195,18 +194,12 @@ def train(values: dict[str, Any]) -> Path:
     """Fit the scene head as a YAML mapping says; `output/scene` is then its checkpoint. `held_out`: a folder of
     observations to measure it on.
     """
-    keys = set(SceneFitConfig.__dataclass_fields__)
-    unknown = set(values) - keys - {'model', 'output', 'held_out'}
-    require(not unknown, f'unknown training keys {sorted(unknown)}; available: {sorted(keys)}', ConfigurationError)
-    config = SceneFitConfig(**{k: v for k, v in values.items() if k in keys})
-    output = Path(values['output'])
-    output.mkdir(parents=True, exist_ok=True)
+    config, output = read_settings(values, SceneFitConfig)
     head = fit_scene_head(config, output)
     head.save_pretrained(output / 'scene')
-    report: dict[str, Any] = {'config': asdict(config)}
-    if 'held_out' in values:
-        report['iou'] = intersection_over_union(head, Views(values['held_out'], len(head.config.tasks)))
-    (output / 'summary.json').write_text(json.dumps(report, indent=1) + '\n')
+    figures = ({'iou': intersection_over_union(head, Views(values['held_out'], len(head.config.tasks)))}
+               if 'held_out' in values else {})
+    write_summary(output, config, **figures)
     return output
 
 
